@@ -104,6 +104,7 @@ const PLAIN: Variant = Variant {
     idle_flows: 0,
     small_window: false,
     promiscuous: false,
+    floods: false,
 };
 
 const HOSTS: [Port; 9] = [Port::Host; 9];

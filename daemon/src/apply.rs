@@ -10,6 +10,7 @@ mod networks;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use trama_frame::MacAddr;
 use trama_helper::Rights;
 use trama_switch::counters::{NetworkCounters, PortCounters};
 use trama_switch::{
-    Device, Engine, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time, VhostDevice,
-    WorkerGroup, WorkerHandle,
+    Device, Engine, EngineError, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time,
+    VhostDevice, WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions, descriptors};
@@ -28,13 +29,15 @@ use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions, descripto
 use crate::balance::Balancer;
 
 use crate::config::model::{
-    Config, DaemonConfig, Interface, Network, Port, Tap as TapConfig, VhostUser,
+    Config, DaemonConfig, Interface, LoopMode, Network, Port, Tap as TapConfig, VhostUser,
 };
 use crate::devices::{join_uplink, open_tap};
 use crate::gateway::{Gateway, Starts};
+use crate::loops::Loops;
 use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
 use crate::spread::Spread;
+use crate::storms::Storms;
 use crate::{convert, host};
 
 /// Device MTU of a port that is not attached.
@@ -61,6 +64,12 @@ pub struct DataPlane {
     /// Written to when a device vanishes, a port cannot start, a worker is loaded, or a namespace
     /// comes or goes.
     event: UnixStream,
+    /// The storms that last.
+    pub(crate) storms: Storms,
+    /// Loops: what is suspected, and which ports are blocked.
+    pub(crate) loops: Loops,
+    /// The same, for the workers: written to when a device vanishes.
+    device_gone: Arc<OwnedFd>,
     /// Started with the first port in a named namespace.
     namespaces: Option<NamespaceWatch>,
 }
@@ -84,6 +93,10 @@ pub(crate) struct RunningPort {
     pub(crate) id: PortId,
     pub(crate) counters: Arc<PortCounters>,
     pub(crate) settings: PortSettings,
+    /// What is done about loops at the port.
+    pub(crate) loop_mode: LoopMode,
+    /// Whether it leads to the host's LAN.
+    pub(crate) is_uplink: bool,
     /// The hardware address of a TAP device.
     pub(crate) mac: Option<MacAddr>,
     /// The session of a vhost-user port.
@@ -130,6 +143,9 @@ impl DataPlane {
                      io_submit(2), or raise fs.aio-max-nr"
                 );
             }
+            let alarm = event.try_clone()?;
+            // A worker that has just ended sends no alarm.
+            let _ = handle.call(move |engine, _| engine.set_alarm(alarm.into()));
             workers.push(Worker { handle, thread: Some(thread) });
         }
         let data_plane = DataPlane {
@@ -143,7 +159,10 @@ impl DataPlane {
             group,
             state: daemon.state.clone(),
             balancer: Balancer::default(),
+            device_gone: Arc::new(event.try_clone()?.into()),
             event,
+            storms: Storms::default(),
+            loops: Loops::default(),
             namespaces: None,
         };
         Ok((data_plane, readable))
@@ -151,13 +170,23 @@ impl DataPlane {
 
     /// Executes steps in order; `wanted` is the configuration they lead to.
     pub fn apply(&mut self, steps: &[Step], wanted: &Config) {
+        let mut spread = self.spread(wanted);
+        self.take(steps, wanted, &mut spread);
+    }
+
+    /// Counts what the workers have, before networks of `wanted` are added.
+    pub(crate) fn spread(&self, wanted: &Config) -> Spread {
         let running = self.networks.iter().map(|(name, running)| (name.as_str(), running.worker));
-        let mut spread = Spread::new(self.workers.len(), wanted, running);
+        Spread::new(self.workers.len(), wanted, running)
+    }
+
+    /// Executes some of the steps that lead to `wanted`.
+    pub(crate) fn take(&mut self, steps: &[Step], wanted: &Config, spread: &mut Spread) {
         for step in steps {
             tracing::info!("{step}");
             match step {
                 Step::RemovePort { name } => self.remove_port(name),
-                Step::AddNetwork { network } => self.add_network(network, &mut spread),
+                Step::AddNetwork { network } => self.add_network(network, spread),
                 Step::SetNetwork { network, .. } => self.set_network(network, wanted),
                 Step::SetPort { port, .. } => self.set_port(port),
                 Step::RemoveNetwork { name } => self.remove_network(name),
@@ -368,18 +397,38 @@ impl DataPlane {
                 Device::Uplink(Box::new(uplink))
             }
         };
-        let wanted = settings.clone();
-        let added = self.on_worker(worker, move |engine, _| engine.add_port(wanted, device))?;
+        let fault = match &port.interface {
+            // Its session handles its faults.
+            Interface::VhostUser(_) => {
+                SwitchPort::fault_event().map_err(|error| error.to_string())?
+            }
+            Interface::Tap(_) | Interface::Uplink(_) => self.device_gone.clone(),
+        };
+        let (wanted, event) = (settings.clone(), fault.clone());
+        let added = self.on_worker(worker, move |engine, _| {
+            let (id, counters) = engine.add_port(wanted, device)?;
+            engine.set_fault_event(id, Some(event))?;
+            Ok::<_, EngineError>((id, counters))
+        })?;
         let (id, counters) = added.map_err(|error| error.to_string())?;
-        let (session, place) = (None, None);
-        let mut running =
-            RunningPort { worker, id, counters, settings, mac, session, place, namespace };
+        let mut running = RunningPort {
+            worker,
+            id,
+            counters,
+            settings,
+            loop_mode: port.loop_mode,
+            is_uplink: matches!(port.interface, Interface::Uplink(_)),
+            mac,
+            session: None,
+            place: None,
+            namespace,
+        };
         let connected = match &port.interface {
             Interface::VhostUser(device) => {
                 let settings = convert::device(port, mtu);
-                self.start_session(&mut running, device, settings, port)
+                self.start_session(&mut running, device, settings, port, fault)
             }
-            Interface::Tap(_) | Interface::Uplink(_) => self.watch(worker, id),
+            Interface::Tap(_) | Interface::Uplink(_) => Ok(()),
         };
         match connected {
             Ok(()) => Ok(running),
@@ -396,10 +445,12 @@ impl DataPlane {
         device: &VhostUser,
         settings: DeviceSettings,
         config: &Port,
+        fault: Arc<OwnedFd>,
     ) -> Result<(), String> {
         let access = convert::access(&self.rights, &config.socket)?;
         let handle = self.workers[port.worker].handle.clone();
-        let rings = SwitchPort::new(handle, port.id).map_err(|error| error.to_string())?;
+        let counters = port.counters.clone();
+        let rings = SwitchPort::with_fault_event(handle, port.id, counters, fault);
         let place = rings.place();
         let options = SessionOptions {
             queue_pairs: device.queues,
@@ -407,6 +458,7 @@ impl DataPlane {
             cable: config.cable,
             access,
             sockets: Arc::new(self.rights.clone()),
+            memory: config.memory,
             ..SessionOptions::new(&device.path, device.role)
         };
         let session = Session::spawn(options, rings).map_err(|error| error.to_string())?;
@@ -414,18 +466,14 @@ impl DataPlane {
         Ok(())
     }
 
-    fn watch(&self, worker: usize, id: PortId) -> Result<(), String> {
-        let event = self.event.try_clone().map_err(|error| error.to_string())?;
-        self.on_worker(worker, move |engine, _| engine.set_fault_event(id, Some(event.into())))?
-            .map_err(|error| error.to_string())
-    }
-
-    /// Gives the socket of a running port the owner, group and mode of its configuration.
-    fn set_access(&self, port: &Port) -> Result<(), String> {
+    /// Gives the session of a running port its limits of memory, and its socket owner, group and
+    /// mode, as in the configuration.
+    fn set_session(&self, port: &Port) -> Result<(), String> {
         let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
         let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {
             return Ok(());
         };
+        session.set_memory_limits(port.memory);
         let access = convert::access(&self.rights, &port.socket)?;
         session.set_access(access).map_err(|error| format!("{}: {error}", device.path.display()))
     }
@@ -434,10 +482,13 @@ impl DataPlane {
         if !self.ports.contains_key(&port.name) {
             return self.add_port(port);
         }
-        match self.set_access(port) {
+        match self.set_session(port) {
             Ok(()) => drop(self.failed.remove(&port.name)),
             // A connected VMM stays connected; the socket stays as it is.
             Err(reason) => self.fail(&port.name, reason),
+        }
+        if let Some(running) = self.ports.get_mut(&port.name) {
+            running.loop_mode = port.loop_mode;
         }
         let Some(running) = self.ports.get(&port.name) else { return };
         let Placement { worker, settings, mtu } = match self.place(port) {

@@ -63,6 +63,7 @@ pub(crate) fn port(
             is_outside: port.of_network,
             spoof: port.spoof,
             own_address,
+            storm: port.storm,
         },
         mark,
         hdr_len: switch::HdrLen::Headers,

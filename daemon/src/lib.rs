@@ -16,10 +16,12 @@ pub mod ctl;
 pub mod descriptors;
 mod devices;
 mod fault;
+mod floods;
 pub mod gateway;
 #[cfg(test)]
 mod growth;
 pub mod host;
+mod loops;
 pub mod metrics;
 mod moves;
 mod namespaces;
@@ -31,6 +33,7 @@ pub mod socket;
 mod spread;
 pub mod state;
 pub mod status;
+mod storms;
 pub mod watchdog;
 
 pub use fault::Fault;

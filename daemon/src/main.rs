@@ -314,7 +314,7 @@ fn start_log(format: LogFormat) {
 
 fn run(mut source: Source) -> Result<(), String> {
     let started = Instant::now();
-    let notifier = Notifier::from_environment();
+    let notifier = Arc::new(Notifier::from_environment());
     let config = source.read().map_err(|error| error.to_string())?;
     if source.may_be_missing {
         let file = source.file.display();
@@ -331,7 +331,7 @@ fn run(mut source: Source) -> Result<(), String> {
     confinement::note_missing(&missing);
     confinement::enter(config.daemon.sandbox, &config.daemon.control)
         .map_err(|error| format!("capabilities cannot be dropped: {error}"))?;
-    let daemon = Daemon::start_with(source, config, rights).map_err(|error| error.to_string())?;
+    let daemon = Daemon::prepare(source, config, rights).map_err(|error| error.to_string())?;
     let served = serve(&daemon, control, metrics, &notifier, started);
     notifier.send("STOPPING=1");
     daemon.stop();
@@ -374,7 +374,7 @@ fn serve(
     daemon: &Arc<Daemon>,
     control: std::os::unix::net::UnixListener,
     metrics: Option<std::net::TcpListener>,
-    notifier: &Notifier,
+    notifier: &Arc<Notifier>,
     started: Instant,
 ) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -385,23 +385,41 @@ fn serve(
         let control = UnixListener::from_std(control)?;
         let metrics = metrics.map(TcpListener::from_std).transpose()?;
         let signals = Signals::install()?;
-        let maintenance = tokio::spawn(maintain(daemon.clone()));
-        let config = daemon.config();
-        tracing::info!(
-            "ready after {:.1?}: {} networks, {} ports, {} workers, control socket {}",
-            started.elapsed(),
-            config.networks.len(),
-            config.ports.len(),
-            config.daemon.workers,
-            config.daemon.control.display(),
-        );
-        notifier.send("READY=1");
+        // A large configuration takes seconds, in which the control socket answers.
+        let building = tokio::task::spawn_blocking({
+            let daemon = daemon.clone();
+            move || daemon.build()
+        });
+        let maintenance = tokio::spawn({
+            let (daemon, notifier) = (daemon.clone(), notifier.clone());
+            async move {
+                if building.await.is_ok() && daemon.is_running() {
+                    announce(&daemon, &notifier, started);
+                    maintain(daemon).await;
+                }
+            }
+        });
         let ended = wait_for_end(signals, daemon, notifier);
         api::serve(daemon.clone(), control, metrics, ended).await;
+        daemon.give_up_building();
         maintenance.abort();
         Ok(())
     });
     served.map_err(|error: io::Error| format!("control: {error}"))
+}
+
+/// Says that the start is over.
+fn announce(daemon: &Daemon, notifier: &Notifier, started: Instant) {
+    let config = daemon.config();
+    tracing::info!(
+        "ready after {:.1?}: {} networks, {} ports, {} workers, control socket {}",
+        started.elapsed(),
+        config.networks.len(),
+        config.ports.len(),
+        config.daemon.workers,
+        config.daemon.control.display(),
+    );
+    notifier.send("READY=1");
 }
 
 /// The signals that the daemon handles.
@@ -423,7 +441,8 @@ impl Signals {
 
 /// Handles signals and the watchdog until a signal ends the daemon.
 async fn wait_for_end(mut signals: Signals, daemon: &Arc<Daemon>, notifier: &Notifier) {
-    let mut alive = tokio::time::interval(notifier.watchdog.unwrap_or(RETRY));
+    let period = notifier.watchdog.unwrap_or(RETRY);
+    let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     let mut watchdog = Watchdog::new(daemon.workers());
     loop {
         tokio::select! {
@@ -449,8 +468,8 @@ fn reload(daemon: &Daemon) {
     }
 }
 
-/// Handles vanished devices and loaded workers, and tries again to start ports that do not run.
-/// Sleeps while every port runs.
+/// Handles vanished devices, loaded workers, storms and loops, and tries again to start ports that
+/// do not run. Sleeps while every port runs and nothing is suspected.
 async fn maintain(daemon: Arc<Daemon>) {
     let event = match daemon.event().and_then(UnixStream::from_std) {
         Ok(event) => event,
@@ -472,6 +491,12 @@ async fn maintain(daemon: Arc<Daemon>) {
                 Some(at) => tokio::time::sleep_until(at).await,
             }
         };
+        let flood_check = async {
+            match daemon.next_flood_check() {
+                None => std::future::pending().await,
+                Some(wait) => tokio::time::sleep(wait).await,
+            }
+        };
         tokio::select! {
             _ = event.readable() => {
                 while event.try_read(&mut [0; 256]).is_ok_and(|length| length > 0) {}
@@ -481,6 +506,7 @@ async fn maintain(daemon: Arc<Daemon>) {
                 daemon.retry();
                 next = None;
             }
+            () = flood_check => daemon.follow_floods(),
         }
     }
 }

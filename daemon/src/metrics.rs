@@ -105,7 +105,14 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
     }
     let help = "Frames dropped, by reason; those on the way out count at the port out.";
     let drops = counters("trama_port_drops_total", help, &["network", "port", "reason"])?;
+    let help = "Frames of the port that its network's gateway refused, by reason.";
+    let labels = ["network", "port", "reason"];
+    let refused = counters("trama_port_gateway_drops_total", help, &labels)?;
     let running = gauges("trama_port_running", "1 if the port runs.", &["network", "port"])?;
+    let help = "1 for each kind of flooded frames of which the port sends more than it may.";
+    let storm = gauges("trama_port_storm", help, &["network", "port", "kind"])?;
+    let help = "1 if the port is blocked because of a loop.";
+    let blocked = gauges("trama_port_loop_blocked", help, &["network", "port"])?;
     let link = gauges("trama_port_link", "1 if frames can pass the port.", &["network", "port"])?;
     for port in &status.ports {
         let [network, name] = of(port);
@@ -113,12 +120,35 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
         for (reason, count) in port.counters.drops.iter().filter(|(_, count)| *count > 0) {
             drops.with_label_values(&[&network, &name, *reason]).inc_by(*count);
         }
+        for (reason, count) in &port.counters.gateway_drops {
+            refused.with_label_values(&[&network, &name, reason]).inc_by(*count);
+        }
         running.with_label_values(&of(port)).set(i64::from(port.not_running.is_none()));
         link.with_label_values(&of(port)).set(i64::from(port.link));
+        if port.loop_block.is_some() {
+            blocked.with_label_values(&of(port)).set(1);
+        }
+        for kind in &port.storms {
+            storm.with_label_values(&[&network, &name, *kind]).set(1);
+        }
     }
     families.extend(drops.collect());
+    families.extend(refused.collect());
     families.extend(running.collect());
     families.extend(link.collect());
+    families.extend(storm.collect());
+    families.extend(blocked.collect());
+    let help = "Guest memory that is mapped, and what the daemon was the first to touch of it.";
+    let memory = gauges("trama_port_memory_bytes", help, &["port", "kind"])?;
+    for (port, vhost) in status.ports.iter().filter_map(|p| Some((p, p.vhost.as_ref()?))) {
+        for (kind, bytes) in
+            [("mapped", vhost.memory_mapped), ("populated", vhost.memory_populated)]
+        {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            memory.with_label_values(&[&*port.name, kind]).set(bytes);
+        }
+    }
+    families.extend(memory.collect());
     for (name, help, value) in VHOST_COUNTERS {
         let family = counters(name, help, &["port"])?;
         for port in status.ports.iter().filter(|port| port.vhost.is_some()) {
@@ -280,6 +310,7 @@ mod tests {
         let counters = PortCounts {
             rx_frames: 7,
             drops: vec![("runt", 2), ("hairpin", 0)],
+            gateway_drops: vec![("new_flow_share".into(), 6)],
             others: vec![("kicks", 3)],
             ..PortCounts::default()
         };
@@ -292,6 +323,8 @@ mod tests {
             queue_pairs: 1,
             peer: None,
             waiting: Vec::new(),
+            memory_mapped: 8 << 20,
+            memory_populated: 4096,
         };
         PortStatus {
             name: name.into(),
@@ -300,6 +333,8 @@ mod tests {
             link: vhost,
             vhost: vhost.then_some(session),
             mac: None,
+            loop_block: vhost.then(|| "blocked".to_owned()),
+            storms: if vhost { vec!["broadcast"] } else { Vec::new() },
             mark: 0,
             counters,
         }
@@ -351,6 +386,9 @@ mod tests {
             r#"trama_port_rx_frames_total{network="lab",port="vm1"} 7"#,
             r#"trama_port_rx_frames_total{network="",port="t\"1"} 7"#,
             r#"trama_port_drops_total{network="lab",port="vm1",reason="runt"} 2"#,
+            r#"trama_port_gateway_drops_total{network="lab",port="vm1",reason="new_flow_share"} 6"#,
+            r#"trama_port_storm{kind="broadcast",network="lab",port="vm1"} 1"#,
+            r#"trama_port_loop_blocked{network="lab",port="vm1"} 1"#,
             r#"trama_mac_entries{network="lab"} 4"#,
             r#"trama_network_worker{network="lab"} 1"#,
             r#"trama_network_busy_seconds_total{network="lab"} 0.25"#,

@@ -238,9 +238,15 @@ fn port_keys(a: &Port, b: &Port) -> Vec<&'static str> {
         ("promiscuous", a.promiscuous != b.promiscuous),
         ("mac", a.mac != b.mac),
         ("spoof", a.spoof != b.spoof),
+        ("storm-broadcast", a.storm.broadcast != b.storm.broadcast),
+        ("storm-multicast", a.storm.multicast != b.storm.multicast),
+        ("storm-unknown", a.storm.unknown != b.storm.unknown),
+        ("loop", a.loop_mode != b.loop_mode),
         ("socket-owner", a.socket.owner != b.socket.owner),
         ("socket-group", a.socket.group != b.socket.group),
         ("socket-mode", a.socket.mode != b.socket.mode),
+        ("memory-max", a.memory.max != b.memory.max),
+        ("memory-populate", a.memory.populate != b.memory.populate),
         ("external-ids", a.external_ids != b.external_ids),
     ])
 }
@@ -387,6 +393,10 @@ mod tests {
         assert_eq!(
             shown(|c| c.ports[0].socket.owner = Some("x".into())),
             "set port a: socket-owner"
+        );
+        assert_eq!(
+            shown(|c| c.ports[2].memory.populate = Some(64 << 20)),
+            "set port c: memory-populate"
         );
         // A named group may connect; a client makes no socket.
         assert_eq!(

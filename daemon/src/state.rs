@@ -6,7 +6,8 @@
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use trama_api::folders::{self, Folders};
@@ -27,6 +28,9 @@ use crate::status::{FdbRow, Status};
 
 /// Time limit for a gateway's answer; 65,000 rows take a fraction of it.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// Steps of a start between which other threads have their turn: some milliseconds.
+const STEPS_AT_ONCE: usize = 32;
 
 /// How a transaction is carried out.
 #[derive(Clone, Copy, Debug)]
@@ -182,9 +186,23 @@ pub struct Daemon {
     started: Instant,
     event: UnixStream,
     inner: Mutex<Inner>,
+    /// Notified when the start is over.
+    has_started: Condvar,
+    /// Threads that want the lock, which [`Daemon::build`] lets go first.
+    waiting: AtomicUsize,
+}
+
+/// Where a daemon is in its life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Steps of the start remain.
+    Starting,
+    Running,
+    Stopping,
 }
 
 struct Inner {
+    phase: Phase,
     source: Source,
     rights: Rights,
     config: Config,
@@ -193,36 +211,74 @@ struct Inner {
 
 impl Daemon {
     /// Reads the configuration, starts the workers and builds what it describes, with the rights of
-    /// this process. Ports that cannot
-    /// be made are stored but do not run; [`Daemon::status`] has the reasons.
+    /// this process. Ports that cannot be made are stored but do not run; [`Daemon::status`] has
+    /// the reasons.
     ///
     /// # Errors
     /// Nothing runs.
     pub fn start(mut source: Source) -> Result<Arc<Daemon>, StartError> {
         let config = source.read()?;
         let rights = Rights::own(source.helper_setup(&config.daemon, false), "/proc/self/exe");
-        Self::start_with(source, config, rights)
+        let daemon = Self::prepare(source, config, rights)?;
+        daemon.build();
+        Ok(daemon)
     }
 
-    /// Starts as [`Daemon::start`] does, with the configuration already read from `source`, and
-    /// opens devices, sockets and the configuration by `rights`.
+    /// Starts the workers, with the configuration already read from `source`; opens devices,
+    /// sockets and the configuration by `rights`. [`Daemon::build`] makes the networks and ports.
+    /// Until then, changes wait.
     ///
     /// # Errors
     /// Nothing runs.
-    pub fn start_with(
+    pub fn prepare(
         source: Source,
         config: Config,
         rights: Rights,
     ) -> Result<Arc<Daemon>, StartError> {
-        let (mut data_plane, event) =
+        let (data_plane, event) =
             DataPlane::start(&config.daemon, rights.clone()).map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
-        data_plane.apply(&plan_start(&config), &config.expanded());
-        // Only now, so that a thousand processes do not delay the ports.
-        data_plane.start_gateways();
-        let inner = Mutex::new(Inner { source, rights, config, data_plane });
+        let phase = Phase::Starting;
+        let inner = Mutex::new(Inner { phase, source, rights, config, data_plane });
+        let (has_started, waiting) = (Condvar::new(), AtomicUsize::new(0));
         let started = Instant::now();
-        Ok(Arc::new(Daemon { started_with, started, event, inner }))
+        Ok(Arc::new(Daemon { started_with, started, event, inner, has_started, waiting }))
+    }
+
+    /// Builds what the configuration describes. Meanwhile other threads can read the status.
+    pub fn build(&self) {
+        let inner = self.lock();
+        let (steps, wanted) = (plan_start(&inner.config), inner.config.expanded());
+        let mut spread = inner.data_plane.spread(&wanted);
+        drop(inner);
+        for some in steps.chunks(STEPS_AT_ONCE) {
+            let mut inner = self.lock();
+            if inner.phase == Phase::Stopping {
+                return;
+            }
+            inner.data_plane.take(some, &wanted, &mut spread);
+            drop(inner);
+            // This thread would take the lock again before another one wakes up.
+            while self.waiting.load(Ordering::Relaxed) > 0 {
+                std::thread::yield_now();
+            }
+        }
+        let mut inner = self.lock();
+        // Only now, so that a thousand processes do not delay the ports.
+        inner.data_plane.start_gateways();
+        inner.phase = Phase::Running;
+        self.has_started.notify_all();
+    }
+
+    /// Returns whether [`Daemon::build`] has done all.
+    pub fn is_running(&self) -> bool {
+        self.lock().phase == Phase::Running
+    }
+
+    /// Ends [`Daemon::build`] before it has done all, if it runs.
+    pub fn give_up_building(&self) {
+        self.lock().phase = Phase::Stopping;
+        self.has_started.notify_all();
     }
 
     /// Returns a copy of the configuration in force.
@@ -250,7 +306,7 @@ impl Daemon {
         options: TransactOptions,
         edit: impl FnOnce(&mut Config) -> Result<R, E>,
     ) -> Result<Committed<R>, TransactError<E>> {
-        let mut inner = self.lock();
+        let mut inner = self.lock_to_change();
         let mut draft = inner.config.clone();
         let result = edit(&mut draft).map_err(TransactError::Edit)?;
         let problems = validate(&draft);
@@ -277,7 +333,7 @@ impl Daemon {
     /// The file has faults; the error lists all of them. Nothing has changed.
     pub fn reload(&self) -> Result<Committed<()>, Vec<Diagnostic>> {
         // Locked before reading: otherwise a transaction that saves in between would be undone.
-        let mut inner = self.lock();
+        let mut inner = self.lock_to_change();
         let text = inner.rights.read_config();
         let source = &mut inner.source;
         let config = source.parse(text).map_err(|error| error.diagnostics(&source.file))?;
@@ -297,11 +353,23 @@ impl Daemon {
 
     /// Tries again to start the ports that do not run.
     pub fn retry(&self) {
-        self.lock().retry();
+        self.lock_to_change().retry();
     }
 
-    /// Returns a stream that becomes readable when a device has vanished, a port could not start or
-    /// a worker is loaded. The caller empties it and calls [`Daemon::handle_events`].
+    /// Returns in how long [`Daemon::follow_floods`] has something to do; `None` while there is
+    /// neither a storm nor a sign of a loop.
+    pub fn next_flood_check(&self) -> Option<Duration> {
+        self.lock().data_plane.next_flood_check(self.started.elapsed())
+    }
+
+    /// Follows storms and loops: sends the probes that are due, blocks and opens ports.
+    pub fn follow_floods(&self) {
+        self.lock().data_plane.follow_floods(self.started.elapsed());
+    }
+
+    /// Returns a stream that becomes readable when a device has vanished, a port could not start, a
+    /// storm has begun, there is a sign of a loop, or a worker is loaded. The caller empties it and
+    /// calls [`Daemon::handle_events`].
     ///
     /// # Errors
     /// Out of descriptors.
@@ -309,11 +377,12 @@ impl Daemon {
         self.event.try_clone()
     }
 
-    /// Stops ports whose devices have vanished, follows namespaces that were created again, and
-    /// moves a network off a loaded worker if that balances the load.
+    /// Stops ports whose devices have vanished, follows storms and loops, follows namespaces that
+    /// were created again, and moves a network off a loaded worker if that balances the load.
     pub fn handle_events(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.lock_to_change();
         inner.data_plane.take_faults();
+        inner.data_plane.follow_floods(self.started.elapsed());
         inner.follow_namespaces();
         inner.data_plane.balance(self.started);
     }
@@ -323,7 +392,7 @@ impl Daemon {
     /// # Errors
     /// There is no such network or worker; nothing has changed.
     pub fn move_network(&self, network: &str, worker: usize) -> Result<(), MoveError> {
-        self.lock().data_plane.move_network(network, worker, |_| {})
+        self.lock_to_change().data_plane.move_network(network, worker, |_| {})
     }
 
     /// Returns the workers; they stay the same while the daemon runs.
@@ -373,7 +442,17 @@ impl Daemon {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        inner
+    }
+
+    /// Locks once the start is over: a change of what is not built yet would be undone.
+    fn lock_to_change(&self) -> MutexGuard<'_, Inner> {
+        let is_starting = |inner: &mut Inner| inner.phase == Phase::Starting;
+        let inner = self.has_started.wait_while(self.lock(), is_starting);
+        inner.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -382,6 +461,7 @@ impl Inner {
     /// run, and the reasons.
     fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<NotRunning> {
         self.data_plane.apply(steps, &config.expanded());
+        self.data_plane.release_blocks();
         self.config = config;
         let touched = steps.iter().filter_map(Step::port);
         let failed = |name: &str| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use trama_gateway::report::LeaseRow;
 use trama_switch::counters::PortSnapshot;
-use trama_switch::{DropReason, PortId};
+use trama_switch::{DropReason, FloodKind, PortId};
 use trama_vhost_net_backend::{Peer, SessionState};
 
 use crate::apply::{DataPlane, RunningPort};
@@ -63,12 +63,17 @@ pub struct PortStatus {
     pub network: Option<String>,
     /// Why it does not run; `None` if it runs.
     pub not_running: Option<String>,
-    /// Whether frames can pass: it runs, a device or frontend is plugged in, and the cable is in.
+    /// Whether frames can pass: it runs, a device or frontend is plugged in, the cable is in, and
+    /// no loop blocks it.
     pub link: bool,
     /// The vhost-user session, if it is such a port and runs.
     pub vhost: Option<VhostStatus>,
     /// The device's own MAC address, if known (TAP).
     pub mac: Option<String>,
+    /// The kinds of flooded frames of which it sends more than it may.
+    pub storms: Vec<&'static str>,
+    /// Why it is blocked because of a loop; `None` if it is not.
+    pub loop_block: Option<String>,
     /// Its mark; 0 if it does not run.
     pub mark: u16,
     /// Frames, bytes and drops since the port's device was made.
@@ -103,6 +108,10 @@ pub struct VhostStatus {
     pub peer: Option<String>,
     /// Other processes that have connected and wait for their turn.
     pub waiting: Vec<String>,
+    /// Bytes of the VMM's memory that are mapped.
+    pub memory_mapped: u64,
+    /// Bytes of it that the daemon was the first to touch, and so pays for.
+    pub memory_populated: u64,
 }
 
 /// Counters of a port. Received frames (rx) are those that enter the switch from the port.
@@ -118,6 +127,8 @@ pub struct PortCounts {
     pub tx_bytes: u64,
     /// Frames dropped, for every reason, in a fixed order.
     pub drops: Vec<(&'static str, u64)>,
+    /// Frames of the port that its network's gateway dropped, by reason, without zeros.
+    pub gateway_drops: Vec<(String, u64)>,
     /// The other counters by name (GSO frames, software fallbacks, kicks, …), in a fixed order.
     pub others: Vec<(&'static str, u64)>,
 }
@@ -126,6 +137,11 @@ impl PortCounts {
     /// Returns one of the other counters; 0 if there is none of that name.
     pub fn other(&self, name: &str) -> u64 {
         self.others.iter().find(|(other, _)| *other == name).map_or(0, |(_, count)| *count)
+    }
+
+    /// Returns the frames dropped for the reason of this name.
+    pub fn drops_for(&self, reason: &str) -> u64 {
+        self.drops.iter().find(|(other, _)| *other == reason).map_or(0, |(_, count)| *count)
     }
 
     /// Returns the sum of all drops.
@@ -182,7 +198,8 @@ impl DataPlane {
                 gateway: running.gateway.as_ref().map(Gateway::status),
             });
         }
-        let ports = config.all_ports().map(|port| self.port_status(&port)).collect();
+        let drops = gateway_drops(&networks);
+        let ports = config.all_ports().map(|port| self.port_status(&port, &drops)).collect();
         let workers = self.workers.iter().enumerate().map(|(worker, running)| {
             let counters = running.handle.counters().snapshot();
             WorkerStatus {
@@ -195,19 +212,27 @@ impl DataPlane {
         Status { networks, ports, workers: workers.collect(), needs_restart }
     }
 
-    fn port_status(&self, port: &Port) -> PortStatus {
+    fn port_status(&self, port: &Port, gateways: &GatewayDrops<'_>) -> PortStatus {
         let running = self.ports.get(&port.name);
+        let mark = running.map_or(0, |port| port.settings.mark);
+        let own = (port.network.as_deref().unwrap_or_default(), u64::from(mark));
+        let gateway_drops = gateways.get(&own).filter(|_| mark != 0).cloned().unwrap_or_default();
+        let counters = running.map(|port| counts(&port.counters.snapshot())).unwrap_or_default();
         let vhost = running.and_then(vhost_status);
         let has_peer = vhost.as_ref().is_none_or(|session| session.queue_pairs > 0);
+        let loop_block = running.and_then(|running| self.loop_block(running.id));
+        let is_plugged = has_peer && port.cable && port.network.is_some();
         PortStatus {
             name: port.name.clone(),
             network: port.network.clone(),
             not_running: self.failed.get(&port.name).cloned(),
-            link: running.is_some() && has_peer && port.cable && port.network.is_some(),
+            link: running.is_some() && is_plugged && loop_block.is_none(),
             vhost,
             mac: running.and_then(|running| running.mac).map(|mac| mac.to_string()),
-            mark: running.map_or(0, |port| port.settings.mark),
-            counters: running.map(|port| counts(&port.counters.snapshot())).unwrap_or_default(),
+            storms: self.storms.of(&port.name).map(FloodKind::name).collect(),
+            loop_block,
+            mark,
+            counters: PortCounts { gateway_drops, ..counters },
         }
     }
 
@@ -272,7 +297,23 @@ fn vhost_status(port: &RunningPort) -> Option<VhostStatus> {
         queue_pairs: status.queue_pairs_active,
         peer: status.peer.map(|peer| peer.to_string()),
         waiting: status.waiting.iter().map(Peer::to_string).collect(),
+        memory_mapped: status.memory_mapped,
+        memory_populated: status.memory_populated,
     })
+}
+
+/// What gateways have dropped of a port's frames, by the port's network and mark.
+type GatewayDrops<'a> = HashMap<(&'a str, u64), Vec<(String, u64)>>;
+
+fn gateway_drops(networks: &[NetworkStatus]) -> GatewayDrops<'_> {
+    let mut all = GatewayDrops::new();
+    for network in networks {
+        for drops in network.gateway.iter().flat_map(|gateway| &gateway.counters.port_drops) {
+            let of_port = all.entry((written_name(&network.name), drops.port)).or_default();
+            of_port.push((drops.reason.clone(), drops.count));
+        }
+    }
+    all
 }
 
 fn counts(counters: &PortSnapshot) -> PortCounts {
@@ -282,6 +323,7 @@ fn counts(counters: &PortSnapshot) -> PortCounts {
         tx_frames: counters.tx_frames,
         tx_bytes: counters.tx_bytes,
         drops: DropReason::ALL.iter().map(|r| (r.name(), counters.dropped(*r))).collect(),
+        gateway_drops: Vec::new(),
         others: vec![
             ("rx_gso_frames", counters.rx_gso_frames),
             ("tx_gso_frames", counters.tx_gso_frames),

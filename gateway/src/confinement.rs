@@ -6,6 +6,7 @@
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -46,6 +47,8 @@ pub(crate) struct Confinement {
     sandbox: Mode,
     /// The open folder of the leases.
     pub(crate) leases: Option<OwnedFd>,
+    /// The folder of boot files, by device and inode.
+    boot_folder: Option<(u64, u64)>,
     missing: Vec<String>,
 }
 
@@ -57,7 +60,12 @@ impl Confinement {
     /// User or privileges cannot be given up, or a descriptor that is named is not open.
     pub(crate) fn begin(options: Options) -> io::Result<Confinement> {
         let leases = options.leases.map(inherited_descriptor).transpose()?;
-        let mut this = Confinement { sandbox: options.sandbox, leases, missing: Vec::new() };
+        let mut this = Confinement {
+            sandbox: options.sandbox,
+            leases,
+            boot_folder: None,
+            missing: Vec::new(),
+        };
         if options.own_mounts {
             this.note(restrict_mounts());
         }
@@ -77,6 +85,7 @@ impl Confinement {
     ///
     /// The descriptor of the leases cannot be copied.
     pub(crate) fn complete(&mut self, tftp: Option<&Path>, resolvers: &Folders) -> io::Result<()> {
+        self.boot_folder = identity(tftp);
         let leases = self.leases.as_ref().map(OwnedFd::try_clone).transpose()?;
         // For backtraces: the process's own program and where it is in memory.
         let program = std::env::current_exe().unwrap_or_default();
@@ -93,6 +102,12 @@ impl Confinement {
         Ok(())
     }
 
+    /// Whether the folder of boot files is another one than at the start, which this process may
+    /// not read.
+    pub(crate) fn has_other_boot_folder(&self, tftp: Option<&Path>) -> bool {
+        identity(tftp) != self.boot_folder
+    }
+
     fn note<T>(&mut self, result: Result<T, Missing>) {
         self.missing.extend(result.err().map(|missing| missing.to_string()));
     }
@@ -101,4 +116,10 @@ impl Confinement {
     pub(crate) fn take_missing(&mut self) -> Vec<String> {
         std::mem::take(&mut self.missing)
     }
+}
+
+/// Device and inode of a folder, if there is one.
+fn identity(folder: Option<&Path>) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(folder?).ok()?;
+    Some((found.dev(), found.ino()))
 }

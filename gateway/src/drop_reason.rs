@@ -4,28 +4,29 @@ use std::collections::BTreeMap;
 
 pub use service::DropReason as ServiceDrop;
 pub use trama_nat::DropReason as NatDrop;
+use trama_nat::PortMark;
 
 mod service {
     trama_frame::drop_reasons! {
         "Why a service of the gateway dropped a frame or message."
         Fragment "fragment"
-            "A fragment of a multicast or broadcast packet."
+            "The frame is a fragment of a multicast or broadcast packet, which is not reassembled: lower the size of the sender's datagrams."
         ClosedPort "closed_port"
-            "UDP to a closed port."
+            "The UDP datagram is for a port of the gateway where nothing listens: check which of the network's services are on."
         BadDns "bad_dns"
-            "Not a DNS query; answered with FORMERR unless it is a response."
+            "The message is not a DNS query; it was answered with FORMERR unless it is a response: check the sender."
         DnsLimit "dns_limit"
-            "Too many DNS queries of the sender; answered with SERVFAIL."
+            "The port has too many DNS queries under way, and this one was answered with SERVFAIL: check the host's resolvers, or let the guest ask less."
         DnsUnasked "dns_unasked"
-            "A message from a DNS server that answers no query."
+            "A message from a DNS server answers no query: no action is needed unless there are many."
         BadTftp "bad_tftp"
-            "Not a TFTP packet for a server."
+            "The datagram is not a TFTP packet for a server: check the sender."
         TftpLimit "tftp_limit"
-            "Too many TFTP transfers of the sender, or in total."
+            "The port, or all ports together, have too many TFTP transfers: start fewer guests at once."
         DhcpRefused "dhcp_refused"
-            "Not answered by the DHCP server; its own counters give the reason."
+            "The DHCP server did not answer; its own counters give the reason: see `trama_dhcp_refused_total`."
         Throttled "throttled"
-            "A request that is being answered already."
+            "The request is being answered already: no action is needed."
     }
 }
 
@@ -51,6 +52,19 @@ impl DropReason {
             DropReason::Service(reason) => reason.name(),
             DropReason::Nat(reason) => reason.name(),
         }
+    }
+
+    /// One line for people: what happened, and what to do about it.
+    pub fn describe(self) -> &'static str {
+        match self {
+            DropReason::Service(reason) => reason.describe(),
+            DropReason::Nat(reason) => reason.describe(),
+        }
+    }
+
+    /// Returns the reason with this label.
+    pub fn named(name: &str) -> Option<DropReason> {
+        DropReason::all().find(|reason| reason.name() == name)
     }
 }
 
@@ -90,6 +104,13 @@ impl Counters {
         }
     }
 
+    /// Counts one dropped frame or message of a port.
+    pub fn drop_from(&mut self, port: PortMark, reason: impl Into<DropReason>) {
+        let reason = reason.into();
+        self.drop(reason);
+        self.frames.count_at(port, reason.name());
+    }
+
     /// Drops for one reason.
     pub fn dropped(&self, reason: impl Into<DropReason>) -> u64 {
         match reason.into() {
@@ -103,5 +124,20 @@ impl Counters {
         let counted = DropReason::all().map(|reason| (reason, self.dropped(reason)));
         let counted = counted.filter(|(_, count)| *count > 0);
         counted.map(|(reason, count)| (reason.name().to_owned(), count)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_found_by_its_label_and_says_what_to_do() {
+        for reason in DropReason::all() {
+            assert_eq!(DropReason::named(reason.name()), Some(reason));
+            let text = reason.describe();
+            assert!(text.contains(": ") && text.ends_with('.'), "{}: {text}", reason.name());
+        }
+        assert_eq!(DropReason::named("bad_luck"), None);
     }
 }

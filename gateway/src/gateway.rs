@@ -200,7 +200,8 @@ impl Gateway {
         let dhcp = self.leases.as_ref().map(Leases::status);
         let dhcp6 = self.leases6.as_ref().map(Leases6::status);
         let (drops, lease_store, nat) = (self.shared.counters.drops(), None, None);
-        Status { received, sent, drops, dhcp, dhcp6, lease_store, nat }
+        let port_drops = self.shared.counters.frames.port_drops();
+        Status { received, sent, drops, port_drops, dhcp, dhcp6, lease_store, nat }
     }
 
     /// Counts a drop of the caller.
@@ -215,7 +216,7 @@ impl Gateway {
             Ok(frame) => self.handle_parsed(now, &frame.into(), out),
             Err(reason) => {
                 self.shared.counters.frames.received += 1;
-                self.shared.counters.drop(reason);
+                self.shared.counters.drop_from(port, reason);
             }
         }
     }
@@ -225,7 +226,7 @@ impl Gateway {
         let before = out.frames.len() + out.confirmed.len();
         self.shared.counters.frames.received += 1;
         if let Err(reason) = self.receive(now, local, out) {
-            self.shared.counters.drop(reason);
+            self.shared.counters.drop_from(local.frame.port(), reason);
         }
         self.shared.counters.frames.sent +=
             (out.frames.len() + out.confirmed.len() - before) as u64;
@@ -242,7 +243,7 @@ impl Gateway {
         match self.dns_query(now, client, bytes, out) {
             Ok(reply) => self.reply(reply.map(|reply| (client, reply)).into_iter().collect(), out),
             Err(reason) => {
-                self.shared.counters.drop(reason);
+                self.shared.counters.drop_from(client.port, reason);
                 out.streams.extend(client.stream.map(|stream| (stream, None)));
             }
         }
@@ -263,7 +264,7 @@ impl Gateway {
             Ok(reply) => Ok(reply),
             Err(Refusal { reason, reply: None }) => Err(reason.into()),
             Err(Refusal { reason, reply }) => {
-                counters.drop(reason);
+                counters.drop_from(client.port, reason);
                 Ok(reply)
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! It is started with one end of the channel as standard input. It ends when the channel is closed,
 //! on SIGTERM, and with the thread that started it. Before the first frame it has given up all that
-//! it does not need ([`crate::confinement`]).
+//! it does not need (`confinement`).
 
 use std::ffi::CString;
 use std::io;
@@ -66,6 +66,9 @@ pub enum ProcessError {
     /// Another process may read them.
     #[error("the host's resolvers are in another folder now, which takes another gateway process")]
     Resolvers,
+    /// Another process may read it.
+    #[error("the folder of boot files is another one now, which takes another gateway process")]
+    BootFolder,
     /// The link to the switch failed.
     #[error("gateway's link to the switch: {0}")]
     Cable(#[from] DriverError),
@@ -419,6 +422,9 @@ impl Process {
                         );
                     }
                     Command::Configure(config) => {
+                        if self.confinement.has_other_boot_folder(config.tftp.as_deref()) {
+                            return Err(ProcessError::BootFolder);
+                        }
                         self.gateway.reconfigure(config);
                         self.open_store();
                         self.configure_nat();

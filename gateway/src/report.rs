@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-pub use trama_nat::{FlowRow, ForwardStatus, NatStatus};
+pub use trama_nat::{FlowRow, ForwardStatus, NatStatus, PortDrops};
 
 /// A gateway's counters and state.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub struct Status {
     pub sent: u64,
     /// Frames dropped, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// Those of them whose switch port is known, by port and reason.
+    pub port_drops: Vec<PortDrops>,
     /// The DHCPv4 server, if there is one.
     pub dhcp: Option<DhcpStatus>,
     /// The DHCPv6 server, if there is one.

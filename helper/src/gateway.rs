@@ -65,7 +65,9 @@ impl Gateways {
 
     /// Opens a network's lease folder below `state`; makes it, for the gateways' user alone.
     pub(crate) fn lease_folder(&self, state: &Path, network: &str) -> Result<OwnedFd, String> {
-        if network.is_empty() || network.contains(['/', '\0']) {
+        // A network of mode `nat` has one for each port, `NETWORK/PORT`.
+        let is_name = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+        if !network.split('/').all(is_name) {
             return Err(format!("{network:?} is not the name of a network"));
         }
         // A prefix, so that no name leads to another folder.
@@ -231,7 +233,9 @@ mod tests {
         gateways().lease_folder(&state.path().join("deep"), "lab").unwrap();
         let made = std::fs::metadata(state.path().join("deep/leases-lab")).unwrap();
         assert_eq!(made.permissions().mode() & 0o7777, 0o700);
-        for name in ["", "a/b", "../x"] {
+        gateways().lease_folder(state.path(), "out/vm1").unwrap();
+        assert!(state.path().join("leases-out/vm1").is_dir());
+        for name in ["", "a/", "../x", "a/../b", "a//b", "a/."] {
             let refused = gateways().lease_folder(state.path(), name).unwrap_err();
             assert!(refused.contains("not the name of a network"), "{refused}");
         }

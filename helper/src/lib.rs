@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The helper parses nothing that a guest, a peer or a VMM has sent. It takes requests from
-//! `tramad` alone, in a narrow format ([`request`]), and does not trust them ([`rules`]): what
+//! `tramad` alone, in a narrow format (`request`), and does not trust them (`rules`): what
 //! reaches other people's traffic or sockets must stand in the configuration as the operator wrote
 //! it, or in a command of `tramactl` that root ran.
 //!

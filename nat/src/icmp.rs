@@ -27,6 +27,7 @@ use crate::host_socket::{
     BATCH, ErrorReport, HostDatagram, HostSocket, ReceiveBuffers, SendOptions,
 };
 use crate::io::PortMark;
+use crate::new_flows::NewFlows;
 use crate::packet::HOP_LIMIT;
 use crate::packet::icmp::{HEADER, echo_request};
 use crate::packet::inbound::Inbound;
@@ -90,6 +91,7 @@ impl Flows {
     pub(super) fn handle(
         &mut self,
         packet: &Inbound<'_>,
+        new_flows: &mut NewFlows,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let (head, data) = echo_request(packet)?;
@@ -98,6 +100,9 @@ impl Flows {
         let key = Key { port: packet.port, source: packet.source, ident };
         let number = match self.table.find(&key) {
             Some(number) => number,
+            None if !new_flows.try_take(context.now, packet.port) => {
+                return Err(DropReason::NewFlowShare);
+            }
             None => self.open(key, packet, context)?,
         };
         self.table.touch(context.now, number, 0);

@@ -22,6 +22,7 @@ mod io;
 mod local_address;
 mod nat;
 mod neighbour_cache;
+mod new_flows;
 mod outbound;
 pub mod packet;
 mod policy;
@@ -41,7 +42,7 @@ mod udp;
 
 pub use cable::Cable;
 pub use context::{Context, FIRST_TOKEN};
-pub use drop_reason::{Counters, DropReason};
+pub use drop_reason::{Counters, DropReason, PortDrops};
 pub use io::{Client, PortMark, Random};
 pub use nat::{Handled, Nat};
 pub use report::{FlowRow, ForwardStatus, NatStatus};

@@ -15,6 +15,7 @@ use crate::drop_reason::DropReason;
 use crate::forward::{Forwards, errno_text};
 use crate::io::{Client, PortMark};
 use crate::neighbour_cache::NeighbourCache;
+use crate::new_flows::NewFlows;
 use crate::packet::inbound::Inbound;
 use crate::packet::received::{self, Local};
 use crate::packet::{icmp as icmp_packet, icmp_error};
@@ -44,6 +45,7 @@ pub struct Nat {
     pub(crate) forwards: Forwards,
     pub(crate) neighbours: NeighbourCache,
     pub(crate) reflector: Reflector,
+    new_flows: NewFlows,
 }
 
 impl Nat {
@@ -100,7 +102,7 @@ impl Nat {
         };
         context.counters.received += 1;
         if let Err(reason) = result {
-            context.counters.drop(reason);
+            context.counters.drop_from(port, reason);
         }
         Handled::Consumed
     }
@@ -128,9 +130,11 @@ impl Nat {
         }
         match packet.protocol {
             IpProtocol::Tcp => self.tcp.handle(packet, context),
-            IpProtocol::Udp => self.udp.handle(packet, context),
+            IpProtocol::Udp => self.udp.handle(packet, &mut self.new_flows, context),
             _ if icmp_packet::is_error(packet) => self.handle_icmp_error(packet, context),
-            IpProtocol::Icmp | IpProtocol::Icmpv6 => self.icmp.handle(packet, context),
+            IpProtocol::Icmp | IpProtocol::Icmpv6 => {
+                self.icmp.handle(packet, &mut self.new_flows, context)
+            }
             _ => Err(DropReason::UnknownProtocol),
         }
     }
@@ -229,10 +233,11 @@ impl Nat {
         }
     }
 
-    /// Handles expired timers, and what waited for room on the cable.
+    /// Handles expired timers, and what waited for room on the cable. Called once in each pass of
+    /// the event loop, after the pass's frames.
     pub fn poll(&mut self, context: &mut Context<'_>) {
         self.forwards.poll(&mut self.neighbours, &mut self.tcp, context);
-        self.tcp.poll(context);
+        self.tcp.poll(&mut self.new_flows, context);
         for failure in self.tcp.take_failures() {
             let packet = Inbound::reparse(failure.port, failure.mac, &failure.packet);
             let answered =
@@ -245,6 +250,7 @@ impl Nat {
         self.icmp.poll(context);
         self.reflector.poll(context);
         self.reassembly.poll(context.now, context.counters);
+        self.new_flows.next_pass();
     }
 
     /// Whether flows wait for room on the cable.

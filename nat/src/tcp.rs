@@ -56,6 +56,7 @@ use crate::context::Context;
 use crate::dns::PORT;
 use crate::drop_reason::DropReason;
 use crate::io::{Client, PortMark};
+use crate::new_flows::NewFlows;
 use crate::packet::inbound::Inbound;
 use crate::report::FlowRow;
 use crate::rules::Transport;
@@ -418,7 +419,7 @@ impl Flows {
         flow.connection = Some(Connection::accept(context.now, &segment, initial, mss));
     }
 
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) {
+    pub(super) fn poll(&mut self, new_flows: &mut NewFlows, context: &mut Context<'_>) {
         self.expire(context.now);
         self.notify_stale_flows(context);
         self.is_blocked = !self.stale_flows.is_empty();
@@ -429,7 +430,7 @@ impl Flows {
                 return;
             }
             let Some(number) = self.quotas.next_turn() else { return };
-            left = left.saturating_sub(self.turn(number, context));
+            left = left.saturating_sub(self.turn(number, new_flows, context));
             if left == 0 {
                 return;
             }
@@ -437,10 +438,11 @@ impl Flows {
     }
 
     /// Gives a flow its turn. Returns how many turns it counts as.
-    fn turn(&mut self, number: u32, context: &mut Context<'_>) -> usize {
+    fn turn(&mut self, number: u32, new_flows: &mut NewFlows, context: &mut Context<'_>) -> usize {
         let Some(flow) = self.flow(number) else { return 0 };
         flow.is_queued = false;
         if flow.syn.is_some() && flow.far.host().is_some_and(|host| host.stream.is_none()) {
+            new_flows.count(context.now, flow.port);
             self.start_connect(number, context);
             return CONNECT_TURNS;
         }

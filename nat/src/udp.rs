@@ -38,6 +38,7 @@ use crate::host_socket::{BATCH, HostSocket, ReceiveBuffers, SendOptions};
 use crate::icmp::errors::{IcmpError, IcmpErrorSender};
 use crate::io::PortMark;
 use crate::neighbour_cache::NeighbourCache;
+use crate::new_flows::NewFlows;
 use crate::packet::inbound::Inbound;
 use crate::policy;
 use crate::ready_queue::ReadyQueue;
@@ -170,6 +171,7 @@ impl Flows {
     pub(super) fn handle(
         &mut self,
         packet: &Inbound<'_>,
+        new_flows: &mut NewFlows,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let datagram = datagram(packet)?;
@@ -195,6 +197,9 @@ impl Flows {
         };
         let number = match self.table.find(&key) {
             Some(number) => number,
+            None if !new_flows.try_take(context.now, packet.port) => {
+                return Err(DropReason::NewFlowShare);
+            }
             None => self.open(key, target, packet, context)?,
         };
         let peers = (ALL_PEERS / self.table.len().max(1)).clamp(MIN_PEERS, MAX_PEERS);

@@ -7,25 +7,25 @@
 use libc::{
     AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, CLONE_THREAD, EPERM, PROT_EXEC, SYS_accept4,
     SYS_add_key, SYS_bind, SYS_bpf, SYS_brk, SYS_chroot, SYS_clock_getres, SYS_clock_gettime,
-    SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close, SYS_connect, SYS_delete_module, SYS_dup,
+    SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close, SYS_connect, SYS_delete_module,
     SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_eventfd2, SYS_execve, SYS_execveat,
     SYS_exit, SYS_exit_group, SYS_fcntl, SYS_fdatasync, SYS_finit_module, SYS_flock, SYS_fsconfig,
     SYS_fsmount, SYS_fsopen, SYS_fspick, SYS_fstat, SYS_fstatfs, SYS_fsync, SYS_ftruncate,
-    SYS_futex, SYS_getdents64, SYS_getpeername, SYS_getpid, SYS_getrandom, SYS_getsockname,
-    SYS_getsockopt, SYS_gettid, SYS_init_module, SYS_inotify_add_watch, SYS_inotify_init1,
-    SYS_io_destroy, SYS_io_getevents, SYS_io_setup, SYS_io_submit, SYS_ioctl, SYS_kexec_file_load,
-    SYS_kexec_load, SYS_keyctl, SYS_listen, SYS_lseek, SYS_madvise, SYS_membarrier,
-    SYS_memfd_create, SYS_mkdirat, SYS_mmap, SYS_mount, SYS_mount_setattr, SYS_move_mount,
-    SYS_mprotect, SYS_mremap, SYS_munmap, SYS_newfstatat, SYS_open_by_handle_at, SYS_open_tree,
-    SYS_openat, SYS_openat2, SYS_perf_event_open, SYS_pidfd_getfd, SYS_pipe2, SYS_pivot_root,
-    SYS_ppoll, SYS_prctl, SYS_pread64, SYS_prlimit64, SYS_process_vm_readv, SYS_process_vm_writev,
-    SYS_ptrace, SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_readv, SYS_recvfrom, SYS_recvmmsg,
-    SYS_recvmsg, SYS_renameat, SYS_renameat2, SYS_request_key, SYS_restart_syscall, SYS_rseq,
-    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield,
-    SYS_sendmmsg, SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_setns, SYS_setsockopt,
-    SYS_shutdown, SYS_sigaltstack, SYS_socket, SYS_socketpair, SYS_statx, SYS_tgkill,
-    SYS_timerfd_create, SYS_timerfd_settime, SYS_umount2, SYS_unlinkat, SYS_unshare,
-    SYS_userfaultfd, SYS_wait4, SYS_write, SYS_writev, c_int, c_long,
+    SYS_futex, SYS_getcwd, SYS_getdents64, SYS_getegid, SYS_geteuid, SYS_getgid, SYS_getpeername,
+    SYS_getpid, SYS_getppid, SYS_getrandom, SYS_getsockname, SYS_getsockopt, SYS_gettid,
+    SYS_getuid, SYS_init_module, SYS_inotify_add_watch, SYS_inotify_init1, SYS_io_destroy,
+    SYS_io_getevents, SYS_io_setup, SYS_io_submit, SYS_ioctl, SYS_kexec_file_load, SYS_kexec_load,
+    SYS_keyctl, SYS_listen, SYS_lseek, SYS_madvise, SYS_membarrier, SYS_memfd_create, SYS_mmap,
+    SYS_mount, SYS_mount_setattr, SYS_move_mount, SYS_mprotect, SYS_mremap, SYS_munmap,
+    SYS_newfstatat, SYS_open_by_handle_at, SYS_open_tree, SYS_openat, SYS_openat2,
+    SYS_perf_event_open, SYS_pidfd_getfd, SYS_pipe2, SYS_pivot_root, SYS_ppoll, SYS_prctl,
+    SYS_pread64, SYS_prlimit64, SYS_process_vm_readv, SYS_process_vm_writev, SYS_ptrace,
+    SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_readv, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg,
+    SYS_renameat, SYS_request_key, SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction,
+    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmmsg,
+    SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_setns, SYS_setsockopt, SYS_shutdown,
+    SYS_sigaltstack, SYS_socket, SYS_socketpair, SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_umount2,
+    SYS_unlinkat, SYS_unshare, SYS_userfaultfd, SYS_wait4, SYS_write, SYS_writev, c_int, c_long,
 };
 
 /// A kind of process.
@@ -110,7 +110,8 @@ const fn masked(argument: u8, mask: c_int, value: c_int) -> Test {
 /// filter sees them.
 pub(crate) const UNKNOWN: &[c_long] = &[SYS_clone3];
 
-/// What memory, threads, time, signals and panics need.
+/// What memory, threads, time, signals and panics need, and calls that cannot fail: libraries panic
+/// if one does.
 const RUNTIME: &[c_long] = &[
     SYS_brk,
     SYS_clock_getres,
@@ -127,9 +128,14 @@ const RUNTIME: &[c_long] = &[
     SYS_exit_group,
     SYS_fcntl,
     SYS_futex,
+    SYS_getegid,
+    SYS_geteuid,
+    SYS_getgid,
     SYS_getpid,
+    SYS_getppid,
     SYS_getrandom,
     SYS_gettid,
+    SYS_getuid,
     SYS_ioctl,
     SYS_madvise,
     SYS_membarrier,
@@ -168,30 +174,28 @@ const RUNTIME_MUSL: &[c_long] = &[libc::SYS_nanosleep, libc::SYS_tkill];
 #[cfg(not(target_env = "musl"))]
 const RUNTIME_MUSL: &[c_long] = &[];
 
-/// What opening, reading and writing files needs; Landlock says which files.
+/// What opening and reading files needs; Landlock says which files.
 const FILES: &[c_long] = &[
-    SYS_fdatasync,
     SYS_fstat,
-    SYS_fstatfs,
-    SYS_fsync,
     SYS_ftruncate,
-    SYS_getdents64,
     SYS_lseek,
     SYS_newfstatat,
     SYS_openat,
     SYS_pread64,
-    SYS_pwrite64,
     SYS_readlinkat,
-    SYS_renameat,
     SYS_statx,
-    SYS_unlinkat,
 ];
 
 const GATEWAY: &[c_long] = &[
     SYS_accept4,
     SYS_bind,
     SYS_connect,
+    // The leases, which are written and replaced.
+    SYS_fdatasync,
     SYS_flock,
+    SYS_fsync,
+    SYS_pwrite64,
+    SYS_renameat,
     SYS_getpeername,
     SYS_getsockname,
     SYS_getsockopt,
@@ -211,7 +215,9 @@ const GATEWAY: &[c_long] = &[
 
 const SWITCH: &[c_long] = &[
     SYS_accept4,
-    SYS_dup,
+    SYS_fstatfs,
+    SYS_getcwd,
+    SYS_getdents64,
     SYS_getpeername,
     SYS_getsockname,
     SYS_getsockopt,
@@ -223,12 +229,10 @@ const SWITCH: &[c_long] = &[
     SYS_io_setup,
     SYS_io_submit,
     SYS_memfd_create,
-    SYS_mkdirat,
     SYS_pipe2,
     SYS_prlimit64,
     SYS_recvfrom,
     SYS_recvmsg,
-    SYS_renameat2,
     SYS_sendmmsg,
     SYS_sendmsg,
     SYS_sendto,
@@ -236,15 +240,16 @@ const SWITCH: &[c_long] = &[
     SYS_shutdown,
     SYS_socket,
     SYS_socketpair,
-    SYS_timerfd_create,
-    SYS_timerfd_settime,
+    // How much memory the host has.
+    SYS_sysinfo,
+    SYS_unlinkat,
     // Watches guests' memory.
     SYS_userfaultfd,
     // Gateways end.
     SYS_wait4,
 ];
 #[cfg(target_arch = "x86_64")]
-const SWITCH_OLD: &[c_long] = &[libc::SYS_mkdir, libc::SYS_rename, libc::SYS_unlink];
+const SWITCH_OLD: &[c_long] = &[libc::SYS_unlink];
 #[cfg(not(target_arch = "x86_64"))]
 const SWITCH_OLD: &[c_long] = &[];
 

@@ -15,8 +15,8 @@ use trama_virtqueue::Segment;
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
 use crate::forward::{FrameMeta, FrameSet, MAX_FRAME, Plan, Source, members};
+use crate::mac_table::PortIndex;
 use crate::ports::{Device, Port, Sink};
-use crate::types::HdrLen;
 use crate::vlan::Egress;
 
 mod rewrite;
@@ -75,48 +75,67 @@ pub(crate) fn deliver<S: Source>(
     port: &mut Port,
     scratch: &mut Scratch,
 ) -> FrameSet {
-    let EgressFrames { carried, tagged, only_vlan } = select_carried(plan, frames, port);
-    if carried == 0 {
+    let egress = select_carried(plan, frames, port);
+    if egress.carried == 0 {
         return 0;
     }
-    let refused = if !port.settings.cable {
-        Some(DropReason::EgressDown)
+    if let Some(reason) = refusal(port) {
+        port.count_drops(reason, u64::from(egress.carried.count_ones()));
+        return egress.carried;
+    }
+    port.touched = true;
+    scratch.segments_left = SEGMENT_BUDGET;
+    let batch = Batch::new(source, plan, &egress, port.offloads, None, &port.counters);
+    batch.deliver_to(egress.carried, &mut port.device, scratch);
+    egress.carried
+}
+
+/// Does the same as [`deliver`] for a port that is told marks, with those of the port `ingress`.
+/// Its ring belongs to all senders, and no user sees its own counters: what it does not take is
+/// counted at `ingress`.
+#[inline(never)]
+pub(crate) fn deliver_marked<S: Source>(
+    source: &S,
+    plan: &Plan,
+    frames: FrameSet,
+    port: &mut Port,
+    (index, ingress): (PortIndex, &Port),
+    scratch: &mut Scratch,
+) -> FrameSet {
+    let egress = select_carried(plan, frames, port);
+    if egress.carried == 0 {
+        return 0;
+    }
+    if let Some(reason) = refusal(port) {
+        ingress.count_drops(reason, u64::from(egress.carried.count_ones()));
+        return egress.carried;
+    }
+    port.touched = true;
+    scratch.segments_left = SEGMENT_BUDGET;
+    let mark = Some(ingress.settings.mark);
+    let batch = Batch::new(source, plan, &egress, port.offloads, mark, &port.counters);
+    if let Device::Vhost(vhost) = &mut port.device
+        && let Some(mut ring) = vhost.shared_ring(index, &ingress.counters)
+    {
+        batch.deliver(egress.carried, &mut ring, scratch);
+        let broken = ring.ring.broken;
+        vhost.record_broken(broken);
+    } else {
+        batch.deliver_to(egress.carried, &mut port.device, scratch);
+    }
+    egress.carried
+}
+
+/// Returns why the port takes no frames now, if it does not.
+#[inline(always)]
+fn refusal(port: &Port) -> Option<DropReason> {
+    if !port.is_open {
+        Some(port.egress_refusal())
     } else if !port.device.is_ready() {
         Some(DropReason::EgressNotReady)
     } else {
         None
-    };
-    if let Some(reason) = refused {
-        port.count_drops(reason, u64::from(carried.count_ones()));
-        return carried;
     }
-    port.touched = true;
-    scratch.segments_left = SEGMENT_BUDGET;
-    let mark = (port.settings.hdr_len == HdrLen::IngressMark).then_some(plan.mark);
-    let batch = Batch {
-        source,
-        plan,
-        tagged,
-        only_vlan,
-        offloads: port.offloads,
-        edit: HeaderEdit::new(port.offloads, mark),
-        counters: &port.counters,
-    };
-    match &mut port.device {
-        Device::Vhost(vhost) => {
-            let Some(mut ring) = vhost.only_ring() else {
-                batch.deliver(carried, vhost, scratch);
-                return carried;
-            };
-            batch.deliver(carried, &mut ring, scratch);
-            let broken = ring.broken;
-            vhost.record_broken(broken);
-        }
-        Device::Tap(tap) => batch.deliver(carried, tap, scratch),
-        Device::Uplink(uplink) => batch.deliver(carried, &mut **uplink, scratch),
-        Device::Dummy(dummy) => batch.deliver(carried, dummy, scratch),
-    }
-    carried
 }
 
 /// Returns those of `frames` whose VLAN the port carries.
@@ -236,7 +255,45 @@ struct Batch<'a, S> {
     counters: &'a PortCounters,
 }
 
-impl<S: Source> Batch<'_, S> {
+impl<'a, S: Source> Batch<'a, S> {
+    #[inline(always)]
+    fn new(
+        source: &'a S,
+        plan: &'a Plan,
+        egress: &EgressFrames,
+        offloads: Offloads,
+        mark: Option<u16>,
+        counters: &'a PortCounters,
+    ) -> Batch<'a, S> {
+        Batch {
+            source,
+            plan,
+            tagged: egress.tagged,
+            only_vlan: egress.only_vlan,
+            offloads,
+            edit: HeaderEdit::new(offloads, mark),
+            counters,
+        }
+    }
+
+    /// Delivers to whatever device the port has.
+    #[inline(always)]
+    fn deliver_to(&self, frames: FrameSet, device: &mut Device, scratch: &mut Scratch) {
+        match device {
+            Device::Vhost(vhost) => {
+                let Some(mut ring) = vhost.only_ring() else {
+                    return self.deliver(frames, vhost, scratch);
+                };
+                self.deliver(frames, &mut ring, scratch);
+                let broken = ring.broken;
+                vhost.record_broken(broken);
+            }
+            Device::Tap(tap) => self.deliver(frames, tap, scratch),
+            Device::Uplink(uplink) => self.deliver(frames, &mut **uplink, scratch),
+            Device::Dummy(dummy) => self.deliver(frames, dummy, scratch),
+        }
+    }
+
     fn deliver<K: Sink>(&self, frames: FrameSet, sink: &mut K, scratch: &mut Scratch) {
         sink.expect(frames.count_ones() as usize);
         let mut tally = Tally::default();
@@ -327,7 +384,7 @@ impl<S: Source> Batch<'_, S> {
             let put = |head: &[u8], body: &[Segment<'_>]| rewrite.put(sink, &header, head, body);
             match self.source.with_frame(i, put) {
                 Ok(()) => tally.add(len, meta.header.is_gso()),
-                Err(reason) => self.counters.drop(reason, 1),
+                Err(reason) => sink.count_refused(reason, self.counters),
             }
         }
     }
@@ -351,7 +408,7 @@ impl<S: Source> Batch<'_, S> {
             }
         });
         if let Err(reason) = result {
-            self.counters.drop(reason, 1);
+            sink.count_refused(reason, self.counters);
         }
     }
 
@@ -367,7 +424,7 @@ impl<S: Source> Batch<'_, S> {
         let plain = self.edit.apply(&VnetHeader::default());
         let emit = |segment: &[u8]| match sink.put(&plain, segment, &[]) {
             Ok(()) => tally.add(segment.len(), false),
-            Err(reason) => self.counters.drop(reason, 1),
+            Err(reason) => sink.count_refused(reason, self.counters),
         };
         gso::segment(frame, header, scratch, emit).map_err(|_| DropReason::OffloadFailed)?;
         self.counters.software_gso_frames.add(1);

@@ -2,7 +2,8 @@
 //! metrics.
 //!
 //! Reasons are counted at the port where they can be fixed: faults of a frame or its sender at the
-//! ingress port, refusals by a receiver at the egress port.
+//! ingress port, refusals by a receiver at the egress port. A gateway is the exception: its port is
+//! not the user's, and what it does not take is counted at the ingress port.
 
 trama_frame::drop_reasons! {
     "Why a frame was dropped."
@@ -30,6 +31,10 @@ trama_frame::drop_reasons! {
         "The source address is zero or a group address: give the sender's interface a unicast address."
     OwnAddress "own_address"
         "The source address belongs to the network's gateway, the host's interface or the uplink: give the sender's interface an address of its own."
+    Storm "storm"
+        "The port sent more flooded frames a second than its limit: look for a loop behind it, or raise its `storm-broadcast`, `storm-multicast` or `storm-unknown`."
+    Loop "loop"
+        "The port is blocked, or the frame is a probe that came back: a loop joins it with another port. See `tramactl show`, and remove the loop."
     Hairpin "hairpin"
         "The destination was learned on the ingress port: look for a bridge or a duplicate MAC address behind it."
     NoMember "no_member"
@@ -40,12 +45,16 @@ trama_frame::drop_reasons! {
         "The egress port's cable is unplugged: set the port's `cable` to true."
     EgressFull "egress_full"
         "The receiver had no free buffer because it is slower than its senders: give it longer queues or more processor time."
+    GatewayShare "gateway_share"
+        "The gateway was busy, and this port had filled its share of the gateway's buffers: make the sender slower, or give the host more processor time."
     EgressNotReady "egress_not_ready"
         "The receiver's driver has not started its ring: wait until the guest has booted, or load a driver for the device."
     EgressTooLarge "egress_too_large"
         "The frame does not fit into the receiver's buffers: enable mergeable buffers in its driver, raise the MTU of an uplink's interface, or lower the sender's MTU."
     OffloadFailed "offload_failed"
         "The receiver did not negotiate the frame's offload, and software could not replace it: turn off the sender's offloads."
+    MemoryHole "memory_hole"
+        "The frame lies in memory that the guest never wrote, and no page could be added: start the guest with `prealloc=on`, or raise its port's `memory-populate`."
     DeviceError "device_error"
         "The operating system refused the frame at this device: see the log for the error."
 }

@@ -6,12 +6,14 @@
 //! instead of another port.
 
 mod batching;
+mod loops;
 mod moves;
 mod network;
 mod rings;
 mod round;
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +29,9 @@ use crate::ports::packet::SlotBurst;
 use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::VhostDevice;
 use crate::ports::{Device, Doorbell, Port, Watcher};
+use crate::probe::ProbeKey;
 use crate::sources::Sources;
+use crate::storm::Storm;
 use crate::time::Time;
 pub use crate::types::{
     EngineError, HdrLen, NetworkId, NetworkSettings, PortFault, PortFilter, PortId, PortSettings,
@@ -77,6 +81,9 @@ struct Pipeline {
     /// Ports of the burst's network with frames that are not visible yet.
     touched: Vec<PortIndex>,
     calls: Calls,
+    probe_key: ProbeKey,
+    /// Written when a storm begins, or when there is a sign of a loop.
+    alarm: Option<OwnedFd>,
 }
 
 impl Engine {
@@ -99,7 +106,6 @@ impl Engine {
 
     pub(crate) fn with_ids(ids: Arc<IdAllocator>) -> Engine {
         Engine {
-            ids,
             burst: MAX_BURST,
             networks: vec![Some(Network::unattached())],
             awake: Vec::new(),
@@ -115,7 +121,10 @@ impl Engine {
                 scratch: Scratch::new(),
                 touched: Vec::new(),
                 calls: Calls::new(),
+                probe_key: ProbeKey::new(ids.seed),
+                alarm: None,
             },
+            ids,
         }
     }
 
@@ -298,7 +307,8 @@ impl Engine {
         }
         let is_pulled = port.settings.cable && !settings.cable;
         let other_vlans = port.settings.vlan != settings.vlan;
-        port.settings = settings;
+        port.set(settings);
+        port.share_rings();
         if is_pulled {
             port.sources = Sources::default();
         }
@@ -369,6 +379,20 @@ impl Engine {
                 port.fault.map(|fault| (port.id, fault))
             })
             .collect()
+    }
+
+    /// Sets the descriptor that is written when a storm begins at one of the ports, or when there
+    /// is a sign of a loop. A write to it must not block.
+    pub fn set_alarm(&mut self, alarm: OwnedFd) {
+        self.pipeline.alarm = Some(alarm);
+    }
+
+    /// Returns the ports that have sent more flooded frames than they may within the last five
+    /// seconds.
+    pub fn storms(&self, now: Time) -> Vec<(PortId, Vec<Storm>)> {
+        let ports = self.networks.iter().flatten().flat_map(|network| &network.ports).flatten();
+        let storms = ports.map(|port| (port.id, port.storm.storms(now)));
+        storms.filter(|(_, storms)| !storms.is_empty()).collect()
     }
 
     /// Returns the port's fault, which lasts until one of its rings is started again or it is

@@ -16,6 +16,7 @@ use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
 use crate::mac_table::{Address, Learned, MacTable, PortIndex};
 use crate::sources::Sources;
+use crate::storm::{FloodKind, StormControl, StormLimits};
 use crate::time::Time;
 use crate::vlan::VlanMode;
 
@@ -130,8 +131,8 @@ pub(crate) struct Plan {
     pub unknown: FrameSet,
     /// Frames with a tag.
     pub tagged: FrameSet,
-    /// The mark of the ingress port.
-    pub mark: u16,
+    /// The port that the burst came from.
+    pub ingress: PortIndex,
     tally: Tally,
 }
 
@@ -146,7 +147,7 @@ impl Plan {
             flood: 0,
             unknown: 0,
             tagged: 0,
-            mark: 0,
+            ingress: PortIndex(0),
             tally: Tally::default(),
         }
     }
@@ -215,6 +216,64 @@ impl Plan {
             _ => DropReason::SourceInvalid,
         };
         self.drop_counted(source, frames, reason, counters);
+    }
+
+    /// Drops the flooded frames for a group address that `takes` accepts by their heads. Returns
+    /// the VLAN of one of them.
+    pub(crate) fn take_flooded<S: Source>(
+        &mut self,
+        source: &S,
+        group: MacAddr,
+        counters: &PortCounters,
+        mut takes: impl FnMut(&[u8]) -> bool,
+    ) -> Option<VlanId> {
+        let runs = self.runs[..self.run_count].iter();
+        let is_for = |run: &&Run| run.destination.mac() == group;
+        let all = runs.filter(is_for).fold(0, |all, run| all | run.frames) & self.flood;
+        let accepted = members(all).filter(|i| takes(source.head(*i)));
+        let taken = accepted.fold(0, |taken, i| taken | 1 << i);
+        if taken == 0 {
+            return None;
+        }
+        self.flood &= !taken;
+        self.drop_counted(source, taken, DropReason::Loop, counters);
+        Some(self.meta[taken.trailing_zeros() as usize].vlan)
+    }
+
+    /// Makes it the plan of a burst of one untagged frame of this VLAN.
+    pub(crate) fn set_single(&mut self, vlan: VlanId) {
+        self.meta[0] = FrameMeta { vlan, ..FrameMeta::default() };
+        self.runs[0] = Run { frames: 1, ..Run::default() };
+        (self.run_count, self.ports, self.tagged) = (1, 0, 0);
+    }
+
+    /// Drops flooded frames beyond the port's limits. Returns whether a storm begins with them.
+    pub(crate) fn limit_flood<S: Source>(
+        &mut self,
+        source: &S,
+        limits: &StormLimits,
+        storm: &mut StormControl,
+        counters: &PortCounters,
+        now: Time,
+    ) -> bool {
+        let (mut lost, mut begins) = (0, false);
+        for i in members(self.flood) {
+            let kind = match () {
+                () if self.unknown & 1 << i != 0 => FloodKind::Unknown,
+                () if source.head(i).starts_with(&MacAddr::BROADCAST.0) => FloodKind::Broadcast,
+                () => FloodKind::Multicast,
+            };
+            if !storm.admits(kind, limits, now) {
+                begins |= storm.record(kind, self.meta[i].vlan, now);
+                lost |= 1 << i;
+            }
+        }
+        if lost != 0 {
+            self.flood &= !lost;
+            self.unknown &= !lost;
+            self.drop_counted(source, lost, DropReason::Storm, counters);
+        }
+        begins
     }
 
     /// Drops the runs with sources other than `only`; returns how many are left. A pass of its own,

@@ -14,10 +14,13 @@ pub mod engine;
 mod filter;
 mod flow;
 mod forward;
+mod loops;
 pub mod mac_table;
 pub mod ports;
+mod probe;
 mod sources;
 mod spin;
+mod storm;
 pub mod time;
 mod types;
 pub mod vlan;
@@ -29,6 +32,7 @@ pub use engine::{
     DetachedPort, Engine, EngineError, HdrLen, Network, NetworkId, NetworkSettings, PortFault,
     PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
 };
+pub use loops::LoopReport;
 pub use mac_table::{FdbEntry, MacTable, PortIndex, StaticEntry};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
 pub use ports::packet::{Uplink, UplinkError, UplinkParts};
@@ -36,6 +40,7 @@ pub use ports::tap::{NamespaceId, Tap, TapError, TapOptions, TapParts};
 pub use ports::vhost::VhostDevice;
 pub use ports::{Device, Doorbell};
 pub use spin::{ParseSpinError, Spin};
+pub use storm::{FloodKind, Storm, StormLimits};
 pub use time::Time;
 pub use trama_virtqueue::RingFds;
 pub use vlan::{Egress, VlanMode, VlanModeName, VlanSet};

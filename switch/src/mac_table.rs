@@ -23,6 +23,7 @@
 
 mod bucket;
 mod fixed;
+mod moves;
 
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
@@ -33,8 +34,10 @@ use trama_virtqueue::{in_huge_pages, prefetch};
 
 use crate::time::Time;
 pub(crate) use bucket::Address;
-use bucket::{Bucket, Slot, Value, WAYS, key};
+use bucket::{Bucket, Slot, Value, WAYS, key, vlan_of};
 pub use fixed::StaticEntry;
+use moves::Moves;
+pub(crate) use moves::MovingPair;
 
 /// Used slots of a bucket in a full table, on average: three quarters keeps the search for room
 /// short, at 21 bytes per entry.
@@ -115,6 +118,7 @@ pub struct MacTable {
     held: usize,
     /// The static entries.
     fixed: Vec<StaticEntry>,
+    moves: Moves,
     capacity: usize,
     /// Age in ticks beyond which an entry is dead.
     max_age: u32,
@@ -143,6 +147,7 @@ impl MacTable {
             ports: vec![PortState::default(); INITIAL_PORTS],
             held: 0,
             fixed: Vec::new(),
+            moves: Moves::new(),
             capacity,
             max_age: max_age(aging),
             evict_from: 0,
@@ -243,6 +248,26 @@ impl MacTable {
         }
     }
 
+    /// Returns whether [`MacTable::take_moving_pair`] has something to return.
+    #[inline]
+    pub(crate) fn has_moving_pair(&self) -> bool {
+        self.moves.has_new()
+    }
+
+    /// Returns a pair of ports between which addresses move suspiciously often, once a second.
+    pub(crate) fn take_moving_pair(&mut self) -> Option<MovingPair> {
+        self.moves.take()
+    }
+
+    /// Forgets a learned address.
+    pub(crate) fn forget(&mut self, vlan: VlanId, mac: MacAddr) {
+        if let Some(slot) = self.find(self.address(vlan, mac))
+            && !self.value(slot).is_static()
+        {
+            self.clear(slot);
+        }
+    }
+
     /// Returns whether at `now` the time `since` is further back than the ageing time.
     pub(crate) fn is_beyond_age(&self, since: Time, now: Time) -> bool {
         tick(now).saturating_sub(tick(since)) > self.max_age
@@ -280,7 +305,7 @@ impl MacTable {
         let now = tick(now);
         let entry = |(key, value): (u64, Value)| FdbEntry {
             port: value.port(),
-            vlan: VlanId::new((key >> 48) as u16 & VlanId::MAX.get()).unwrap_or(VlanId::NONE),
+            vlan: vlan_of(key),
             mac: MacAddr::from_u64(key),
             age: (!value.is_static()).then(|| Self::TICK * now.saturating_sub(value.tick())),
         };
@@ -361,7 +386,10 @@ impl MacTable {
         self.ports[usize::from(value.port().0)].entries += 1;
         match self.is_live(old, now) {
             true if old.port() == value.port() => Learned::Refreshed,
-            true => Learned::Moved,
+            true => {
+                self.moves.record(address.vlan(), old.port(), value.port(), now);
+                Learned::Moved
+            }
             false => Learned::New,
         }
     }

@@ -6,7 +6,11 @@ use std::time::Duration;
 use trama_frame::MacAddr;
 use trama_virtqueue::RingError;
 
+use crate::storm::StormLimits;
 use crate::vlan::VlanMode;
+
+/// Most ports of one network.
+pub(crate) const MAX_PORTS: usize = 4096;
 
 /// Identifies a network for its whole life, on any worker; never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -72,6 +76,8 @@ pub struct PortFilter {
     /// The address that only this port may send from, in the VLAN of its untagged frames: a static
     /// entry of the network's MAC table. Of several ports with one address the first has it.
     pub own_address: Option<MacAddr>,
+    /// How many flooded frames it may send.
+    pub storm: StormLimits,
 }
 
 impl PortFilter {

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::{
@@ -192,6 +193,57 @@ fn a_port_that_wants_marks_gets_the_ingress_ports() {
 }
 
 #[test]
+fn a_gateways_ring_is_shared_by_its_senders() {
+    let mut lab = Lab::new();
+    let all = options(ChainShape::Single, LINUX_FEATURES);
+    let is_gateway = PortSettings { hdr_len: HdrLen::IngressMark, ..port(lab.network, trunk()) };
+    let mut gateway = Guest::add(&mut lab.engine, is_gateway, all, all);
+    gateway.send(&PLAIN, &frame(MacAddr::BROADCAST, mac(9), 60));
+    let mut senders = [1, 2, 3].map(|at| (mac(at), lab.guest(all)));
+    lab.settle();
+    let mut send = |lab: &mut Lab, who: usize, count: usize| {
+        let (from, guest) = &mut senders[who];
+        for _ in 0..count {
+            guest.send(&PLAIN, &frame(mac(9), *from, 60));
+        }
+        lab.settle();
+        let counters = guest.counters.snapshot();
+        (counters.rx_frames, counters.dropped(DropReason::GatewayShare))
+    };
+    assert_eq!(send(&mut lab, 0, 250), (250, 45), "four fifths of the ring");
+    assert_eq!(send(&mut lab, 1, 200), (200, 159), "four fifths of the rest");
+    assert_eq!(send(&mut lab, 2, 5), (5, 0), "a newcomer finds room");
+    assert_eq!(gateway.frames().len(), 205 + 41 + 5);
+    // The gateway has replaced all buffers, and everyone is paid back.
+    assert_eq!(send(&mut lab, 0, 205), (455, 45));
+    assert_eq!(send(&mut lab, 2, 40), (45, 0));
+    assert_eq!(gateway.frames().len(), 245);
+    assert_eq!(gateway.counters.snapshot().dropped_total(), 0, "counted where they came from");
+}
+
+#[test]
+fn a_gateway_without_buffers_has_its_drops_counted_at_the_sender() {
+    let mut lab = Lab::new();
+    let all = options(ChainShape::Single, LINUX_FEATURES);
+    let large = DriverOptions { buffer_size: HEADER_LEN + 65_536, ..all };
+    let is_gateway = PortSettings { hdr_len: HdrLen::IngressMark, ..port(lab.network, trunk()) };
+    let mut gateway = Guest::add(&mut lab.engine, is_gateway, all, all);
+    gateway.send(&PLAIN, &frame(MacAddr::BROADCAST, mac(2), 60));
+    let mut sender = Guest::add(&mut lab.engine, port(lab.network, trunk()), large, all);
+    lab.engine.set_offloads(gateway.id, Offloads::CSUM | Offloads::TSO4);
+    lab.settle();
+    // Each takes 30 of 256 buffers. The seventh begins within the share and ends beyond it.
+    let (header, bytes) = large_segment(mac(2), mac(1), 60_040);
+    for _ in 0..9 {
+        sender.send(&header.to_bytes(), &bytes);
+    }
+    lab.settle();
+    assert_eq!(sender.counters.snapshot().dropped(DropReason::GatewayShare), 2);
+    assert_eq!(gateway.frames().len(), 7);
+    assert_eq!(gateway.counters.snapshot().dropped_total(), 0);
+}
+
+#[test]
 fn more_than_a_ring_goes_through_in_order() {
     let mut lab = Lab::new();
     let mut a = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
@@ -290,7 +342,7 @@ fn a_broken_ring_is_reported_once_and_affects_no_other_port() {
     let mut b = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
     let mut c = lab.guest(options(ChainShape::Single, LINUX_FEATURES));
     let event = eventfd();
-    lab.engine.set_fault_event(a.id, Some(event.try_clone().unwrap())).unwrap();
+    lab.engine.set_fault_event(a.id, Some(Arc::new(event.try_clone().unwrap()))).unwrap();
     // A ring that claims to be 300 ahead of a queue of 256.
     let map = a.memory.map();
     let mut setup = a.tx.setup(map);

@@ -22,6 +22,9 @@ const MAX_SOURCES: usize = 8;
 /// When an address that belongs to a port was last seen.
 pub(crate) const FOREVER: u64 = u64::MAX;
 
+/// Ticks of the MAC table in a second, rounded up.
+const TICKS_PER_SECOND: u64 = 4;
+
 /// VLAN and address.
 pub(crate) type Key = (u16, MacAddr);
 /// Learned addresses: port, and time last seen.
@@ -66,6 +69,8 @@ pub(crate) struct Port {
     pub vlan: VlanMode,
     /// Whether the cable is connected.
     pub cable: bool,
+    /// Whether it is blocked because of a loop.
+    pub blocked: bool,
     /// Its filter of received and sent frames.
     pub filter: PortFilter,
     /// Source addresses used since it was connected, the latest last; not recorded where many are
@@ -73,6 +78,8 @@ pub(crate) struct Port {
     pub sources: Vec<MacAddr>,
     /// When it last sent from another address than before, if it counts as having several.
     pub changed: Option<u64>,
+    /// When it last sent a broadcast, multicast or unknown unicast frame under a limit, in ticks.
+    pub flooded: [Option<u64>; 3],
     /// Offloads that its receiver has negotiated.
     pub offloads: Offloads,
     /// Its room for received frames.
@@ -212,6 +219,9 @@ impl Model {
         if !port.cable {
             return Err(DropReason::CableOut);
         }
+        if port.blocked {
+            return Err(DropReason::Loop);
+        }
         let network = port.network.ok_or(DropReason::NotAttached)?;
         match &frame.work {
             Work::Runt(_) => return Err(DropReason::Runt),
@@ -247,6 +257,9 @@ impl Model {
         if destination == Some(from) {
             return Err(DropReason::Hairpin);
         }
+        if destination.is_none() && !self.admits(from, frame.dst) {
+            return Err(DropReason::Storm);
+        }
         let is_member = |to: &usize| {
             let port = self.ports[*to].as_ref();
             *to != from
@@ -260,6 +273,24 @@ impl Model {
         let should_receive = |to: &usize| self.should_receive(*to, from, destination, frame.dst);
         let receivers: Vec<usize> = members.into_iter().filter(should_receive).collect();
         if receivers.is_empty() { Err(DropReason::UnknownUnicast) } else { Ok((vlan, receivers)) }
+    }
+
+    /// Returns whether a port may send this flooded frame: the limits of the simulation are none or
+    /// one a second.
+    fn admits(&mut self, from: usize, dst: MacAddr) -> bool {
+        let now = self.now;
+        let port = self.ports[from].as_mut().unwrap();
+        let limits = port.filter.storm;
+        let (limit, last) = match dst {
+            MacAddr::BROADCAST => (limits.broadcast, &mut port.flooded[0]),
+            dst if dst.is_multicast() => (limits.multicast, &mut port.flooded[1]),
+            _ => (limits.unknown, &mut port.flooded[2]),
+        };
+        let admits = limit == 0 || last.is_none_or(|last| now - last >= TICKS_PER_SECOND);
+        if limit != 0 && admits {
+            *last = Some(now);
+        }
+        admits
     }
 
     /// Returns whether a member of the frame's VLAN should receive it.
@@ -396,6 +427,10 @@ impl Port {
     fn receive(&mut self, mut frame: Frame, vlan: u16) {
         if !self.cable {
             self.counters.drops[DropReason::EgressDown as usize] += 1;
+            return;
+        }
+        if self.blocked {
+            self.counters.drops[DropReason::Loop as usize] += 1;
             return;
         }
         if !self.ready {

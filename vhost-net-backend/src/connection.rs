@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::event::{PollFd, PollFlags, poll};
 use vhost::vhost_user::{BackendReqHandler, Error};
 
+use crate::descriptors;
 use crate::handler::Handler;
 use crate::memory_table::REMEDY;
 use crate::rings::Rings;
@@ -157,10 +158,7 @@ impl<'a, R: Rings> Connection<'a, R> {
                     // Fails if it was read already.
                     let _ = rustix::io::read(event, &mut [0; 8]);
                 }
-                return lock(self.handler)
-                    .rings
-                    .broken()
-                    .map(|fault| End::Failed(fault.to_string()));
+                return lock(self.handler).broken().map(End::Failed);
             }
             Event::Kick => {
                 let warning = lock(self.handler).kicked().err();
@@ -228,6 +226,14 @@ fn lost(error: &io::Error) -> End {
 
 fn explain(header: Option<Header>, error: Error) -> End {
     let what = header.map_or_else(|| "a message".to_owned(), |header| header.describe());
+    // The kernel leaves out the descriptors of a message for which it has no numbers.
+    let is_malformed = matches!(
+        error,
+        Error::InvalidMessage | Error::InvalidParam | Error::PartialMessage | Error::SocketRetry(_)
+    );
+    if is_malformed && let Err(refused) = descriptors::check_next() {
+        return End::Failed(format!("{what}: {refused}"));
+    }
     let why = match error {
         Error::Disconnected => return End::Closed,
         Error::SocketBroken(error) | Error::SocketError(error) => match lost(&error) {

@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, getrlimit};
 
 /// How many descriptors frontends leave to the rest of the process; a quarter, if it may have few.
@@ -32,6 +33,16 @@ pub fn check(new: impl AsFd) -> Result<(), OutOfDescriptors> {
     // A descriptor is never negative.
     let number = u64::try_from(new.as_fd().as_raw_fd()).unwrap_or(0);
     if number < limit - reserve(limit) { Ok(()) } else { Err(OutOfDescriptors { limit }) }
+}
+
+/// Checks that a frontend's next descriptor would not be one of those that are kept.
+///
+/// # Errors
+/// It would.
+pub fn check_next() -> Result<(), OutOfDescriptors> {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let next = eventfd(0, EventfdFlags::CLOEXEC).map_err(|_| OutOfDescriptors { limit })?;
+    check(next)
 }
 
 fn reserve(limit: u64) -> u64 {

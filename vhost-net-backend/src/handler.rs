@@ -6,9 +6,9 @@
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
-use trama_virtqueue::{GuestMemory, RegionSpec};
+use trama_virtqueue::{GuestMemory, MemoryAccount, Region, RegionSpec};
 use vhost::vhost_user::message::VhostUserProtocolFeatures as Protocol;
 use vhost::vhost_user::{Error, Result};
 
@@ -38,6 +38,7 @@ pub(crate) struct Handler<R> {
     pub(crate) acknowledged: Option<u64>,
     pub(crate) protocol: Protocol,
     memory: Option<Arc<GuestMemory>>,
+    pub(crate) account: Arc<MemoryAccount>,
     pub(crate) vrings: Vec<Vring>,
     /// Whether it is settled that the memory is shared or not.
     pub(crate) memory_checked: bool,
@@ -55,7 +56,8 @@ pub(crate) fn refuse_ring<T>(index: usize, reason: impl Display) -> Result<T> {
 
 impl<R: Rings> Handler<R> {
     pub(crate) fn new(rings: R, control: Arc<Control>, mask: u64, queue_pairs: u16) -> Handler<R> {
-        let mut handler = Handler {
+        let account = control.account().clone();
+        Handler {
             rings,
             control,
             queue_pairs,
@@ -65,11 +67,14 @@ impl<R: Rings> Handler<R> {
             acknowledged: None,
             protocol: Protocol::empty(),
             memory: None,
-            vrings: Vec::new(),
+            account,
+            vrings: Self::no_vrings(queue_pairs),
             memory_checked: false,
-        };
-        handler.forget();
-        handler
+        }
+    }
+
+    fn no_vrings(queue_pairs: u16) -> Vec<Vring> {
+        (0..2 * usize::from(queue_pairs)).map(|_| Vring::default()).collect()
     }
 
     /// Drops all state and resources of the frontend.
@@ -80,7 +85,8 @@ impl<R: Rings> Handler<R> {
         self.acknowledged = None;
         self.protocol = Protocol::empty();
         self.memory = None;
-        self.vrings = (0..2 * usize::from(self.queue_pairs)).map(|_| Vring::default()).collect();
+        self.account.clear();
+        self.vrings = Self::no_vrings(self.queue_pairs);
         self.memory_checked = false;
     }
 
@@ -224,34 +230,61 @@ impl<R: Rings> Handler<R> {
         Ok(())
     }
 
-    /// Replaces the memory map of the rings. Rings outside the new one stop until a message brings
-    /// their memory back; the others continue.
-    pub(crate) fn replace_memory(&mut self, regions: Vec<RegionSpec>) -> Result<()> {
+    /// Replaces the memory map of the rings by regions that stay and new ones. Rings outside the
+    /// new map stop until a message brings their memory back; the others continue.
+    pub(crate) fn replace_memory(&mut self, kept: Vec<Region>, new: Vec<RegionSpec>) -> Result<()> {
+        let stays = kept.iter().map(|region| (region.user_addr, region.size));
+        let ranges: Vec<_> = stays.chain(new.iter().map(|new| (new.user_addr, new.size))).collect();
         for index in 0..self.vrings.len() {
-            if !self.vrings[index].lies_in(&regions) {
+            if !self.vrings[index].lies_in(&ranges) {
                 self.pause(index)?;
             }
         }
-        if regions.is_empty() {
+        if ranges.is_empty() {
             self.memory = None;
             return Ok(());
         }
-        let map = match &self.memory {
-            Some(old) => GuestMemory::map_from(old, regions),
-            None => GuestMemory::map(regions),
-        };
-        let memory = map.or_else(refuse)?;
+        if let Err(error) = trama_virtqueue::prepare_accounts() {
+            warn_of_missing_pages(&error);
+        }
+        let old = self.memory.as_deref();
+        let memory = GuestMemory::map_for(&self.account, old, kept, new).or_else(refuse)?;
         self.rings.set_memory(memory.clone()).or_else(refuse)?;
-        self.memory = Some(memory.clone());
+        self.memory = Some(memory);
         for index in 0..self.vrings.len() {
-            if self.vrings[index].lies_in(memory.specs()) {
+            if self.vrings[index].lies_in(&ranges) {
                 self.try_start(index)?;
             }
         }
         Ok(())
     }
 
-    pub(crate) fn regions(&self) -> Vec<RegionSpec> {
-        self.memory.as_ref().map_or_else(Vec::new, |memory| memory.specs().to_vec())
+    pub(crate) fn regions(&self) -> Vec<Region> {
+        self.memory.as_ref().map_or_else(Vec::new, |memory| memory.regions().to_vec())
     }
+
+    /// Returns what is wrong with the rings, if anything.
+    pub(crate) fn broken(&mut self) -> Option<String> {
+        let fault = self.rings.broken()?;
+        Some(if self.account.is_spent() {
+            let populated = self.account.populated() >> 20;
+            format!(
+                "made trama populate {populated} MiB of its memory; use prealloc=on or raise \
+                 memory-populate"
+            )
+        } else {
+            fault.to_string()
+        })
+    }
+}
+
+/// Logs once that pages which a frontend lacks are charged to this process.
+fn warn_of_missing_pages(error: &io::Error) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            "memory-populate is not in force: this system does not report pages that a guest has \
+             not populated (userfaultfd: {error}); give guests prealloc=on"
+        );
+    });
 }

@@ -36,4 +36,4 @@ pub use rings::{Rings, RingsError};
 pub use session::{Session, SessionError, SessionHandle};
 pub use socket::{Listening, OwnSockets, SocketError, SocketFile, Sockets, bind};
 pub use status::{Peer, SessionState, SessionStatus};
-pub use trama_virtqueue::RingFds;
+pub use trama_virtqueue::{MemoryLimits, RingFds};

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use trama_virtqueue::MemoryLimits;
+
 use crate::access::Access;
 use crate::device::DeviceSettings;
 use crate::features;
@@ -71,11 +73,13 @@ pub struct SessionOptions {
     pub access: Access,
     /// Makes the session's sockets.
     pub sockets: Arc<dyn Sockets>,
+    /// How much memory a frontend may share; see [`crate::Session::set_memory_limits`].
+    pub memory: MemoryLimits,
 }
 
 impl SessionOptions {
     /// Default options: one pair of rings, MTU 1500, no MAC address, all features, cable plugged
-    /// in, sockets made in this process.
+    /// in, sockets made in this process, no limits of memory.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
         let path = path.into();
         let device = DeviceSettings { mtu: 1500, mac: None };
@@ -90,6 +94,7 @@ impl SessionOptions {
             cable: true,
             access,
             sockets,
+            memory: MemoryLimits::default(),
         }
     }
 }

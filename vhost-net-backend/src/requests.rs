@@ -93,7 +93,9 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         _postcopy_listening: Option<bool>,
     ) -> Result<Option<Vec<u64>>> {
         let regions = messages.iter().zip(files);
-        self.replace_memory(regions.map(|(m, file)| memory_table::region(m, file)).collect())?;
+        let regions = regions.map(|(message, file)| memory_table::region(message, file));
+        let new = regions.collect::<std::result::Result<_, _>>().or_else(refuse)?;
+        self.replace_memory(Vec::new(), new)?;
         Ok(None)
     }
 
@@ -113,8 +115,8 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         if regions.len() >= MAX_REGIONS {
             return refuse(format_args!("more than {MAX_REGIONS} memory regions"));
         }
-        regions.push(memory_table::region(message, file));
-        self.replace_memory(regions)?;
+        let new = memory_table::region(message, file).or_else(refuse)?;
+        self.replace_memory(regions, vec![new])?;
         Ok(None)
     }
 
@@ -123,7 +125,7 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         let mut regions = self.regions();
         let before = regions.len();
         regions.retain(|region| !memory_table::is_same(region, message));
-        if regions.len() == before { Ok(()) } else { self.replace_memory(regions) }
+        if regions.len() == before { Ok(()) } else { self.replace_memory(regions, Vec::new()) }
     }
 
     /// A frontend that sets up a running ring again has abandoned it without GET_VRING_BASE.

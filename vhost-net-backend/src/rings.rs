@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use trama_virtqueue::{GuestMemory, RingFds, RingSetup};
+use trama_virtqueue::{CountFrames, GuestMemory, RingFds, RingSetup};
 
 /// Why the device refused a request; a whole sentence for the log.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -60,6 +60,11 @@ pub trait Rings: Send + 'static {
     fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError>;
     /// The frontend has disconnected: the device drops its memory and descriptors.
     fn disconnected(&mut self);
+    /// Counts the frames that the driver receives. The memory that they are written to may be the
+    /// driver's first use of it; see [`trama_virtqueue::MemoryLimits`].
+    fn received(&self) -> Option<Arc<dyn CountFrames>> {
+        None
+    }
     /// An eventfd that becomes readable when the rings break; [`Rings::broken`] then has the
     /// reason.
     fn fault_event(&self) -> Option<BorrowedFd<'_>> {

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use trama_virtqueue::{MemoryAccount, MemoryLimits};
+
 use crate::access::Access;
 use crate::connection::{End, Report, serve};
 use crate::descriptors;
@@ -94,8 +96,17 @@ impl Session {
     /// # Errors
     /// The socket cannot be made, or the system is out of descriptors or threads.
     pub fn spawn(options: SessionOptions, rings: impl Rings) -> Result<Session, SessionError> {
-        let SessionOptions { path, role, queue_pairs, device, features, cable, access, sockets } =
-            options;
+        let SessionOptions {
+            path,
+            role,
+            queue_pairs,
+            device,
+            features,
+            cable,
+            access,
+            sockets,
+            memory,
+        } = options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
             return Err(SessionError::QueuePairs(queue_pairs));
         }
@@ -108,7 +119,9 @@ impl Session {
         };
         let stop =
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
-        let control = Arc::new(Control::new(stop.try_clone()?, (role, cable), device, access));
+        let account = MemoryAccount::new(memory, rings.received());
+        let stop = Arc::new(stop);
+        let control = Arc::new(Control::new(stop.clone(), (role, cable), device, access, account));
         control.made(socket.as_ref().map(|made| made.file.clone()));
         let handler = Handler::new(rings, control.clone(), features, queue_pairs);
         let worker = Worker {
@@ -159,6 +172,11 @@ impl Session {
         }
     }
 
+    /// Changes how much memory a frontend may share. Memory that is shared already stays.
+    pub fn set_memory_limits(&self, limits: MemoryLimits) {
+        self.control.account().set_limits(limits);
+    }
+
     /// Changes owner, group and mode of the listening socket; a connected frontend stays connected.
     ///
     /// # Errors
@@ -203,7 +221,7 @@ struct Worker<R: Rings> {
     sockets: Arc<dyn Sockets>,
     control: Arc<Control>,
     handler: Arc<Mutex<Handler<R>>>,
-    stop: OwnedFd,
+    stop: Arc<OwnedFd>,
     /// The last failure that was logged as a warning, and when.
     last: Option<(String, Instant)>,
     /// When a frontend that has to wait was last logged as a warning.
@@ -281,7 +299,7 @@ impl<R: Rings> Worker<R> {
 
     /// Waits for a connection, for the end of the time, or for a call from another thread.
     fn wait(&self, listener: Option<&UnixListener>, timeout: Option<Duration>) {
-        let mut fds = vec![PollFd::new(&self.stop, PollFlags::IN)];
+        let mut fds = vec![PollFd::from_borrowed_fd(self.stop.as_fd(), PollFlags::IN)];
         fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
         let timeout = timeout.map(|pause| Timespec {
             tv_sec: pause.as_secs() as i64,

@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use trama_virtqueue::MemoryAccount;
+
 use crate::access::Access;
 use crate::device::DeviceSettings;
 use crate::options::Role;
@@ -45,6 +47,10 @@ pub struct SessionStatus {
     pub peer: Option<Peer>,
     /// Frontends that wait while another is served, the next one first.
     pub waiting: Vec<Peer>,
+    /// Bytes of the frontend's memory that are mapped.
+    pub memory_mapped: u64,
+    /// Bytes of it that this process was the first to touch, and so pays for.
+    pub memory_populated: u64,
 }
 
 /// The process at the other end of a connection, as it was when it connected.
@@ -74,8 +80,9 @@ impl fmt::Display for Peer {
 #[derive(Debug)]
 pub(crate) struct Control {
     /// Wakes the thread out of a poll.
-    wake: OwnedFd,
+    wake: Arc<OwnedFd>,
     idle: SessionState,
+    account: Arc<MemoryAccount>,
     inner: Mutex<Inner>,
 }
 
@@ -100,10 +107,11 @@ struct Inner {
 
 impl Control {
     pub(crate) fn new(
-        wake: OwnedFd,
+        wake: Arc<OwnedFd>,
         (role, cable): (Role, bool),
         device: DeviceSettings,
         access: Access,
+        account: Arc<MemoryAccount>,
     ) -> Control {
         let idle = match role {
             Role::Server => SessionState::Listening,
@@ -117,6 +125,8 @@ impl Control {
             queue_pairs_active: 0,
             peer: None,
             waiting: Vec::new(),
+            memory_mapped: 0,
+            memory_populated: 0,
         };
         let inner = Inner {
             stopping: false,
@@ -129,7 +139,7 @@ impl Control {
             socket: None,
             status,
         };
-        Control { wake, idle, inner: Mutex::new(inner) }
+        Control { wake, idle, account, inner: Mutex::new(inner) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -137,7 +147,16 @@ impl Control {
     }
 
     pub(crate) fn status(&self) -> SessionStatus {
-        self.lock().status.clone()
+        SessionStatus {
+            memory_mapped: self.account.mapped(),
+            memory_populated: self.account.populated(),
+            ..self.lock().status.clone()
+        }
+    }
+
+    /// The account of the frontend's memory.
+    pub(crate) fn account(&self) -> &Arc<MemoryAccount> {
+        &self.account
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

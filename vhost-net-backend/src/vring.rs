@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, readlink};
 use rustix::io::{FdFlags, fcntl_setfd};
-use trama_virtqueue::{GuestMemory, RegionSpec, RingFds, RingFeatures, RingSetup};
+use trama_virtqueue::{GuestMemory, RingFds, RingFeatures, RingSetup};
 
 /// Addresses of the parts of a ring, in the frontend's own address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,18 +70,19 @@ impl Vring {
         duplicate(self.call.as_ref())
     }
 
-    /// Whether each part of the ring lies in one of the regions (virtio 1.2, section 2.7: 16
-    /// bytes a descriptor, 2 an available entry, 8 a used one, 6 more for each of the two rings).
-    pub(crate) fn lies_in(&self, regions: &[RegionSpec]) -> bool {
+    /// Whether each part of the ring lies in one of the regions, given as address and size (virtio
+    /// 1.2, section 2.7: 16 bytes a descriptor, 2 an available entry, 8 a used one, 6 more for each
+    /// of the two rings).
+    pub(crate) fn lies_in(&self, regions: &[(u64, u64)]) -> bool {
         let (Some(Addresses { desc, avail, used }), Some(size)) = (self.addresses, self.size)
         else {
             return false;
         };
         let size = u64::from(size);
         [(desc, 16 * size), (avail, 6 + 2 * size), (used, 6 + 8 * size)].iter().all(|&(at, len)| {
-            regions.iter().any(|region| {
-                at.checked_sub(region.user_addr)
-                    .is_some_and(|offset| offset <= region.size && len <= region.size - offset)
+            regions.iter().any(|(start, region)| {
+                at.checked_sub(*start)
+                    .is_some_and(|offset| offset <= *region && len <= region - offset)
             })
         })
     }
@@ -114,26 +115,21 @@ pub(crate) fn notifier(file: File) -> io::Result<OwnedFd> {
 mod tests {
     use super::*;
 
-    fn region(user_addr: u64, size: u64) -> RegionSpec {
-        let file = Arc::new(File::open("/dev/null").unwrap());
-        RegionSpec { guest_phys: 0, user_addr, size, file_offset: 0, file }
-    }
-
     #[test]
     fn each_part_of_a_ring_lies_in_one_region() {
         let (desc, avail, used) = (0x10_0000, 0x10_1000, 0x10_2000);
         let mut vring = Vring { size: Some(256), ..Vring::default() };
-        assert!(!vring.lies_in(&[region(0, u64::MAX)]), "without addresses");
+        assert!(!vring.lies_in(&[(0, u64::MAX)]), "without addresses");
         vring.addresses = Some(Addresses { desc, avail, used });
         let end = used + 6 + 8 * 256 - desc;
-        assert!(vring.lies_in(&[region(0, 0x1000), region(desc, end)]));
-        assert!(!vring.lies_in(&[region(desc, end - 1)]));
-        assert!(!vring.lies_in(&[region(desc + 1, end)]));
-        assert!(vring.lies_in(&[region(used, 0x1000), region(desc, 0x2000)]), "in different ones");
-        assert!(!vring.lies_in(&[region(desc, 0x800), region(desc + 0x800, end)]), "across two");
+        assert!(vring.lies_in(&[(0, 0x1000), (desc, end)]));
+        assert!(!vring.lies_in(&[(desc, end - 1)]));
+        assert!(!vring.lies_in(&[(desc + 1, end)]));
+        assert!(vring.lies_in(&[(used, 0x1000), (desc, 0x2000)]), "in different ones");
+        assert!(!vring.lies_in(&[(desc, 0x800), (desc + 0x800, end)]), "across two");
         assert!(!vring.lies_in(&[]));
         vring.addresses = Some(Addresses { desc: u64::MAX - 15, avail, used });
-        assert!(!vring.lies_in(&[region(desc, end)]));
+        assert!(!vring.lies_in(&[(desc, end)]));
     }
 
     #[test]

@@ -197,11 +197,11 @@ fn regions_may_be_added_and_removed_twice() {
             s.frontend.send_acknowledged(ADD_MEM_REG, &memory.single(), &[memory.file.as_fd()]);
         }
     }
-    assert_eq!(s.rings.recorded().memory.as_ref().unwrap().specs().len(), 2);
+    assert_eq!(s.rings.recorded().memory.as_ref().unwrap().regions().len(), 2);
     for _ in 0..2 {
         s.frontend.send_acknowledged(REM_MEM_REG, &other.single(), &[]);
     }
-    assert_eq!(s.rings.recorded().memory.as_ref().unwrap().specs().len(), 1);
+    assert_eq!(s.rings.recorded().memory.as_ref().unwrap().regions().len(), 1);
     // What overlaps without being the same is an error.
     let overlap = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 16);
     assert!(!s.frontend.accepts(ADD_MEM_REG, &overlap.single(), &[overlap.file.as_fd()]));
@@ -331,4 +331,43 @@ fn broken_rings_and_disconnect_close_the_connection() {
     frontend.negotiate();
     let status = s.session.status();
     assert_eq!((status.last_error, status.connects), (None, 3));
+}
+
+/// A port's regions take no descriptors of the process while they are mapped.
+#[test]
+fn a_mapped_region_keeps_no_descriptor() {
+    let s = setting(|_| {});
+    s.frontend.negotiate();
+    let regions: Vec<_> = (0..40u64)
+        .map(|i| SharedMemory::new(i << 20, 0x6000_0000_0000 + (i << 20), 1 << 16))
+        .collect();
+    let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = count();
+    for region in &regions {
+        s.frontend.send_acknowledged(ADD_MEM_REG, &region.single(), &[region.file.as_fd()]);
+    }
+    assert_eq!(s.rings.recorded().memory.as_ref().unwrap().regions().len(), 40);
+    // The first mapping opens what tells how much memory the process has left.
+    assert!(count() < before + 30, "{before} -> {}", count());
+    let opened = count();
+    for region in &regions {
+        s.frontend.send_acknowledged(REM_MEM_REG, &region.single(), &[]);
+        s.frontend.send_acknowledged(ADD_MEM_REG, &region.single(), &[region.file.as_fd()]);
+    }
+    assert_eq!(count(), opened);
+    assert_eq!(s.session.status().memory_mapped, 40 << 16);
+}
+
+#[test]
+fn a_frontend_may_share_as_much_memory_as_its_limit() {
+    let s = setting(|options| options.memory.max = Some(1 << 20));
+    s.frontend.negotiate();
+    let (fits, more) = (1 << 20, SharedMemory::new(1 << 32, 0x6000_0000_0000, 1 << 12));
+    let fits = SharedMemory::new(0, 0x7000_0000_0000, fits);
+    s.frontend.send_acknowledged(ADD_MEM_REG, &fits.single(), &[fits.file.as_fd()]);
+    assert!(!s.frontend.accepts(ADD_MEM_REG, &more.single(), &[more.file.as_fd()]));
+    let error = error(&s.session);
+    assert!(error.contains("2 MiB") && error.contains("1 MiB"), "{error}");
+    assert!(error.contains("memory-max"), "{error}");
+    assert_eq!(s.session.status().memory_mapped, 0);
 }

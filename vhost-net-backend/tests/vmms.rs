@@ -339,7 +339,7 @@ fn a_healthy_guest_is_not_suspected() {
     let shown: [&dyn Fn(&SharedMemory); 2] = [&index, &descriptor];
     for write_ring in shown {
         let port = port(1, None);
-        let memory = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 36);
+        let memory = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 30);
         let (frontend, kick) = with_ring(&port, &memory);
         write_ring(&memory);
         signal(&kick);

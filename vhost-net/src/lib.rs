@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use trama_frame::Offloads;
-use trama_switch::{Engine, EngineError, PortFault, PortId, WorkerHandle};
+use trama_switch::{Engine, EngineError, PortCounters, PortFault, PortId, WorkerHandle};
 use trama_vhost_net_backend::{RingFds, Rings, RingsError, features};
-use trama_virtqueue::{GuestMemory, RingError, RingSetup};
+use trama_virtqueue::{CountFrames, GuestMemory, RingError, RingSetup};
 
 /// The worker that has a port. Code that moves the port holds it meanwhile, so that the session's
 /// requests wait for the move and then go to the right worker.
@@ -29,7 +29,18 @@ impl PortPlace {
 pub struct SwitchPort {
     place: PortPlace,
     port: PortId,
-    fault: OwnedFd,
+    fault: Arc<OwnedFd>,
+    counters: Arc<PortCounters>,
+}
+
+/// The frames that a port has sent to its guest.
+#[derive(Debug)]
+struct Received(Arc<PortCounters>);
+
+impl CountFrames for Received {
+    fn frames(&self) -> u64 {
+        self.0.tx_frames.get()
+    }
 }
 
 impl SwitchPort {
@@ -38,13 +49,34 @@ impl SwitchPort {
     /// # Errors
     /// No eventfd can be made, or the worker has no such port.
     pub fn new(worker: WorkerHandle, port: PortId) -> io::Result<SwitchPort> {
-        let fault = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let event = fault.try_clone()?;
-        worker
-            .call(move |engine, _| engine.set_fault_event(port, Some(event)))
+        let fault = Self::fault_event()?;
+        let event = fault.clone();
+        let counters = worker
+            .call(move |engine, _| {
+                engine.set_fault_event(port, Some(event))?;
+                engine.port_counters(port)
+            })
             .map_err(io::Error::other)?
             .map_err(io::Error::other)?;
-        Ok(SwitchPort { place: PortPlace(Arc::new(Mutex::new(worker))), port, fault })
+        Ok(Self::with_fault_event(worker, port, counters, fault))
+    }
+
+    /// Makes an event for [`Engine::set_fault_event`] and [`SwitchPort::with_fault_event`].
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn fault_event() -> io::Result<Arc<OwnedFd>> {
+        Ok(Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+    }
+
+    /// Drives `port` of `worker`, whose fault event was set when it was added.
+    pub fn with_fault_event(
+        worker: WorkerHandle,
+        port: PortId,
+        counters: Arc<PortCounters>,
+        fault: Arc<OwnedFd>,
+    ) -> SwitchPort {
+        SwitchPort { place: PortPlace(Arc::new(Mutex::new(worker))), port, fault, counters }
     }
 
     /// Returns the place of the port, for code that moves it.
@@ -110,6 +142,10 @@ impl Rings for SwitchPort {
             engine.detach(port);
             Ok(())
         });
+    }
+
+    fn received(&self) -> Option<Arc<dyn CountFrames>> {
+        Some(Arc::new(Received(self.counters.clone())))
     }
 
     fn fault_event(&self) -> Option<BorrowedFd<'_>> {

@@ -45,6 +45,38 @@ pub enum MemoryError {
         /// The limit.
         limit: u64,
     },
+    /// The regions of this frontend are larger than it may have mapped.
+    #[error(
+        "the frontend shares {} MiB of memory, but this port may have {} MiB mapped{}; raise its \
+         memory-max",
+        mib(*.total),
+        mib(*.limit),
+        if *.is_default { ", which is what the host has" } else { "" }
+    )]
+    OverMax {
+        /// Bytes of all regions.
+        total: u64,
+        /// The limit.
+        limit: u64,
+        /// Whether the limit is the default.
+        is_default: bool,
+    },
+    /// All frontends together would have more mapped than they may.
+    #[error(
+        "the frontend shares {} MiB of memory, and other ports have {} MiB mapped; all together \
+         may have {} MiB, 4 times the host's memory: close some ports, or lower their memory-max",
+        mib(*.total),
+        mib(*.others),
+        mib(*.limit)
+    )]
+    OverAll {
+        /// Bytes of all its regions.
+        total: u64,
+        /// Bytes of all other frontends' regions.
+        others: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The file ends before the region does.
     #[error(
         "memory region at guest address {guest_phys:#x} needs {needed} bytes of its file, which \
@@ -74,6 +106,19 @@ pub enum MemoryError {
         /// The limit.
         limit: usize,
     },
+    /// The frontend has more regions than its share.
+    #[error(
+        "the frontend shares {regions} memory regions: a port may have {guaranteed}, and more only \
+         up to an eighth of the {free} that are free in this process"
+    )]
+    OverShare {
+        /// Regions of the table.
+        regions: usize,
+        /// Regions that any frontend may have.
+        guaranteed: usize,
+        /// Regions that the process can still map.
+        free: usize,
+    },
     /// A system call failed.
     #[error("memory region at guest address {guest_phys:#x}: {call} failed: {error}")]
     System {
@@ -84,6 +129,11 @@ pub enum MemoryError {
         /// The error it returned.
         error: io::Error,
     },
+}
+
+/// Whole MiB, rounded up, so that more than a limit is never printed as the limit.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
 }
 
 /// A violation of the ring's rules by a driver. Ring-level errors break the ring for good.

@@ -10,16 +10,21 @@
 //!   the value that keeps the pointer also keeps the map alive.
 #![expect(unsafe_code, reason = "the home of guest memory and rings; see Soundness above")]
 
+mod account;
 mod copy;
 mod device;
 mod driver;
 mod error;
 mod huge_pages;
+mod mapping;
 mod memory;
 mod ring;
+mod room;
 mod segment;
 mod sigbus;
+mod userfault;
 
+pub use account::{CountFrames, MemoryAccount, MemoryLimits};
 pub use copy::prefetch;
 pub use device::{Head, NewStart, RxQueue, TxBurst, TxQueue};
 pub use driver::{
@@ -28,6 +33,19 @@ pub use driver::{
 };
 pub use error::{MemoryError, PushError, RingError};
 pub use huge_pages::in_huge_pages;
-pub use memory::{GuestMemory, RegionSpec, install_sigbus_guard};
+pub use mapping::RegionSpec;
+pub use memory::{GuestMemory, Region};
 pub use ring::{HEADER_LEN, MAX_BURST, RingFds, RingFeatures, RingSetup};
 pub use segment::Segment;
+pub use sigbus::install_sigbus_guard;
+
+/// Prepares for the memory of frontends that need not be honest: opens what tells how much memory
+/// the process has left, and catches pages that their files lack. Idempotent, and to be called
+/// again when a frontend's memory is mapped.
+///
+/// # Errors
+/// The kernel does not catch missing pages (userfaultfd(2)); the rest works.
+pub fn prepare_accounts() -> std::io::Result<()> {
+    room::open();
+    userfault::open()
+}

@@ -3,40 +3,34 @@
 //! A vhost-user frontend describes its guest's memory as regions of shared files. Each region has
 //! two addresses: guest-physical, used by descriptors, and frontend-virtual, used only by ring
 //! addresses. A [`GuestMemory`] is one immutable version of that table with everything mapped. A
-//! change of the table makes a new map, which shares the mappings that stayed.
+//! change of the table makes a new map, which shares the mappings that stayed. The files themselves
+//! are not kept: a mapping needs no descriptor.
 
-use std::fs::File;
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use crate::account::MemoryAccount;
 use crate::error::MemoryError;
+use crate::mapping::{Mapping, RegionSpec};
+use crate::room::PAGE;
 use crate::sigbus::{self, Guard};
 
-pub use crate::sigbus::install_sigbus_guard;
-
-const PAGE: u64 = 4096;
+/// Regions that any frontend may have. More take the process's mappings from other frontends.
+const REGIONS: usize = 16;
 
 /// Largest total size of one frontend's table. Sparse files cost a frontend nothing, but all
 /// frontends share this process's address space (128 TiB).
 const MAX_TOTAL: u64 = 8 << 40;
 
-/// One region of the frontend's memory table (vhost-user SET_MEM_TABLE, ADD_MEM_REG). Addresses,
-/// size and offset are whole 4 KiB pages.
+/// A region that is mapped.
 #[derive(Clone, Debug)]
-pub struct RegionSpec {
-    /// Guest-physical address, as in descriptors.
+pub struct Region {
+    /// Guest-physical address.
     pub guest_phys: u64,
-    /// Frontend-virtual address, as in ring addresses.
+    /// Frontend-virtual address.
     pub user_addr: u64,
     /// Bytes.
     pub size: u64,
-    /// Where the region starts in its file.
-    pub file_offset: u64,
-    /// The shared file.
-    pub file: Arc<File>,
+    mapping: Arc<Mapping>,
 }
 
 /// A range of addresses and where it is mapped.
@@ -83,22 +77,52 @@ impl Space {
         }
     }
 
-    fn start(self, spec: &RegionSpec) -> u64 {
+    fn start(self, range: &Addresses) -> u64 {
         match self {
-            Space::Guest => spec.guest_phys,
-            Space::User => spec.user_addr,
+            Space::Guest => range.guest_phys,
+            Space::User => range.user_addr,
         }
+    }
+}
+
+/// The addresses of a region.
+#[derive(Clone, Copy)]
+struct Addresses {
+    guest_phys: u64,
+    user_addr: u64,
+    size: u64,
+}
+
+impl RegionSpec {
+    fn addresses(&self) -> Addresses {
+        let RegionSpec { guest_phys, user_addr, size, .. } = *self;
+        Addresses { guest_phys, user_addr, size }
+    }
+}
+
+impl Region {
+    fn addresses(&self) -> Addresses {
+        let Region { guest_phys, user_addr, size, .. } = *self;
+        Addresses { guest_phys, user_addr, size }
     }
 }
 
 /// The mapped regions of one frontend. Immutable: a change of the table makes a new map.
 #[derive(Debug)]
 pub struct GuestMemory {
-    specs: Vec<RegionSpec>,
-    /// One for each of `specs`, in the same order.
-    mappings: Vec<Arc<Mapping>>,
+    regions: Vec<Region>,
     guest: Box<[Window]>,
     user: Box<[Window]>,
+}
+
+/// A change of a memory table.
+#[derive(Default)]
+struct Change<'a> {
+    /// Regions that stay as they are.
+    kept: Vec<Region>,
+    /// Regions whose mappings are shared if the new ones are the same.
+    known: &'a [Region],
+    account: Option<&'a Arc<MemoryAccount>>,
 }
 
 // SAFETY: the windows point into mappings that this value keeps alive and whose bytes are only
@@ -114,7 +138,7 @@ impl GuestMemory {
     /// # Errors
     /// A region is invalid, too large, not in shared memory, or cannot be mapped.
     pub fn map(regions: Vec<RegionSpec>) -> Result<Arc<GuestMemory>, MemoryError> {
-        Self::build(regions, &[])
+        Self::build(regions, Change::default())
     }
 
     /// Maps a changed table; shares the mappings of regions that `old` has already.
@@ -125,36 +149,70 @@ impl GuestMemory {
         old: &GuestMemory,
         regions: Vec<RegionSpec>,
     ) -> Result<Arc<GuestMemory>, MemoryError> {
-        Self::build(regions, &old.mappings)
+        Self::build(regions, Change { known: &old.regions, ..Change::default() })
     }
 
-    fn build(
-        specs: Vec<RegionSpec>,
-        known: &[Arc<Mapping>],
+    /// Maps the table of a frontend that need not be honest: regions that stay (`kept`) and new
+    /// ones, of which those in `old` share its mappings. The account pays for all of them, and for
+    /// pages that this process touches first if [`crate::prepare_accounts`] was called.
+    ///
+    /// # Errors
+    /// As for [`GuestMemory::map`]; or the frontend has more memory or regions than it may.
+    pub fn map_for(
+        account: &Arc<MemoryAccount>,
+        old: Option<&GuestMemory>,
+        kept: Vec<Region>,
+        new: Vec<RegionSpec>,
     ) -> Result<Arc<GuestMemory>, MemoryError> {
-        if specs.is_empty() {
+        let known = old.map_or(&[][..], |old| &old.regions);
+        Self::build(new, Change { kept, known, account: Some(account) })
+    }
+
+    fn build(new: Vec<RegionSpec>, change: Change<'_>) -> Result<Arc<GuestMemory>, MemoryError> {
+        let Change { kept: mut regions, known, account } = change;
+        let mut all: Vec<Addresses> = regions.iter().map(Region::addresses).collect();
+        all.extend(new.iter().map(RegionSpec::addresses));
+        if all.is_empty() {
             return Err(MemoryError::NoRegions);
         }
-        specs.iter().try_for_each(check_region)?;
-        check_total(&specs)?;
-        check_overlap(&specs, Space::Guest)?;
-        check_overlap(&specs, Space::User)?;
-        let mappings = specs
-            .iter()
-            .map(|spec| Mapping::find_or_map(spec, known))
-            .collect::<Result<Vec<_>, _>>()?;
-        let guest = windows(&specs, &mappings, Space::Guest);
-        let user = windows(&specs, &mappings, Space::User);
-        Ok(Arc::new(GuestMemory { specs, mappings, guest, user }))
+        new.iter().try_for_each(check_region)?;
+        let total = check_total(&all)?;
+        check_overlap(&all, Space::Guest)?;
+        check_overlap(&all, Space::User)?;
+        if let Some(account) = account {
+            check_share(all.len())?;
+            account.reserve(total)?;
+        }
+        for spec in &new {
+            let Addresses { guest_phys, user_addr, size } = spec.addresses();
+            let known = known.iter().map(|region| &region.mapping);
+            let mapping = Mapping::find_or_map(spec, known, account)?;
+            regions.push(Region { guest_phys, user_addr, size, mapping });
+        }
+        let guest = windows(&regions, Space::Guest);
+        let user = windows(&regions, Space::User);
+        Ok(Arc::new(GuestMemory { regions, guest, user }))
     }
 
     /// Returns the table that was mapped.
-    pub fn specs(&self) -> &[RegionSpec] {
-        &self.specs
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
     }
 
-    /// Returns whether pages vanished under the map because the frontend truncated its file. The
-    /// region then reads as zeros, and the port must be closed.
+    /// Writes bytes at a frontend-virtual address, for stand-ins of devices in tests. Returns
+    /// `false` if they do not lie in one region.
+    #[doc(hidden)]
+    pub fn write(&self, address: u64, bytes: &[u8]) -> bool {
+        let len = u32::try_from(bytes.len()).ok();
+        let Some(to) = len.and_then(|len| self.user_range(address, len)) else { return false };
+        // SAFETY: the range was checked, and guest memory never overlaps a Rust slice.
+        unsafe { bytes.as_ptr().copy_to(to, bytes.len()) };
+        true
+    }
+
+    /// Returns whether pages vanished under the map because the frontend truncated its file,
+    /// or were missing and may not be populated. The region then reads as zeros, and the port must
+    /// be closed.
     #[inline]
     pub fn is_lost(&self) -> bool {
         sigbus::any_lost() && self.any_mapping_lost()
@@ -162,7 +220,7 @@ impl GuestMemory {
 
     #[cold]
     fn any_mapping_lost(&self) -> bool {
-        self.mappings.iter().any(|mapping| mapping.guard.is_lost())
+        self.regions.iter().any(|region| region.mapping.is_lost())
     }
 
     /// Returns the window that holds a guest-physical address.
@@ -183,14 +241,13 @@ fn find(windows: &[Window], address: u64) -> Option<Window> {
     window.at(address).map(|_| window)
 }
 
-fn windows(specs: &[RegionSpec], mappings: &[Arc<Mapping>], space: Space) -> Box<[Window]> {
-    let mut windows: Vec<Window> = specs
+fn windows(regions: &[Region], space: Space) -> Box<[Window]> {
+    let mut windows: Vec<Window> = regions
         .iter()
-        .zip(mappings)
-        .map(|(spec, mapping)| Window {
-            start: space.start(spec),
-            size: spec.size,
-            host: mapping.region(),
+        .map(|region| Window {
+            start: space.start(&region.addresses()),
+            size: region.size,
+            host: region.mapping.region(),
         })
         .collect();
     windows.sort_by_key(|window| window.start);
@@ -219,32 +276,29 @@ fn check_region(spec: &RegionSpec) -> Result<(), MemoryError> {
     Ok(())
 }
 
-fn check_total(specs: &[RegionSpec]) -> Result<(), MemoryError> {
-    let total = specs.iter().fold(0, |sum: u64, spec| sum.saturating_add(spec.size));
+fn check_total(all: &[Addresses]) -> Result<u64, MemoryError> {
+    let total = all.iter().fold(0, |sum: u64, region| sum.saturating_add(region.size));
     if total > MAX_TOTAL {
         return Err(MemoryError::TooLarge { total, limit: MAX_TOTAL });
     }
-    Ok(())
+    Ok(total)
 }
 
-/// Returns whether the file is in memory: on tmpfs (memfds and `/dev/shm` included) or hugetlbfs.
-/// Pages of other file systems may have to be fetched, over FUSE or a network in the worst case, so
-/// a frontend could make the worker sleep at every access.
-fn is_shared_memory(file: &File) -> io::Result<bool> {
-    let mut stat = MaybeUninit::<libc::statfs>::zeroed();
-    // SAFETY: fstatfs writes the one structure that it is given; all its fields may be zero.
-    let stat = unsafe {
-        if libc::fstatfs(file.as_raw_fd(), stat.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        stat.assume_init()
-    };
-    Ok([libc::TMPFS_MAGIC, libc::HUGETLBFS_MAGIC].contains(&stat.f_type))
+fn check_share(regions: usize) -> Result<(), MemoryError> {
+    if regions <= REGIONS {
+        return Ok(());
+    }
+    let free = Guard::free();
+    if regions > free / 8 {
+        Err(MemoryError::OverShare { regions, guaranteed: REGIONS, free })
+    } else {
+        Ok(())
+    }
 }
 
-fn check_overlap(specs: &[RegionSpec], space: Space) -> Result<(), MemoryError> {
-    let mut ranges: Vec<_> =
-        specs.iter().map(|spec| (space.start(spec), space.start(spec) + spec.size)).collect();
+fn check_overlap(all: &[Addresses], space: Space) -> Result<(), MemoryError> {
+    let range = |region: &Addresses| (space.start(region), space.start(region) + region.size);
+    let mut ranges: Vec<_> = all.iter().map(range).collect();
     ranges.sort_unstable();
     match ranges.windows(2).find(|pair| pair[0].1 > pair[1].0) {
         Some(pair) => Err(MemoryError::Overlap { space: space.name(), address: pair[1].0 }),
@@ -252,118 +306,10 @@ fn check_overlap(specs: &[RegionSpec], space: Space) -> Result<(), MemoryError> 
     }
 }
 
-/// One mapped region. The guard's entry goes first (fields drop in order): once the pages are
-/// unmapped, other mappings may take their addresses.
-#[derive(Debug)]
-struct Mapping {
-    guard: Guard,
-    pages: Pages,
-    /// Bytes from the first page to the region's first byte.
-    skip: usize,
-    /// What identifies the bytes: device and inode of the file, offset and size in it.
-    identity: (u64, u64, u64, u64),
-}
-
-impl Mapping {
-    fn find_or_map(spec: &RegionSpec, known: &[Arc<Mapping>]) -> Result<Arc<Mapping>, MemoryError> {
-        let guest_phys = spec.guest_phys;
-        let system = |call, error| MemoryError::System { guest_phys, call, error };
-        let file = spec.file.metadata().map_err(|error| system("fstat", error))?;
-        // Device nodes live on a tmpfs too.
-        let shared = is_shared_memory(&spec.file).map_err(|error| system("fstatfs", error))?;
-        if !file.is_file() || !shared {
-            return Err(MemoryError::NotSharedMemory { guest_phys });
-        }
-        let needed = spec.file_offset + spec.size;
-        if file.len() < needed {
-            return Err(MemoryError::FileTooShort { guest_phys, needed, actual: file.len() });
-        }
-        let identity = (file.dev(), file.ino(), spec.file_offset, spec.size);
-        let same =
-            |mapping: &&Arc<Mapping>| mapping.identity == identity && !mapping.guard.is_lost();
-        if let Some(mapping) = known.iter().find(same) {
-            return Ok(mapping.clone());
-        }
-        install_sigbus_guard().map_err(|error| system("sigaction", error))?;
-        Self::map(spec, file.blksize(), identity).map(Arc::new)
-    }
-
-    /// Maps the region out to whole blocks of its file system, as huge pages require. Bytes outside
-    /// the region are never touched.
-    fn map(
-        spec: &RegionSpec,
-        block: u64,
-        identity: (u64, u64, u64, u64),
-    ) -> Result<Mapping, MemoryError> {
-        let guest_phys = spec.guest_phys;
-        let block = if block.is_power_of_two() { block.clamp(PAGE, 1 << 30) } else { PAGE };
-        let offset = spec.file_offset & !(block - 1);
-        let skip = (spec.file_offset - offset) as usize;
-        let len = (skip as u64 + spec.size)
-            .checked_next_multiple_of(block)
-            .and_then(|len| usize::try_from(len).ok())
-            .ok_or(MemoryError::Overflow { guest_phys })?;
-        let pages = Pages::map(&spec.file, offset, len).map_err(|error| MemoryError::System {
-            guest_phys,
-            call: "mmap",
-            error,
-        })?;
-        let guard = Guard::new(pages.base as usize, len)
-            .ok_or(MemoryError::TooManyRegions { limit: sigbus::SLOTS })?;
-        Ok(Mapping { guard, pages, skip, identity })
-    }
-
-    /// Returns a pointer to the region's first byte.
-    fn region(&self) -> *mut u8 {
-        // SAFETY: skip is less than the mapping's length by construction.
-        unsafe { self.pages.base.add(self.skip) }
-    }
-}
-
-/// A shared mapping, unmapped when dropped.
-#[derive(Debug)]
-struct Pages {
-    base: *mut u8,
-    len: usize,
-}
-
-impl Pages {
-    fn map(file: &File, offset: u64, len: usize) -> io::Result<Pages> {
-        // SAFETY: a new mapping at an address of the kernel's choosing touches no memory in use.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_NORESERVE,
-                file.as_raw_fd(),
-                offset as libc::off_t,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // Guest memory has no place in the process's core dumps. A failure here is harmless.
-        // SAFETY: base and len are those of the mapping just made.
-        unsafe { libc::madvise(base, len, libc::MADV_DONTDUMP) };
-        Ok(Pages { base: base.cast(), len })
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: every holder of pointers into the mapping holds a share in its owner.
-        unsafe { libc::munmap(self.base.cast(), self.len) };
-    }
-}
-
-// SAFETY: base is used for pointer arithmetic and unmapping only; see GuestMemory.
-unsafe impl Send for Pages {}
-// SAFETY: as for Send.
-unsafe impl Sync for Pages {}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn file(len: u64) -> Arc<File> {
@@ -467,16 +413,16 @@ mod tests {
         let again = Arc::new(one.try_clone().unwrap());
         let moved = spec(0x8000, 0x4000, 0x2000, &again);
         let new = GuestMemory::map_from(&old, vec![moved, spec(0, 0, 0x2000, &two)]).unwrap();
-        assert!(Arc::ptr_eq(&old.mappings[0], &new.mappings[0]));
-        assert!(!Arc::ptr_eq(&old.mappings[0], &new.mappings[1]));
+        assert!(Arc::ptr_eq(&old.regions[0].mapping, &new.regions[0].mapping));
+        assert!(!Arc::ptr_eq(&old.regions[0].mapping, &new.regions[1].mapping));
         let at = |memory: &GuestMemory, address| memory.user_range(address, 1).unwrap();
         assert_eq!(at(&old, 0), at(&new, 0x4000));
         drop(old);
         // SAFETY: both maps hold the address.
         assert_eq!(unsafe { at(&new, 0x4000).read_volatile() }, 0);
         assert!(!Arc::ptr_eq(
-            &GuestMemory::map(vec![first]).unwrap().mappings[0],
-            &new.mappings[0]
+            &GuestMemory::map(vec![first]).unwrap().regions[0].mapping,
+            &new.regions[0].mapping
         ));
     }
 }

@@ -47,6 +47,20 @@ impl<'a> Segment<'a> {
         self.ptr
     }
 
+    /// Reads a byte of each page. A system call that read the segment and failed with EFAULT, as
+    /// its file lacks a page, then succeeds: the page is there, or the mapping is lost and reads as
+    /// zeros.
+    pub fn touch(&self) {
+        const PAGE: usize = crate::room::PAGE as usize;
+        let Some(last) = self.len.checked_sub(1) else { return };
+        let first_page = PAGE - self.ptr.addr() % PAGE;
+        let at_pages = (first_page..last).step_by(PAGE);
+        for at in [0, last].into_iter().chain(at_pages) {
+            // SAFETY: `at` is below `len`, so the byte lies within the segment.
+            unsafe { self.ptr.add(at).read_volatile() };
+        }
+    }
+
     /// Returns the segment without its first `n` bytes; empty if it is shorter.
     pub fn skip(self, n: usize) -> Self {
         self.split_at(n).1

@@ -1,13 +1,15 @@
-//! Survives a frontend that truncates the file behind its memory.
+//! Survives a frontend that truncates the file behind its memory, or leaves it without pages.
 //!
 //! Touching a mapped page past the end of its file raises SIGBUS, and a frontend can shrink its
-//! file at any time: without a guard one guest could kill the switch. Every guest mapping is
-//! entered in a static table. The handler looks up the faulting address there, marks the entry
-//! lost, maps zero pages over the whole mapping, and returns; the access that faulted runs again
-//! and reads zeros. The zero pages are those of a sparse memfd. Private pages would all count at
-//! once against the process's memory limits (strict overcommit, RLIMIT_DATA), and replacing pages
-//! one by one would cost a burst thousands of faults. Faults at other addresses go to the handler
-//! that was installed before.
+//! file at any time: without a guard one guest could kill the switch. So does touching a page that
+//! the file does not have yet ([`crate::userfault`]). Every guest mapping is entered in a static
+//! table, where the handler looks up the faulting address. If the file lacks the page, it takes a
+//! page from the account of the mapping's frontend and adds it to the file. Otherwise it marks the
+//! entry lost, maps zero pages over the whole mapping, and returns; the access that faulted runs
+//! again and reads zeros. The zero pages are those of a sparse memfd. Private pages would all count
+//! at once against the process's memory limits (strict overcommit, RLIMIT_DATA), and replacing
+//! pages one by one would cost a burst thousands of faults. Faults at other addresses go to the
+//! handler that was installed before.
 //!
 //! A signal handler may neither lock nor allocate, so the table is a fixed array of atomics. The
 //! claimant of an entry writes a new `generation`, then `start`, then `end`; it clears `end` first.
@@ -17,11 +19,16 @@
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-/// Most mappings guarded at once in this process.
-pub(crate) const SLOTS: usize = 4096;
+use crate::account::MemoryAccount;
+use crate::room::PAGE;
+use crate::userfault::{self, Populated};
+
+/// Most mappings guarded at once in this process. By default Linux gives a process 65,530.
+pub(crate) const SLOTS: usize = 32768;
 
 /// Name of the zero pages in `/proc/self/maps`.
 const NAME: &CStr = c"lost-guest-memory";
@@ -33,6 +40,16 @@ struct Slot {
     generation: AtomicUsize,
     start: AtomicUsize,
     end: AtomicUsize,
+    /// The account of missing pages; null if they are not caught.
+    account: AtomicPtr<MemoryAccount>,
+}
+
+/// An entry as it was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Entry {
+    start: usize,
+    end: usize,
+    account: *const MemoryAccount,
 }
 
 impl Slot {
@@ -43,15 +60,17 @@ impl Slot {
             generation: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
+            account: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
     /// Enters a mapping. Only the claimant of the slot may call it.
-    fn enter(&self, start: usize, end: usize) {
+    fn enter(&self, entry: Entry) {
         self.lost.store(false, Ordering::Relaxed);
         self.generation.fetch_add(1, Ordering::Release);
-        self.start.store(start, Ordering::Release);
-        self.end.store(end, Ordering::Release);
+        self.account.store(entry.account.cast_mut(), Ordering::Release);
+        self.start.store(entry.start, Ordering::Release);
+        self.end.store(entry.end, Ordering::Release);
     }
 
     /// Removes the mapping.
@@ -60,10 +79,10 @@ impl Slot {
         self.start.store(0, Ordering::Release);
     }
 
-    /// Returns start and end of the mapping if there is one and it did not change during the read.
-    /// `between` is called after each load; tests change the entry there.
+    /// Returns the mapping if there is one and it did not change during the read. `between` is
+    /// called after each load; tests change the entry there.
     #[inline(always)]
-    fn read(&self, mut between: impl FnMut()) -> Option<(usize, usize)> {
+    fn read(&self, mut between: impl FnMut()) -> Option<Entry> {
         let mut load = |field: &AtomicUsize| {
             let value = field.load(Ordering::Acquire);
             between();
@@ -71,12 +90,24 @@ impl Slot {
         };
         let (generation, end) = (load(&self.generation), load(&self.end));
         let start = load(&self.start);
+        let account = self.account.load(Ordering::Acquire).cast_const();
         let stayed = load(&self.end) == end && load(&self.generation) == generation;
-        (end != 0 && stayed).then_some((start, end))
+        (end != 0 && stayed).then_some(Entry { start, end, account })
+    }
+
+    /// Returns whether the mapping may hold `address`; `false` is certain for the thread that uses
+    /// the mapping.
+    #[inline(always)]
+    fn may_hold(&self, address: usize) -> bool {
+        let (start, end) = (self.start.load(Ordering::Acquire), self.end.load(Ordering::Acquire));
+        (start..end).contains(&address)
     }
 }
 
 static TABLE: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
+
+/// Slots from here on were never claimed. Free slots are claimed from the front, so it stays small.
+static USED: AtomicUsize = AtomicUsize::new(0);
 
 /// Mappings lost since the process began. While it is zero, no reader needs the table.
 static LOSSES: AtomicU64 = AtomicU64::new(0);
@@ -124,13 +155,21 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Guards `len` bytes at `start`, a whole mapping; `None` if the table is full.
-    pub(crate) fn new(start: usize, len: usize) -> Option<Guard> {
+    /// Guards `len` bytes at `start`, a whole mapping; `None` if the table is full. Missing pages
+    /// are those of the account, which must outlive the guard.
+    pub(crate) fn new(start: usize, len: usize, account: Option<&MemoryAccount>) -> Option<Guard> {
         let slot = TABLE.iter().position(|slot| {
-            slot.claimed.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            !slot.claimed.load(Ordering::Relaxed) && !slot.claimed.swap(true, Ordering::AcqRel)
         })?;
-        TABLE[slot].enter(start, start + len);
+        USED.fetch_max(slot + 1, Ordering::AcqRel);
+        let account = account.map_or(ptr::null(), ptr::from_ref);
+        TABLE[slot].enter(Entry { start, end: start + len, account });
         Some(Guard { slot })
+    }
+
+    /// Returns how many more mappings can be guarded.
+    pub(crate) fn free() -> usize {
+        SLOTS - TABLE.iter().filter(|slot| slot.claimed.load(Ordering::Relaxed)).count()
     }
 
     /// Returns whether the mapping was replaced by zero pages.
@@ -154,10 +193,10 @@ impl Drop for Guard {
 }
 
 /// Returns the slot and mapping that hold `address`.
-fn find(address: usize) -> Option<(&'static Slot, usize, usize)> {
-    TABLE.iter().find_map(|slot| {
-        let (start, end) = slot.read(|| {})?;
-        (start..end).contains(&address).then_some((slot, start, end - start))
+fn find(address: usize) -> Option<(&'static Slot, Entry)> {
+    TABLE[..USED.load(Ordering::Acquire)].iter().find_map(|slot| {
+        let entry = if slot.may_hold(address) { slot.read(|| {})? } else { return None };
+        (entry.start..entry.end).contains(&address).then_some((slot, entry))
     })
 }
 
@@ -166,26 +205,57 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     // raised the signal (positive si_code), which is checked first.
     let address = unsafe { if (*info).si_code > 0 { (*info).si_addr() as usize } else { 0 } };
     if address != 0
-        && let Some((slot, start, len)) = find(address)
+        && let Some((slot, entry)) = find(address)
     {
-        // Set before the pages change, so that a reader of the zeros also sees the loss.
-        slot.lost.store(true, Ordering::SeqCst);
-        LOSSES.fetch_add(1, Ordering::SeqCst);
-        if replace(start, len) {
+        // SAFETY: it is the errno of this thread. The interrupted code gets it back.
+        let errno = unsafe { *libc::__errno_location() };
+        let is_well = add_page(address, entry) || {
+            // Set before the pages change, so that a reader of the zeros also sees the loss.
+            slot.lost.store(true, Ordering::SeqCst);
+            LOSSES.fetch_add(1, Ordering::SeqCst);
+            replace(entry.start, entry.end - entry.start)
+        };
+        // SAFETY: as above.
+        unsafe { *libc::__errno_location() = errno };
+        if is_well {
             return;
         }
     }
     pass_on(signal, info, context);
 }
 
+/// Adds the missing page at `address` to the file, on account of the mapping's frontend.
+fn add_page(address: usize, entry: Entry) -> bool {
+    // SAFETY: the account outlives the mapping, and the thread that faulted in the mapping is
+    // inside its use.
+    let Some(account) = (unsafe { entry.account.as_ref() }) else { return false };
+    if !account.take() {
+        return false;
+    }
+    match userfault::populate(address & !(PAGE as usize - 1), PAGE as usize) {
+        Populated::New => true,
+        Populated::Present => {
+            account.give_back();
+            true
+        }
+        Populated::NoMemory => {
+            account.give_back();
+            account.refuse();
+            false
+        }
+        Populated::NoPage => {
+            account.give_back();
+            false
+        }
+    }
+}
+
 /// Maps zero pages over a guarded mapping.
 fn replace(start: usize, len: usize) -> bool {
     // SAFETY: start and len are those of a mapping that its owner keeps while its entry stands, and
     // the thread that faulted in it is inside its use. Replacing its pages in place leaves every
-    // pointer valid. All calls are plain system calls, which a handler may make. The interrupted
-    // code's errno is restored.
+    // pointer valid. All calls are plain system calls, which a handler may make.
     unsafe {
-        let errno = *libc::__errno_location();
         let fd = libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC);
         // Out of descriptors: fall back to private pages.
         let kind = if fd >= 0 && libc::ftruncate(fd, len as libc::off_t) == 0 {
@@ -204,7 +274,6 @@ fn replace(start: usize, len: usize) -> bool {
         if fd >= 0 {
             libc::close(fd);
         }
-        *libc::__errno_location() = errno;
         at != libc::MAP_FAILED
     }
 }
@@ -241,22 +310,23 @@ mod tests {
     /// is one of the two, or `None`.
     #[test]
     fn no_entry_is_made_of_two() {
-        let (old, new) = ((0x2000, 0x8000), (0x6000, 0x8000));
+        let entry = |start, account: usize| Entry { start, end: 0x8000, account: account as _ };
+        let (old, new) = (entry(0x2000, 0x10), entry(0x6000, 0x20));
         for (gone, come) in (0..4).flat_map(|gone| (gone..5).map(move |come| (gone, come))) {
             let slot = Slot::new();
-            slot.enter(old.0, old.1);
+            slot.enter(old);
             let mut moment = 0;
             let read = slot.read(|| {
                 if moment == gone {
                     slot.clear();
                 }
                 if moment == come {
-                    slot.enter(new.0, new.1);
+                    slot.enter(new);
                 }
                 moment += 1;
             });
             let right = read.is_none_or(|entry| entry == old || entry == new);
-            assert!(right, "{gone} {come}: {read:x?}");
+            assert!(right, "{gone} {come}: {read:?}");
         }
     }
 }

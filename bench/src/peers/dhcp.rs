@@ -42,7 +42,7 @@ fn start_trama(setup: &Setup) -> Result<Switch> {
          [[network]]\nname = \"bench\"\nsubnet = \"10.1.0.0/16\"\n\n\
          [network.dhcp]\nrange = \"{FIRST}-{LAST}\"\nleases-per-port = 65536\n\n\
          [[port]]\nname = \"clients\"\nnetwork = \"bench\"\ntype = \"tap\"\nifname = \"{DEVICE}\"\n\
-         netns = \"{}\"\naddress = \"{HOST}\"\n",
+         netns = \"{}\"\naddress = \"{HOST}\"\nstorm-broadcast = 0\n",
         client.0
     );
     fs::write(&path, config).map_err(|e| format!("{}: {e}", path.display()))?;

@@ -117,6 +117,8 @@ pub(crate) struct Variant {
     pub small_window: bool,
     /// Whether every port receives frames for unknown addresses, so that frames are flooded.
     pub promiscuous: bool,
+    /// Whether ports may send any number of broadcast frames.
+    pub floods: bool,
 }
 
 /// The parameters of a peer's start.

@@ -69,6 +69,9 @@ fn add_port(config: &mut String, setup: &Setup, number: usize, port: Port) -> Re
     if setup.variant.promiscuous {
         config.push_str("promiscuous = \"allow-all\"\n");
     }
+    if setup.variant.floods {
+        config.push_str("storm-broadcast = 0\n");
+    }
     if setup.variant.vlan {
         let rule = if number == 0 { format!("tag = {VLAN}") } else { format!("trunks = [{VLAN}]") };
         let _ = writeln!(config, "{rule}");

@@ -1,8 +1,8 @@
 //! Hosts on TAPs, and virtual machines.
 
-use super::{Entrant, MICROSECONDS, MPPS, Scenario, entrant, hosts, with_target};
+use super::{Entrant, MICROSECONDS, MPPS, PLAIN, Scenario, entrant, hosts, with_target};
 use crate::load::Load;
-use crate::peers::{LINUX_BRIDGE, OVS_USERSPACE, OVS_USERSPACE_TSO, Port, TRAMA, VDE};
+use crate::peers::{LINUX_BRIDGE, OVS_USERSPACE, OVS_USERSPACE_TSO, Port, TRAMA, VDE, Variant};
 
 /// In the order of the report.
 pub(super) const ALL: &[Scenario] = &[
@@ -31,7 +31,7 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario {
         unit: MPPS,
         entrants: &[
-            entrant(&TRAMA),
+            Entrant { variant: Variant { floods: true, ..PLAIN }, ..entrant(&TRAMA) },
             entrant(&OVS_USERSPACE),
             entrant(&VDE),
             entrant(&LINUX_BRIDGE),

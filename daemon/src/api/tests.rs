@@ -276,6 +276,8 @@ fn numbers_of_ports_are_never_given_twice() {
             link: false,
             vhost: None,
             mac: None,
+            storms: Vec::new(),
+            loop_block: None,
             mark: 0,
             counters: status::PortCounts::default(),
         });

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::failure::Failure;
-use super::interface_options::{Options, describe, resolve};
+use super::interface_options::{Described, Options, describe, resolve};
 use crate::config::model::{Config, Interface, Network, Port, Tap};
 
 /// A configuration under edit.
@@ -140,9 +140,10 @@ impl Draft {
                 // Options of the old type do not carry over to the new one.
                 options.retain(|key, value| before.1.get(key) != Some(value));
             }
-            let (interface, socket) = resolve(&name, &kind, options)?;
+            let described = resolve(&name, &kind, options)?;
             if let Some(port) = self.port_mut(&name) {
-                (port.interface, port.socket) = (interface, socket);
+                let Described { interface, socket, memory } = described;
+                (port.interface, port.socket, port.memory) = (interface, socket, memory);
             }
         }
         Ok(self.config)

@@ -9,7 +9,7 @@ use trama_vhost_net_backend::access::parse_mode;
 
 use super::failure::Failure;
 use crate::config::model::socket::{SocketAccess, SocketMode};
-use crate::config::model::{Interface, Port, Role, Tap, VhostUser};
+use crate::config::model::{Interface, MemoryLimits, Port, Role, Tap, VhostUser};
 use crate::config::text::{self, AddressError};
 use crate::config::too_long_prefix;
 
@@ -29,6 +29,8 @@ pub(super) fn describe(port: &Port) -> (String, Options) {
                 ("socket-owner", owner),
                 ("socket-group", group),
                 ("socket-mode", mode.map(|mode| mode.to_string())),
+                ("memory-max", port.memory.max.map(text::format_bytes)),
+                ("memory-populate", port.memory.populate.map(text::format_bytes)),
             ];
             for (key, value) in stated {
                 value.map(|value| put(key, value));
@@ -54,15 +56,20 @@ pub(super) fn describe(port: &Port) -> (String, Options) {
     (kind.to_owned(), options)
 }
 
-/// The interface that a port's `type` and `options` describe, and the access to its socket.
+/// What a port's `type` and `options` describe.
+#[derive(Debug, PartialEq)]
+pub(super) struct Described {
+    pub(super) interface: Interface,
+    /// The access to its socket.
+    pub(super) socket: SocketAccess,
+    pub(super) memory: MemoryLimits,
+}
+
+/// Reads a port's `type` and `options`.
 ///
 /// # Errors
 /// What is missing, unknown or malformed, and what to do.
-pub(super) fn resolve(
-    port: &str,
-    kind: &str,
-    options: Options,
-) -> Result<(Interface, SocketAccess), Failure> {
+pub(super) fn resolve(port: &str, kind: &str, options: Options) -> Result<Described, Failure> {
     let mut reader = Reader { port, kind, options };
     let mut socket = SocketAccess::default();
     let interface = match kind {
@@ -91,8 +98,10 @@ pub(super) fn resolve(
             .into());
         }
     };
+    let is_vhost = matches!(interface, Interface::VhostUser(_));
+    let memory = if is_vhost { reader.memory()? } else { MemoryLimits::default() };
     reader.finish()?;
-    Ok((interface, socket))
+    Ok(Described { interface, socket, memory })
 }
 
 /// Removes options one by one; those that remain are unknown.
@@ -134,6 +143,18 @@ impl Reader<'_> {
             group: self.options.remove("socket-group"),
             mode: mode.transpose()?,
         })
+    }
+
+    fn memory(&mut self) -> Result<MemoryLimits, Failure> {
+        Ok(MemoryLimits { max: self.size("memory-max")?, populate: self.size("memory-populate")? })
+    }
+
+    fn size(&mut self, key: &str) -> Result<Option<u64>, Failure> {
+        let Some(text) = self.options.remove(key) else { return Ok(None) };
+        match text::parse_size(&text) {
+            Some(size) => Ok(Some(size)),
+            None => Err(self.problem(key, &text, "use a size such as 64MiB or 8GiB").into()),
+        }
     }
 
     fn tap(&mut self) -> Result<Tap, Failure> {
@@ -185,9 +206,14 @@ impl Reader<'_> {
     fn finish(self) -> Result<(), Failure> {
         let Some(key) = self.options.keys().next() else { return Ok(()) };
         let known = match self.kind {
-            "vhost-user" => "path, role, queues, socket-owner, socket-group, socket-mode",
-            "dpdkvhostuserclient" => "vhost-server-path, n_rxq",
-            "dpdkvhostuser" => "n_rxq, socket-owner, socket-group, socket-mode",
+            "vhost-user" => {
+                "path, role, queues, socket-owner, socket-group, socket-mode, memory-max, \
+                 memory-populate"
+            }
+            "dpdkvhostuserclient" => "vhost-server-path, n_rxq, memory-max, memory-populate",
+            "dpdkvhostuser" => {
+                "n_rxq, socket-owner, socket-group, socket-mode, memory-max, memory-populate"
+            }
             _ => "ifname, netns, address",
         };
         let kind = if self.kind.is_empty() { "tap" } else { self.kind };
@@ -208,7 +234,7 @@ mod tests {
     }
 
     fn interface(kind: &str, options: Options) -> Result<Interface, Failure> {
-        resolve("p", kind, options).map(|(interface, _)| interface)
+        resolve("p", kind, options).map(|described| described.interface)
     }
 
     fn vhost(path: &str, role: Role, queues: u16) -> Interface {
@@ -247,23 +273,30 @@ mod tests {
             [vhost("/a b,c", Role::Client, 4), vhost("", Role::Server, 1), tap("t"), full]
         {
             let (kind, options) = describe(&Port::new("p", interface.clone()));
-            assert_eq!(resolve("p", &kind, options), Ok((interface, SocketAccess::default())));
+            let (socket, memory) = (SocketAccess::default(), MemoryLimits::default());
+            let described = Described { interface, socket, memory };
+            assert_eq!(resolve("p", &kind, options), Ok(described));
         }
         let socket = SocketAccess {
             owner: Some("libvirt-qemu".into()),
             group: Some("kvm".into()),
             mode: Some(SocketMode(0o620)),
         };
-        let port = Port { socket, ..Port::new("p", vhost("/x", Role::Server, 2)) };
+        let memory = MemoryLimits { max: Some(8 << 30), populate: Some(64 << 20) };
+        let port = Port { socket, memory, ..Port::new("p", vhost("/x", Role::Server, 2)) };
         let (kind, options) = describe(&port);
         assert_eq!(options["socket-mode"], "0620");
-        assert_eq!(resolve("p", &kind, options), Ok((port.interface, port.socket)));
+        assert_eq!((&*options["memory-max"], &*options["memory-populate"]), ("8GiB", "64MiB"));
+        let Port { interface, socket, memory, .. } = port;
+        assert_eq!(resolve("p", &kind, options), Ok(Described { interface, socket, memory }));
     }
 
     #[test]
     fn mistakes_come_with_a_remedy() {
         for (kind, pairs, part) in [
             ("vhost-user", &[("socket-mode", "0777")][..], "use 0600 to 0666"),
+            ("vhost-user", &[("memory-populate", "much")][..], "such as 64MiB"),
+            ("tap", &[("memory-max", "1GiB")][..], "type tap has no options:memory-max"),
             (
                 "dpdkvhostuserclient",
                 &[("vhost-server-path", "/x"), ("socket-group", "kvm")][..],

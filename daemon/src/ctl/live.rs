@@ -4,13 +4,14 @@ use trama_api::transaction::{Form, Output};
 use trama_api::value::{Atom, Value};
 use trama_frame::MacAddr;
 use trama_gateway::report::LeaseState;
+use trama_switch::DropReason;
 
 use super::call::Call;
 use super::context::{After, Context};
 use super::draft::{no_bridge, no_port};
 use super::failure::Failure;
 use crate::config::derived::running::is_part_of;
-use crate::status::{Lease, PortStatus};
+use crate::status::{Lease, PortCounts, PortStatus};
 
 pub(super) fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let bridge = bridge_argument(context, call)?;
@@ -101,6 +102,8 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
     // A single port shows every counter.
     let all = form == Form::List;
     if let (true, Some(port)) = (all, ports.first()) {
+        headings.push("gateway_drops".to_owned());
+        headings.extend(remedies(&port.counters).map(|(heading, _)| heading));
         headings.extend(port.counters.others.iter().map(|(name, _)| (*name).to_owned()));
     }
     let row = |port: &&PortStatus| {
@@ -114,11 +117,26 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
         let drops = counts.drops.iter().filter(|(_, count)| *count > 0).copied();
         cells.push(Value::counts(drops));
         if all {
+            let refused = counts.gateway_drops.iter();
+            cells.push(Value::counts(refused.map(|(reason, count)| (reason.clone(), *count))));
+            cells.extend(remedies(counts).map(|(_, text)| Value::string(text)));
             cells.extend(counts.others.iter().map(|(_, count)| Value::One((*count).into())));
         }
         cells
     };
     Output::Table { headings, rows: ports.iter().map(row).collect(), form }
+}
+
+/// What to do about each reason that was counted, under the name of its counter in the manner of
+/// `get`: `drops:REASON`, or `gateway_drops:REASON`.
+fn remedies(counts: &PortCounts) -> impl Iterator<Item = (String, &'static str)> + '_ {
+    let own = DropReason::ALL.iter().filter(|reason| counts.drops_for(reason.name()) > 0);
+    let own = own.map(|reason| (format!("drops:{}", reason.name()), reason.describe()));
+    let refused = counts.gateway_drops.iter().filter_map(|(name, _)| {
+        let reason = trama_gateway::DropReason::named(name)?;
+        Some((format!("gateway_drops:{name}"), reason.describe()))
+    });
+    own.chain(refused)
 }
 
 pub(super) fn reload(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {

@@ -2,6 +2,8 @@
 
 use trama_api::transaction::Output;
 use trama_api::value::{Value, quoted};
+use trama_gateway::NatDrop;
+use trama_switch::DropReason;
 
 use super::call::Call;
 use super::context::{Context, View};
@@ -13,6 +15,7 @@ use super::types::Shape;
 use crate::config::derived::running::is_part_of;
 use crate::config::model::Mode;
 use crate::confinement;
+use crate::status::PortCounts;
 
 /// Columns of a port that are shown if set.
 const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];
@@ -87,8 +90,33 @@ fn show_port(view: View<'_>, name: &str, lines: &mut Vec<String>) {
     if view.draft.port(name).is_some_and(|port| !port.cable) {
         lines.push("            cable: false".to_owned());
     }
+    let counters = view.snapshot.status.port(name).map(|port| &port.counters);
+    for text in counters.into_iter().flat_map(lost_before_a_gateway) {
+        lines.push(format!("            lost: {}", quoted(&text)));
+    }
+    let storms = view.snapshot.status.port(name).map(|port| &port.storms);
+    if let Some(storms) = storms.filter(|storms| !storms.is_empty()) {
+        lines.push(format!("            storm: {}", quoted(&storms.join(", "))));
+    }
+    let block = view.snapshot.status.port(name).and_then(|port| port.loop_block.as_ref());
+    if let Some(reason) = block {
+        lines.push(format!("            loop: {}", quoted(reason)));
+    }
     lines.push(format!("            Interface {}", quoted(name)));
     show_columns(view, interfaces, &OF_INTERFACE, name, "                ", lines);
+}
+
+/// What the port lost because a gateway belongs to all, and what to do about it.
+fn lost_before_a_gateway(counters: &PortCounts) -> Vec<String> {
+    let share = DropReason::GatewayShare;
+    let flows = NatDrop::NewFlowShare;
+    let mut refused = counters.gateway_drops.iter().filter(|(reason, _)| reason == flows.name());
+    let lost = [
+        (counters.drops_for(share.name()), share.name(), share.describe()),
+        (refused.next().map_or(0, |(_, count)| *count), flows.name(), flows.describe()),
+    ];
+    let lost = lost.into_iter().filter(|(count, ..)| *count > 0);
+    lost.map(|(count, name, text)| format!("{count} frames, {name}: {text}")).collect()
 }
 
 fn show_columns(

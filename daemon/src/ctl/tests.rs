@@ -77,13 +77,16 @@ fn running() -> Snapshot {
         link: not_running.is_none(),
         vhost: None,
         mac: None,
+        storms: Vec::new(),
+        loop_block: None,
         mark: 0,
         counters: PortCounts {
             rx_frames: 3,
             rx_bytes: 180,
             tx_frames: 2,
             tx_bytes: 120,
-            drops: vec![("ring_full", 4), ("vlan_not_member", 0)],
+            drops: vec![("egress_full", 4), ("runt", 0)],
+            gateway_drops: Vec::new(),
             others: vec![("kicks", 7)],
         },
     };
@@ -97,6 +100,8 @@ fn running() -> Snapshot {
         queue_pairs: 1,
         peer: Some("pid 4711 uid 1000".into()),
         waiting: vec!["pid 4712 uid 0".into(), "pid 4713 uid 0".into()],
+        memory_mapped: 8 << 20,
+        memory_populated: 4096,
     });
     let mut vm2 = port("vm2", Some("no such directory"));
     vm2.mac = Some("52:54:00:00:00:02".into());
@@ -258,7 +263,8 @@ fn what_runs_is_shown_in_interface() {
     assert_eq!(
         said(&config, &snapshot, line),
         "1\nup\nup\n[]\n[]\n\
-         {connects=\"2\", features=\"0x100000000\", path=\"/x\", \
+         {connects=\"2\", features=\"0x100000000\", memory_mapped=\"8388608\", \
+         memory_populated=\"4096\", path=\"/x\", \
          peer=\"pid 4711 uid 1000\", queue_pairs=\"1\", state=connected, waiting=\"2\", \
          waiting_peers=\"pid 4712 uid 0, pid 4713 uid 0\"}"
     );
@@ -333,6 +339,16 @@ fn show_lists_networks_ports_and_what_is_not_attached() {
     let expected =
         "    Bridge lab\n        gateway: \"replaced 2 times: does not answer for 3 s\"\n";
     assert!(lines.contains(expected), "{lines}");
+    let counters = &mut snapshot.status.ports[0].counters;
+    counters.gateway_drops = vec![("bad_ip".into(), 1), ("new_flow_share".into(), 5)];
+    counters.drops.push(("gateway_share", 7));
+    let lines = said(&config, &snapshot, "show");
+    let lost: Vec<_> = lines.lines().filter(|line| line.trim().starts_with("lost: ")).collect();
+    assert!(
+        lost[0].starts_with("            lost: \"7 frames, gateway_share: The gateway was busy")
+    );
+    assert!(lost[1].contains("5 frames, new_flow_share: The port opened more"), "{lost:?}");
+    assert_eq!(lost.len(), 2, "{lines}");
 }
 
 #[test]
@@ -498,13 +514,23 @@ fn leases_name_the_port_that_they_are_charged_to() {
 
 #[test]
 fn counters_of_all_ports_and_of_one() {
-    let (config, snapshot) = (lab(), running());
+    let (config, mut snapshot) = (lab(), running());
+    snapshot.status.ports[0].counters.gateway_drops = vec![("new_flow_share".into(), 5)];
     let all = rows(&config, &snapshot, "counters");
-    assert_eq!(all, ["vm1|lab|3|180|2|120|4|ring_full=4", "vm2|lab|3|180|2|120|4|ring_full=4"]);
+    assert_eq!(all, ["vm1|lab|3|180|2|120|4|egress_full=4", "vm2|lab|3|180|2|120|4|egress_full=4"]);
     let outcome = run_with(&config, &snapshot, "counters vm1").unwrap();
     let Output::Table { headings, rows, form } = &outcome.results[0] else { panic!() };
     assert_eq!((form, headings.last().unwrap().as_str()), (&Form::List, "kicks"));
     assert_eq!(rows[0].last(), Some(&Value::One(Atom::Integer(7))));
+    let column = |name: &str| {
+        let at = headings.iter().position(|heading| heading == name);
+        rows[0][at.unwrap_or_else(|| panic!("no {name} in {headings:?}"))].to_string()
+    };
+    assert_eq!(column("drops"), "{egress_full=4}");
+    assert!(column("drops:egress_full").contains("give it longer queues"));
+    assert_eq!(column("gateway_drops"), "{new_flow_share=5}");
+    assert!(column("gateway_drops:new_flow_share").contains("fewer source ports"));
+    assert!(!headings.iter().any(|heading| heading.starts_with("drops:runt")), "{headings:?}");
     assert_eq!(refused(&config, "counters nope"), "no port named nope");
     assert!(refused(&config, "counters vm1").contains("is not running yet"));
 }

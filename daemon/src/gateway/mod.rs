@@ -16,7 +16,7 @@ use trama_gateway::question::Row;
 use trama_helper::Rights;
 use trama_switch::{
     Device, HdrLen, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
-    VhostDevice, VlanMode, WorkerHandle,
+    StormLimits, VhostDevice, VlanMode, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 
@@ -57,6 +57,7 @@ impl Gateway {
                 is_outside: true,
                 spoof: Spoof::Deny,
                 own_address: Some(config.station.mac()),
+                storm: StormLimits::NONE,
             },
             mark: 0,
             hdr_len: HdrLen::IngressMark,

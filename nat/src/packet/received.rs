@@ -23,6 +23,16 @@ pub enum Frame<'a> {
     Fragment(Inbound<'a>),
 }
 
+impl Frame<'_> {
+    /// The switch port that it came from.
+    pub fn port(&self) -> PortMark {
+        match self {
+            Frame::Arp(arp) => arp.port,
+            Frame::Packet(packet) | Frame::Fragment(packet) => packet.port,
+        }
+    }
+}
+
 /// An ARP packet of an Ethernet station about itself (RFC 826).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arp {

@@ -16,6 +16,7 @@ use crate::cable::Cable;
 use crate::context::{Context, TokenKind};
 use crate::drop_reason::Counters;
 use crate::io::Random;
+use crate::new_flows::NewFlows;
 use crate::packet::checksums;
 use crate::rules::{LoopbackMap, Rules};
 use crate::testing::Lab;
@@ -129,7 +130,7 @@ impl World {
                 let (_, number) = TokenKind::of(event.token()).unwrap();
                 self.with(|flows, context| flows.ready(number, event, context));
             }
-            self.with(|flows, context| flows.poll(context));
+            self.with(|flows, context| flows.poll(&mut NewFlows::default(), context));
         }
     }
 
@@ -233,7 +234,7 @@ fn ports_take_turns_to_connect() {
         world.from = from;
         world.send(TcpControl::Syn, 100, None).unwrap();
     }
-    world.with(|flows, context| flows.poll(context));
+    world.with(|flows, context| flows.poll(&mut NewFlows::default(), context));
     let begun = |world: &World, port| {
         let flows = world.flows.flows.iter().flatten();
         flows.filter(|flow| flow.port == port && host_end(flow).stream.is_some()).count()
@@ -268,7 +269,7 @@ fn bulk_data_counts_as_several_turns() {
         std::thread::yield_now();
     }
     let before: Vec<u64> = world.flows.flows.iter().flatten().map(|flow| flow.received).collect();
-    world.with(|flows, context| flows.poll(context));
+    world.with(|flows, context| flows.poll(&mut NewFlows::default(), context));
     let served = world.flows.flows.iter().flatten().zip(before);
     let count = served.filter(|(flow, before)| flow.received > *before).count();
     assert!((1..=4).contains(&count), "{count} of 8 at once");
@@ -286,7 +287,7 @@ fn a_flow_of_a_port_over_its_buffer_limit_goes_on_once_its_guest_has_its_data() 
     assert_eq!(world.data(), b"one");
     host.write_all(b"two").unwrap();
     world.until(|world| world.flows.flows[0].as_ref().is_some_and(|flow| host_end(flow).readable));
-    world.with(|flows, context| flows.poll(context));
+    world.with(|flows, context| flows.poll(&mut NewFlows::default(), context));
     assert!(world.frames.0.is_empty(), "it waits for the guest");
     world.send(TcpControl::None, 101, Some(ours.wrapping_add(4))).unwrap();
     assert_eq!(world.data(), b"two");
@@ -302,14 +303,14 @@ fn a_long_lived_quiet_flow_does_not_fill_the_timers() {
         connection.unwrap().push(vec![7]);
         world.with(|flows, context| {
             flows.queue(0);
-            flows.poll(context);
+            flows.poll(&mut NewFlows::default(), context);
         });
         assert_eq!(world.data(), [7]);
         acked = acked.wrapping_add(1);
         world.send(TcpControl::None, 101, Some(acked)).unwrap();
-        world.with(|flows, context| flows.poll(context));
+        world.with(|flows, context| flows.poll(&mut NewFlows::default(), context));
         world.now += Duration::from_secs(1);
-        world.with(|flows, context| flows.poll(context));
+        world.with(|flows, context| flows.poll(&mut NewFlows::default(), context));
     }
     assert!(world.flows.timers.len() < 2000, "{} timers of one flow", world.flows.timers.len());
 }
@@ -399,7 +400,7 @@ fn paused() -> (World, std::net::TcpStream, u32, TcpListener) {
         assert_eq!(world.data(), b"a");
         next = next.wrapping_add(1);
         world.send(TcpControl::None, 101, Some(next)).unwrap();
-        world.with(|flows, context| flows.poll(context));
+        world.with(|flows, context| flows.poll(&mut NewFlows::default(), context));
     }
     panic!("reading never pauses");
 }
@@ -413,7 +414,7 @@ fn small_frequent_writes_of_the_host_become_one_segment() {
         // ACKs and other turns do not end the pause.
         world.with(|flows, context| {
             flows.queue(0);
-            flows.poll(context);
+            flows.poll(&mut NewFlows::default(), context);
         });
     }
     assert!(world.frames.0.is_empty());
@@ -438,7 +439,7 @@ fn data_of_the_guest_ends_a_read_pause() {
 fn a_pause_with_nothing_to_read_ends_and_a_closing_host_is_noticed() {
     let (mut world, host, _, _server) = paused();
     world.now = world.flows.deadline().unwrap();
-    world.with(|flows, context| flows.poll(context));
+    world.with(|flows, context| flows.poll(&mut NewFlows::default(), context));
     assert!(world.flows.deadline().unwrap() > world.now, "the loop may sleep");
     drop(host);
     assert_eq!(world.next_segment().0, TcpControl::Fin);

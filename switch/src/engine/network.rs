@@ -9,12 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::batching::Batching;
 use crate::counters::NetworkCounters;
+use crate::loops::LoopReports;
 use crate::mac_table::{MacTable, PortIndex, StaticEntry};
 use crate::ports::Port;
-use crate::types::{EngineError, NetworkId, NetworkSettings, PortId, Promiscuous};
-
-/// Most ports of one network.
-const MAX_PORTS: usize = 4096;
+use crate::types::{EngineError, MAX_PORTS, NetworkId, NetworkSettings, PortId, Promiscuous};
 
 /// A network with its ports and state.
 pub struct Network {
@@ -31,6 +29,7 @@ pub struct Network {
     /// Whether it is on the engine's list of networks with active ports.
     pub(super) awake: bool,
     pub(super) batching: Batching,
+    pub(super) loops: LoopReports,
     pub(super) counters: Arc<NetworkCounters>,
 }
 
@@ -46,6 +45,7 @@ impl Network {
             active: Vec::new(),
             awake: false,
             batching: Batching::new(),
+            loops: LoopReports::new(),
             counters: Arc::default(),
         }
     }
@@ -74,12 +74,14 @@ impl Network {
     }
 
     /// Adds a port.
-    pub(super) fn join(&mut self, port: Port) -> Result<PortIndex, EngineError> {
+    pub(super) fn join(&mut self, mut port: Port) -> Result<PortIndex, EngineError> {
         self.check_room()?;
         let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
         if free == self.ports.len() {
             self.ports.push(None);
         }
+        // It was blocked because of a loop in another network.
+        port.set_blocked(false);
         self.ports[free] = Some(Port { active: false, touched: false, ..port });
         // Anything that depends on the number of ports grows here, not while frames move.
         self.active.reserve(self.ports.len());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use trama_virtqueue::{GuestMemory, RingFds, RingSetup};
 
 use super::{Engine, EngineError, PortId, PortLocation};
+use crate::counters::PortCounters;
 use crate::ports::{Device, Port};
 use crate::sources::Sources;
 use crate::time::Time;
@@ -39,7 +40,9 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let watcher = self.watcher(port);
         self.vhost_mut(port)?.start(index, setup, fds, &watcher)?;
-        self.port_mut(port)?.clear_fault();
+        let state = self.port_mut(port)?;
+        state.clear_fault();
+        state.share_rings();
         self.activate(self.locate(port)?, Time::ZERO);
         Ok(())
     }
@@ -98,14 +101,23 @@ impl Engine {
         self.flush_port(location);
     }
 
-    /// Sets an eventfd that is written when the port breaks, so that no polling is needed.
+    /// Returns the counters of a port.
+    ///
+    /// # Errors
+    /// The port does not exist.
+    pub fn port_counters(&mut self, port: PortId) -> Result<Arc<PortCounters>, EngineError> {
+        Ok(self.port_mut(port)?.counters.clone())
+    }
+
+    /// Sets an eventfd that is written when the port breaks, so that no polling is needed. Ports
+    /// may share one.
     ///
     /// # Errors
     /// The port does not exist.
     pub fn set_fault_event(
         &mut self,
         port: PortId,
-        event: Option<OwnedFd>,
+        event: Option<Arc<OwnedFd>>,
     ) -> Result<(), EngineError> {
         self.port_mut(port)?.fault_event = event;
         Ok(())

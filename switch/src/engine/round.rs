@@ -6,13 +6,14 @@
 //! and calls the drivers that want it, once per ring (5). A port that is silent for the spin time
 //! asks for a kick, is polled once more, and leaves the list.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use trama_virtqueue::TxBurst;
 
-use super::{Engine, Network, Pipeline, PortId, PortLocation, Station};
+use super::{Engine, HdrLen, Network, Pipeline, PortId, PortLocation, Station};
 use crate::counters::WorkerCounters;
-use crate::delivery::{carried_frames, deliver};
+use crate::delivery::{carried_frames, deliver, deliver_marked};
 use crate::drop_reason::DropReason;
 use crate::filter::EgressFilter;
 use crate::forward::{FrameSet, Ingress, Source, classify};
@@ -20,7 +21,7 @@ use crate::mac_table::PortIndex;
 use crate::ports::packet::{SlotBurst, Uplink};
 use crate::ports::pool::PoolBurst;
 use crate::ports::vhost::{RingPoll, VhostDevice};
-use crate::ports::{Device, Port};
+use crate::ports::{Device, Port, signal};
 use crate::time::Time;
 
 /// Most bursts of one ring in a row before the next ring's turn.
@@ -228,7 +229,7 @@ impl Visit<'_> {
             let calls = vhost.finish(pair, total, now, &mut self.pipeline.calls);
             port.counters.calls.add(calls);
         }
-        self.pipeline.finish_turn(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports, Some(index));
     }
 
     fn poll_pool(&mut self, index: PortIndex, now: Time) -> PollResult {
@@ -252,7 +253,7 @@ impl Visit<'_> {
             }
         }
         self.pipeline.flush(&mut self.network.ports);
-        self.pipeline.finish_turn(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports, Some(index));
         result
     }
 
@@ -276,7 +277,7 @@ impl Visit<'_> {
             }
         }
         self.pipeline.flush(&mut self.network.ports);
-        self.pipeline.finish_turn(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports, Some(index));
         result
     }
 }
@@ -306,10 +307,10 @@ impl Pipeline {
         ingress: PortIndex,
         now: Time,
     ) {
-        let Network { id, settings, table, ports, has_promiscuous, .. } = network;
+        let Network { id, settings, table, ports, .. } = network;
         let Some(port) = &mut ports[usize::from(ingress.0)] else { return };
-        if !port.settings.cable {
-            port.count_drops(DropReason::CableOut, source.len() as u64);
+        if !port.is_open {
+            self.refuse(network, source, ingress, now);
             return;
         }
         if id.is_none() {
@@ -325,10 +326,10 @@ impl Pipeline {
             sources: (filter.station != Station::Many).then_some(&mut port.sources),
             counters: &port.counters,
         };
-        self.plan.mark = port.settings.mark;
+        self.plan.ingress = ingress;
         classify(source, &mut at, table, &mut self.plan, now);
-        let (reached, withheld) = self.deliver(ports, *has_promiscuous, source, ingress);
-        if let Some(port) = &ports[usize::from(ingress.0)] {
+        let (reached, withheld) = self.deliver(network, source, ingress, now);
+        if let Some(port) = &network.ports[usize::from(ingress.0)] {
             self.plan.count(source, reached, withheld, &port.counters);
         }
     }
@@ -337,18 +338,20 @@ impl Pipeline {
     /// that were delivered, and those whose VLAN some port carries but may not receive.
     fn deliver<S: Source>(
         &mut self,
-        ports: &mut [Option<Port>],
-        has_promiscuous: bool,
+        network: &mut Network,
         source: &S,
         ingress: PortIndex,
+        now: Time,
     ) -> (FrameSet, FrameSet) {
-        if self.plan.flood == 0 && !has_promiscuous {
+        if self.plan.flood == 0 && !network.has_promiscuous {
             for entry in 0..self.plan.unicast().len() {
                 let (port, frames) = self.plan.unicast()[entry];
-                self.deliver_to(ports, source, port, frames);
+                self.deliver_to(&mut network.ports, source, port, frames);
             }
             return (0, 0);
         }
+        self.guard_flood(network, source, ingress, now);
+        let ports = &mut network.ports;
         let filter = EgressFilter::new(&self.plan, ports, ingress);
         let (mut reached, mut withheld) = (0, 0);
         let everyone = (0..ports.len()).map(|index| PortIndex(index as u16));
@@ -364,8 +367,16 @@ impl Pipeline {
         (reached, withheld)
     }
 
+    /// Tells control that there is something to ask for.
+    #[cold]
+    pub(super) fn raise_alarm(&self) {
+        if let Some(alarm) = &self.alarm {
+            signal(alarm.as_fd());
+        }
+    }
+
     #[inline]
-    fn deliver_to<S: Source>(
+    pub(super) fn deliver_to<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
         source: &S,
@@ -373,6 +384,9 @@ impl Pipeline {
         frames: FrameSet,
     ) -> FrameSet {
         let Some(Some(port)) = ports.get_mut(usize::from(index.0)) else { return 0 };
+        if port.settings.hdr_len == HdrLen::IngressMark {
+            return self.deliver_marked(ports, source, index, frames);
+        }
         let was_touched = port.touched;
         let carried = deliver(source, &self.plan, frames, port, &mut self.scratch);
         if port.touched && !was_touched {
@@ -381,8 +395,30 @@ impl Pipeline {
         carried
     }
 
+    /// Delivers to a port that is told where frames come from. Out of line, so that it costs other
+    /// ports nothing.
+    #[inline(never)]
+    fn deliver_marked<S: Source>(
+        &mut self,
+        ports: &mut [Option<Port>],
+        source: &S,
+        index: PortIndex,
+        frames: FrameSet,
+    ) -> FrameSet {
+        let ingress = self.plan.ingress;
+        let places = [usize::from(index.0), usize::from(ingress.0)];
+        let Ok([Some(port), Some(from)]) = ports.get_disjoint_mut(places) else { return 0 };
+        let was_touched = port.touched;
+        let from = (ingress, &*from);
+        let carried = deliver_marked(source, &self.plan, frames, port, from, &mut self.scratch);
+        if port.touched && !was_touched {
+            self.touched.push(index);
+        }
+        carried
+    }
+
     /// Pass 5 at the receivers. Calls are recorded, not made yet.
-    fn flush(&mut self, ports: &mut [Option<Port>]) {
+    pub(super) fn flush(&mut self, ports: &mut [Option<Port>]) {
         for index in &self.touched {
             if let Some(port) = &mut ports[usize::from(index.0)] {
                 let calls = port.device.flush(&mut self.calls);
@@ -393,15 +429,23 @@ impl Pipeline {
         }
     }
 
-    /// Ends a turn: makes the calls, then drops the rings of receivers that broke, with their call
-    /// descriptors.
-    fn finish_turn(&mut self, ports: &mut [Option<Port>]) {
+    /// Ends a turn of port `ingress`, or of the switch itself: makes the calls, then drops the
+    /// rings of receivers that broke, with their call descriptors.
+    pub(super) fn finish_turn(&mut self, ports: &mut [Option<Port>], ingress: Option<PortIndex>) {
         self.calls.make();
+        let mut holes = 0;
         for index in self.touched.drain(..) {
             if let Some(port) = &mut ports[usize::from(index.0)] {
                 port.touched = false;
                 port.record_fault();
+                holes += port.device.take_holes();
             }
+        }
+        if holes != 0
+            && let Some(ingress) = ingress
+            && let Some(port) = &ports[usize::from(ingress.0)]
+        {
+            port.count_drops(DropReason::MemoryHole, holes);
         }
     }
 }

@@ -49,6 +49,11 @@ pub(super) fn key(vlan: VlanId, mac: MacAddr) -> u64 {
     OCCUPIED | u64::from(vlan.get()) << 48 | mac.to_u64()
 }
 
+/// Returns the VLAN of a key.
+pub(super) fn vlan_of(key: u64) -> VlanId {
+    VlanId::new((key >> 48) as u16 & VlanId::MAX.get()).unwrap_or(VlanId::NONE)
+}
+
 /// An address in its VLAN, with its hash: made once per frame, ahead of the look-up, so that the
 /// table's line can be prefetched.
 #[derive(Clone, Copy, Default, Debug)]
@@ -82,6 +87,10 @@ impl Address {
     #[inline]
     pub(super) fn is_station(&self) -> bool {
         !self.is_group() && self.key & MAC != 0
+    }
+
+    pub(super) fn vlan(&self) -> VlanId {
+        vlan_of(self.key)
     }
 
     pub(crate) fn mac(&self) -> MacAddr {

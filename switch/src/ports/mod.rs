@@ -8,6 +8,7 @@ pub mod dummy;
 pub(crate) mod hold_off;
 pub mod packet;
 pub(crate) mod pool;
+pub(crate) mod ring_shares;
 pub mod tap;
 pub mod vhost;
 
@@ -24,8 +25,9 @@ use trama_virtqueue::{Head, Segment};
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
-use crate::engine::{PortFault, PortId, PortSettings};
+use crate::engine::{HdrLen, PortFault, PortId, PortSettings};
 use crate::sources::Sources;
+use crate::storm::StormControl;
 use crate::time::Time;
 use calls::Calls;
 use dummy::DummyDevice;
@@ -111,6 +113,16 @@ impl Device {
         }
     }
 
+    /// Returns how many frames could not be read, as their senders' memory lacks pages, since the
+    /// last call.
+    pub(crate) fn take_holes(&mut self) -> u64 {
+        match self {
+            Device::Tap(tap) => tap.take_holes(),
+            Device::Uplink(uplink) => uplink.take_holes(),
+            Device::Vhost(_) | Device::Dummy(_) => 0,
+        }
+    }
+
     pub(crate) fn fault(&self) -> Option<PortFault> {
         match self {
             Device::Vhost(vhost) => vhost.fault(),
@@ -140,11 +152,13 @@ impl Unsent {
         match reason {
             DropReason::EgressFull => self.full += 1,
             DropReason::EgressTooLarge => self.too_large += 1,
+            // Counted at the sender's port.
+            DropReason::MemoryHole => {}
             _ => self.refused += 1,
         }
     }
 
-    /// Adds them to the counters.
+    /// Adds them to the receiver's counters.
     pub(crate) fn count(&self, counters: &PortCounters) {
         counters.drop(DropReason::EgressFull, self.full);
         counters.drop(DropReason::EgressTooLarge, self.too_large);
@@ -176,6 +190,16 @@ pub(crate) trait Sink {
         self.put(header, head.copy_to(&mut [0; PRIVATE_HEAD + TAG_LEN]), body)
     }
 
+    /// Counts a frame that [`Sink::put`] refused, at the receiver's counters unless the sender
+    /// has to know. If the sender's memory is at fault, its port counts the frame, as the device
+    /// has noted.
+    #[inline(always)]
+    fn count_refused(&self, reason: DropReason, receiver: &PortCounters) {
+        if reason != DropReason::MemoryHole {
+            receiver.drop(reason, 1);
+        }
+    }
+
     /// Ends a burst; returns the frames that were taken but could not be sent.
     fn finish(&mut self) -> Unsent {
         Unsent::default()
@@ -192,6 +216,12 @@ pub(crate) struct Port {
     pub offloads: Offloads,
     /// Source addresses since it was plugged in; not recorded where there may be many.
     pub sources: Sources,
+    /// The state of its storm limits.
+    pub storm: StormControl,
+    /// Whether frames may pass: its cable is in, and it is not blocked.
+    pub is_open: bool,
+    /// Whether it is blocked because of a loop.
+    pub is_blocked: bool,
     /// Whether it is on its network's list of active ports.
     pub active: bool,
     /// When it last sent a frame.
@@ -203,7 +233,7 @@ pub(crate) struct Port {
     /// Whether the fault is still to be reported.
     pub fault_unreported: bool,
     /// Written when the port breaks.
-    pub fault_event: Option<OwnedFd>,
+    pub fault_event: Option<Arc<OwnedFd>>,
 }
 
 impl Port {
@@ -222,11 +252,14 @@ impl Port {
         };
         Port {
             id,
+            is_open: settings.cable,
+            is_blocked: false,
             settings,
             counters,
             device,
             offloads,
             sources: Sources::default(),
+            storm: StormControl::new(),
             active: false,
             last_moved: Time::ZERO,
             touched: false,
@@ -239,6 +272,40 @@ impl Port {
     /// Counts `n` frames dropped here for `reason`.
     pub(crate) fn count_drops(&self, reason: DropReason, n: u64) {
         PortCounters::drop(&self.counters, reason, n);
+    }
+
+    /// Shares the rings among the senders, if the port is a gateway's. Done here, so that nothing
+    /// is allocated while frames move.
+    pub(crate) fn share_rings(&mut self) {
+        if let Device::Vhost(vhost) = &mut self.device
+            && self.settings.hdr_len == HdrLen::IngressMark
+        {
+            vhost.share_rings();
+        }
+    }
+
+    /// Changes the settings.
+    pub(crate) fn set(&mut self, settings: PortSettings) {
+        self.is_open = settings.cable && !self.is_blocked;
+        self.settings = settings;
+    }
+
+    /// Blocks it, or opens it again.
+    pub(crate) fn set_blocked(&mut self, blocked: bool) {
+        self.is_blocked = blocked;
+        self.is_open = self.settings.cable && !blocked;
+    }
+
+    /// Returns why it takes no frames from its device while it is not open.
+    pub(crate) fn ingress_refusal(&self) -> DropReason {
+        if self.settings.cable { DropReason::Loop } else { DropReason::CableOut }
+    }
+
+    /// Returns why it is given no frames while it is not open.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn egress_refusal(&self) -> DropReason {
+        if self.settings.cable { DropReason::Loop } else { DropReason::EgressDown }
     }
 
     /// Clears the fault, as the device was set up again.

@@ -106,6 +106,10 @@ impl Uplink {
         self.offloads
     }
 
+    pub(crate) fn take_holes(&mut self) -> u64 {
+        self.outbox.take_holes()
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         self.gone
     }

@@ -5,6 +5,10 @@
 //! segment passes whole. A frame is written with one `writev` from its private header and head and
 //! the sender's own memory, without another copy.
 //!
+//! The kernel does not read pages that a guest's memory lacks: it fails with EFAULT. The frame's
+//! segments are then touched, which adds the pages or loses the memory, and the frame is written
+//! again.
+//!
 //! A device that is down or full refuses frames one by one (counted); a deleted device is a fault
 //! of this port alone.
 #![expect(unsafe_code, reason = "ioctls, and vectored I/O on raw segments")]
@@ -69,6 +73,8 @@ pub struct Tap {
     offloads: Offloads,
     vnet_header: bool,
     gone: bool,
+    /// Frames that could not be read since they were last taken.
+    holes: u64,
     pub(super) watched: Option<Watched>,
     /// The named namespace that it was created in.
     namespace: Option<NamespaceId>,
@@ -86,7 +92,7 @@ impl Tap {
     /// Takes over a device that another process has opened.
     pub fn from_parts(parts: TapParts) -> Tap {
         let TapParts { fd, offloads, vnet_header, namespace } = parts;
-        Tap { fd, offloads, vnet_header, gone: false, watched: None, namespace }
+        Tap { fd, offloads, vnet_header, gone: false, holes: 0, watched: None, namespace }
     }
 
     /// Returns the device for another process, where [`Tap::from_parts`] takes it over.
@@ -101,7 +107,7 @@ impl Tap {
     #[doc(hidden)]
     pub fn over(fd: OwnedFd) -> Tap {
         let (offloads, vnet_header, gone) = (Offloads::ALL, true, false);
-        Tap { fd, offloads, vnet_header, gone, watched: None, namespace: None }
+        Tap { fd, offloads, vnet_header, gone, holes: 0, watched: None, namespace: None }
     }
 
     /// Returns the named namespace that it was created in, if one was requested. The device stays
@@ -127,6 +133,10 @@ impl Tap {
 
     pub(crate) fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    pub(crate) fn take_holes(&mut self) -> u64 {
+        std::mem::take(&mut self.holes)
     }
 
     pub(crate) fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
@@ -173,10 +183,33 @@ impl Sink for Tap {
         let written = unsafe {
             libc::writev(self.fd.as_fd().as_raw_fd(), iovecs.as_ptr(), iovecs.len as libc::c_int)
         };
-        if written >= 0 {
-            return Ok(());
+        if written >= 0 { Ok(()) } else { self.refused(&iovecs, body) }
+    }
+}
+
+impl Tap {
+    /// Finds the reason of a write that failed. If the kernel could not read the frame, its
+    /// segments are touched and it is written once more.
+    #[cold]
+    #[inline(never)]
+    fn refused(&mut self, iovecs: &IoVecs<'_>, body: &[Segment<'_>]) -> Result<(), DropReason> {
+        let mut error = io::Error::last_os_error().raw_os_error();
+        if error == Some(libc::EFAULT) {
+            body.iter().for_each(Segment::touch);
+            // SAFETY: as for the first write.
+            let written = unsafe {
+                libc::writev(self.fd.as_raw_fd(), iovecs.as_ptr(), iovecs.len as libc::c_int)
+            };
+            if written >= 0 {
+                return Ok(());
+            }
+            error = io::Error::last_os_error().raw_os_error();
         }
-        match io::Error::last_os_error().raw_os_error() {
+        match error {
+            Some(libc::EFAULT) => {
+                self.holes += 1;
+                Err(DropReason::MemoryHole)
+            }
             Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => Err(DropReason::EgressFull),
             Some(libc::EBADFD) => {
                 self.gone = true;

@@ -14,11 +14,14 @@ use trama_virtqueue::{
 
 use super::calls::Calls;
 use super::hold_off::HoldOff;
+use super::ring_shares::RingShares;
 use super::{Sink, Watched, Watcher};
 use crate::drop_reason::DropReason;
 use crate::engine::{EngineError, PortFault};
 use crate::flow::FlowHasher;
 use crate::time::Time;
+
+mod shared_ring;
 
 /// Device side of a virtio-net device: up to `queue_pairs` pairs of rings.
 pub struct VhostDevice {
@@ -39,6 +42,8 @@ struct Receive {
     touched: bool,
     /// Whether it made frames visible of which its driver is still to be notified.
     owes_call: bool,
+    /// Who filled its buffers, if its senders share it.
+    shares: Option<Box<RingShares>>,
 }
 
 /// A ring that the switch reads.
@@ -96,7 +101,7 @@ impl VhostDevice {
         if is_receive(index) {
             let queue = RxQueue::new(setup).map_err(ring_error)?;
             self.receive[index / 2] =
-                Some(Receive { queue, call, touched: false, owes_call: false });
+                Some(Receive { queue, call, touched: false, owes_call: false, shares: None });
             self.recount();
         } else {
             let hold_off = HoldOff::new(setup.size);

@@ -2,7 +2,9 @@
 //! for offloads.
 #![cfg(test)]
 
+mod loops;
 mod sources;
+mod storms;
 mod tags;
 
 use trama_frame::ethernet::behind_tags;

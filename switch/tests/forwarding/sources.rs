@@ -1,6 +1,6 @@
 //! Source addresses: invalid ones, and the frames that a guest with one or several receives.
 
-use trama_switch::{PortFilter, Promiscuous, Spoof, Station as Behind};
+use trama_switch::{PortFilter, Promiscuous, Spoof, Station as Behind, StormLimits};
 
 use super::*;
 
@@ -82,6 +82,7 @@ const LEARNED: PortFilter = PortFilter {
     is_outside: false,
     spoof: Spoof::Allow,
     own_address: None,
+    storm: StormLimits::NONE,
 };
 
 fn wait(lab: &mut Lab, seconds: u64) {

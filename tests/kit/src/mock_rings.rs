@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use trama_vhost_net_backend::{RingFds, Rings, RingsError};
-use trama_virtqueue::{GuestMemory, RegionSpec, RingSetup};
+use trama_virtqueue::{GuestMemory, RingSetup};
 
 use crate::wait::eventfd;
 
@@ -82,7 +81,7 @@ impl Rings for MockRings {
 
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingsError> {
         let mut recorded = self.recorded();
-        recorded.log.push(format!("memory {}", memory.specs().len()));
+        recorded.log.push(format!("memory {}", memory.regions().len()));
         recorded.memory = Some(memory);
         Ok(())
     }
@@ -137,10 +136,5 @@ impl Rings for MockRings {
 
 /// Writes the ring's used index, as a device does, if the ring lies in its memory.
 fn set_used(setup: &RingSetup, index: u16) {
-    let offset = |region: &RegionSpec| setup.used.wrapping_sub(region.user_addr);
-    let mut regions = setup.memory.specs().iter();
-    if let Some(region) = regions.find(|region| offset(region) < region.size - 4) {
-        let at = region.file_offset + offset(region) + 2;
-        region.file.write_all_at(&index.to_le_bytes(), at).unwrap();
-    }
+    setup.memory.write(setup.used.wrapping_add(2), &index.to_le_bytes());
 }

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use trama_frame::{MacAddr, Offloads};
-use trama_switch::{Device, Engine, NetworkId, PortSettings, Tap, Time, VlanMode};
+use trama_switch::{Device, Engine, HdrLen, NetworkId, PortSettings, Tap, Time, VlanMode};
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST, RxQueue,
     TxBurst, TxQueue,
@@ -33,13 +33,14 @@ pub trait Path {
 pub type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub const ALL: [Named; 12] = [
+pub const ALL: [Named; 13] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
     ("unicast-60B-vlan-pop", || unicast(trunk(), access(10), tagged(c_tag(10), &small()))),
     ("unicast-60B-header-apart", header_split),
     ("unicast-1514B", || unicast(access(10), access(10), frame(mac(2), mac(1), 1514))),
+    ("unicast-60B-to-gateway", gateway),
     ("flood-60B-to-8", flood),
     ("learn-60B-every-source-new", learn),
     ("gso-64KiB-passed-through", || gso(Offloads::ALL, 1)),
@@ -231,6 +232,15 @@ fn unicast_in(shape: ChainShape, from: VlanMode, to: VlanMode, frame: Vec<u8>) -
 /// Makes a path for drivers that put the header into a separate descriptor.
 fn header_split() -> Box<dyn Path> {
     unicast_in(ChainShape::HeaderSplit, access(10), access(10), small())
+}
+
+/// Makes a path to a port that is told marks and whose ring its senders share.
+fn gateway() -> Box<dyn Path> {
+    let (mut engine, lab) = lab();
+    let sender = End::guest(&mut engine, lab);
+    let settings = PortSettings { hdr_len: HdrLen::IngressMark, ..port(lab, access(10)) };
+    let receiver = End::guest_of(&mut engine, settings, options(), options());
+    switch(engine, sender, vec![receiver], small()).teach(&hello())
 }
 
 fn flood() -> Box<dyn Path> {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
-use trama_switch::{PortFilter, Promiscuous, Spoof, Station, VlanMode, VlanSet};
+use trama_switch::{PortFilter, Promiscuous, Spoof, Station, StormLimits, VlanMode, VlanSet};
 use trama_virtqueue::{ChainShape, HEADER_LEN, RingFeatures};
 
 use super::frames::{Frame, MAX_LEN, Work, large, malformed, partial_checksum, plain};
@@ -35,6 +35,8 @@ pub(crate) enum Step {
     Move { port: usize, network: Option<usize> },
     /// A cable is connected or disconnected.
     Cable { port: usize, is_in: bool },
+    /// A port is blocked because of a loop, or opened.
+    Block { port: usize, blocked: bool },
     /// A port's filter changes.
     SetFilter { port: usize, filter: PortFilter },
     /// A port's frontend goes away (and comes back at once).
@@ -80,7 +82,8 @@ pub(crate) fn random(rng: &mut Rng) -> Step {
         75..80 => Step::Wait { ticks: rng.pick(&[0, 1, 1, 1, 5, 50, 300, 1001]) },
         80..84 => Step::SetVlan { port, vlan: vlan_mode(rng) },
         84..85 => Step::Move { port, network: place(rng) },
-        85..88 => Step::Cable { port, is_in: rng.chance(4, 5) },
+        85..87 => Step::Cable { port, is_in: rng.chance(4, 5) },
+        87..88 => Step::Block { port, blocked: rng.chance(1, 2) },
         88..89 => Step::Detach { port },
         89..91 => Step::SetOffloads { port, offloads: offloads(rng) },
         91..93 => Step::Stall { port, stalled: rng.chance(1, 3) },
@@ -120,7 +123,13 @@ fn filter(rng: &mut Rng, port: usize) -> PortFilter {
         is_outside: rng.chance(1, 4),
         spoof: if rng.chance(1, 3) { Spoof::Deny } else { Spoof::Allow },
         own_address: rng.chance(3, 4).then(|| home(port, 0)),
+        storm: storm(rng),
     }
+}
+
+fn storm(rng: &mut Rng) -> StormLimits {
+    let mut limit = || u32::from(rng.chance(1, 4));
+    StormLimits { broadcast: limit(), multicast: limit(), unknown: limit() }
 }
 
 fn plug(rng: &mut Rng) -> PlugKind {
@@ -282,6 +291,7 @@ impl fmt::Debug for Step {
             Step::SetVlan { port, vlan } => write!(f, "set port {port}: {vlan:?}"),
             Step::Move { port, network } => write!(f, "move port {port} to network {network:?}"),
             Step::Cable { port, is_in } => write!(f, "set port {port}: cable {is_in}"),
+            Step::Block { port, blocked } => write!(f, "set port {port}: blocked {blocked}"),
             Step::SetFilter { port, filter } => write!(f, "set port {port}: {filter:?}"),
             Step::Detach { port } => write!(f, "detach port {port}"),
             Step::SetOffloads { port, offloads } => write!(f, "set port {port}: {offloads:?}"),

@@ -94,6 +94,7 @@ impl World {
             | Step::SetVlan { port, .. }
             | Step::Move { port, .. }
             | Step::Cable { port, .. }
+            | Step::Block { port, .. }
             | Step::SetFilter { port, .. }
             | Step::Detach { port }
             | Step::Rings { port, .. }
@@ -132,9 +133,11 @@ impl World {
             network: network.filter(|network| self.networks[*network].is_some()),
             vlan: vlan.clone(),
             cable: true,
+            blocked: false,
             filter: PortFilter::default(),
             sources: Vec::new(),
             changed: None,
+            flooded: [None; 3],
             offloads: *offloads,
             room,
             ready: true,
@@ -155,7 +158,9 @@ impl World {
             Step::Move { network, .. } => {
                 let network = network.filter(|network| self.networks[*network].is_some());
                 port.settings.network = network.and_then(|network| self.networks[network]);
-                std::mem::replace(&mut expected.network, network) != network
+                let moves = std::mem::replace(&mut expected.network, network) != network;
+                expected.blocked &= !moves;
+                moves
             }
             Step::Cable { is_in, .. } => {
                 port.settings.cable = *is_in;
@@ -169,6 +174,15 @@ impl World {
                 port.settings.filter = *filter;
                 expected.filter = *filter;
                 false
+            }
+            Step::Block { blocked, .. } => {
+                // Only a port of a network can be part of a loop.
+                if expected.network.is_some() {
+                    self.engine.block_port(port.id, *blocked).unwrap();
+                    expected.blocked = *blocked;
+                    self.model.flush_port(index);
+                }
+                return;
             }
             Step::SetOffloads { offloads, .. } => {
                 self.engine.set_offloads(port.id, *offloads);
@@ -243,6 +257,7 @@ impl World {
         self.engine.remove_network(id).unwrap();
         self.model.networks[index] = None;
         for port in self.model.ports.iter_mut().flatten() {
+            port.blocked &= port.network != Some(index);
             port.network = port.network.filter(|network| *network != index);
         }
         for port in self.ports.iter_mut().flatten() {

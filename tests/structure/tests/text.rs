@@ -91,6 +91,31 @@ fn links_lead_somewhere() {
 }
 
 #[test]
+fn tests_that_documents_name_exist() {
+    let mut report = String::new();
+    for (file, text) in &files("md") {
+        for (number, line) in prose(text) {
+            // [`name`](path.rs)
+            for part in line.split("[`").skip(1) {
+                let Some((name, rest)) = part.split_once("`](") else { continue };
+                let Some((path, _)) = rest.split_once(')') else { continue };
+                let is_test =
+                    name.chars().all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c));
+                if !is_test || !name.contains('_') || !path.ends_with(".rs") {
+                    continue;
+                }
+                let source = Path::new(file).parent().expect("a folder").join(path);
+                let source = fs::read_to_string(root().join(source)).unwrap_or_default();
+                if !source.contains(&format!("fn {name}(")) {
+                    report += &format!("{file}:{number}: {path} has no function {name}\n");
+                }
+            }
+        }
+    }
+    assert!(report.is_empty(), "\n{report}  Remedy: name the test that keeps the promise now\n");
+}
+
+#[test]
 fn anchors_are_made_as_renderers_make_them() {
     let page = "# One\n```\n# no heading\n```\n## `[network.dhcp]`: keys, and more\n";
     assert_eq!(anchors(page), ["one", "networkdhcp-keys-and-more"]);

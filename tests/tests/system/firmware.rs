@@ -49,7 +49,10 @@ impl Lab {
     /// Stops the daemon, which must have logged no warning.
     fn end(self) {
         let log = self.tramad.log();
-        assert!(!log.contains(" WARN "), "{log}");
+        // A host that lacks the gateways' user is told so.
+        let is_warning =
+            |line: &str| line.contains(" WARN ") && !line.contains("useradd -r trama-gateway");
+        assert!(!log.lines().any(is_warning), "{log}");
         self.tramad.stop();
     }
 }

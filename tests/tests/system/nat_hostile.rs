@@ -314,7 +314,15 @@ fn clients_that_found_no_descriptor_are_served_when_there_are_some() {
     route(&vm, &GATEWAY);
     let id = tramad.gateway_after(0).as_raw_nonzero();
     let sender = send_to_client(&vm, 80, "at last");
-    let limit = |count: &str| host.run(&format!("prlimit --pid {id} --nofile={count}:20000"));
+    // As the gateway's user, for which it takes no capability.
+    let owner = host.run(&format!("awk '/^Uid/ {{ print $2 }}' /proc/{id}/status"));
+    let owner = owner.trim();
+    let limit = |count: &str| {
+        host.run(&format!(
+            "setpriv --reuid {owner} --regid {owner} --clear-groups \
+             prlimit --pid {id} --nofile={count}:20000"
+        ))
+    };
     limit("3");
     let client = thread::scope(|scope| {
         let client = scope.spawn(|| receive_from(&server, &format!("{}:8080", HOST[0])));

@@ -1,7 +1,7 @@
 //! The addresses of the gateway, the host's interface and the uplink, which no other port can take.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trama_tests::nat::{
     GATEWAY, NETWORK, SOON, VM1, guest_port, host_and_server, namespace, route,
@@ -77,5 +77,34 @@ fn the_hosts_interface_and_the_uplink_own_their_addresses() {
         let known = tramad.ctl(&format!("--no-headings --names fdb/show {network}"));
         assert!(known.lines().any(is_its), "{mac} is not in\n{known}");
     }
+    tramad.stop();
+}
+
+#[test]
+fn a_storm_is_limited_and_said() {
+    let [vm1, loud] = ["vm1", "loud"].map(namespace);
+    let network = "[[network]]\nname = \"home\"\n";
+    let machines = guest_port(&vm1, "vm1", &VM1[..1]) + &guest_port(&loud, "loud", &[]);
+    let mut tramad = Tramad::start(&format!("{network}{machines}storm-broadcast = 100\n"));
+    assert_eq!(tramad.ctl("get Port vm1 storm_broadcast storm_unknown"), "10000\n0\n");
+    tramad.ctl("set Port loud storm_multicast=7");
+    assert!(tramad.configuration().contains("storm-multicast = 7"), "{}", tramad.configuration());
+    let raw = RawTap::bridge(&loud, "eth0");
+    let frame = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 9], &[0x88, 0xb5], &[0; 46]].concat();
+    let began = Instant::now();
+    for _ in 0..STOLEN {
+        raw.send(&frame);
+        thread::sleep(Duration::from_micros(500));
+    }
+    tramad.wait_for_log("port loud: a storm of broadcast frames; those beyond 100 a second", SOON);
+    let lost = ["port=\"loud\"", "reason=\"storm\""];
+    wait_until("frames are dropped", SOON, || {
+        (tramad.metric("trama_port_drops_total", &lost) > 0).then_some(())
+    });
+    let passed = tramad.metric("trama_port_flooded_frames_total", &["port=\"loud\""]);
+    let most = 100 + began.elapsed().as_secs() * 100 + 100;
+    assert!(passed <= most, "{passed} frames of at most {most}");
+    tramad.wait_for_log("port loud: the storm is over", SOON);
+    assert!(!tramad.ctl("show").contains("storm:"));
     tramad.stop();
 }

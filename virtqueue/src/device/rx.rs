@@ -287,6 +287,17 @@ impl RxQueue {
         }
     }
 
+    /// Returns the number of buffers that wait for frames, by the available index last read.
+    #[inline]
+    pub fn waiting(&self) -> u16 {
+        self.ring.waiting()
+    }
+
+    /// Returns the number of the ring's descriptors.
+    pub fn size(&self) -> u16 {
+        self.ring.raw.size()
+    }
+
     /// Makes the frames visible (one release store). Returns `true` if the driver wants a call.
     #[inline]
     pub fn publish(&mut self) -> bool {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::DriverError;
 use crate::error::MemoryError;
-use crate::memory::{GuestMemory, RegionSpec};
+use crate::mapping::RegionSpec;
+use crate::memory::GuestMemory;
 
 const PAGE: usize = 4096;
 const NAME: &CStr = c"trama-driver";
@@ -21,6 +22,7 @@ const USER_BASE: u64 = 0x7e00_0000_0000;
 
 /// Shared memory (a memfd, sealed against shrinking) that holds driver queues and their buffers.
 pub struct DriverMemory {
+    spec: RegionSpec,
     map: Arc<GuestMemory>,
     size: usize,
     allocated: AtomicUsize,
@@ -52,8 +54,8 @@ impl DriverMemory {
             file_offset: 0,
             file: Arc::new(file),
         };
-        let map = GuestMemory::map(vec![spec])?;
-        Ok(Arc::new(DriverMemory { map, size, allocated: AtomicUsize::new(0) }))
+        let map = GuestMemory::map(vec![spec.clone()])?;
+        Ok(Arc::new(DriverMemory { spec, map, size, allocated: AtomicUsize::new(0) }))
     }
 
     /// Maps memory that another process made with [`DriverMemory::new`] and shared. Queues laid out
@@ -69,7 +71,7 @@ impl DriverMemory {
 
     /// Returns the region to announce to the device.
     pub fn spec(&self) -> RegionSpec {
-        self.map.specs()[0].clone()
+        self.spec.clone()
     }
 
     /// Returns the memory as a map for a device in this process.

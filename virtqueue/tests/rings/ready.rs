@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use trama_virtqueue::{
-    GuestMemory, HEADER_LEN, PushError, RegionSpec, RingError, RingFeatures, RingSetup, RxQueue,
+    GuestMemory, HEADER_LEN, PushError, Region, RegionSpec, RingError, RingFeatures, RingSetup,
+    RxQueue,
 };
 
 use super::image::{C, Desc, Image, NEXT, WRITE};
@@ -107,12 +108,13 @@ fn nothing_stays_ready_on_a_ring_that_breaks() {
 
 /// Returns a map with the same addresses in another file.
 fn moved(setup: &RingSetup) -> Arc<GuestMemory> {
-    let region = |spec: &RegionSpec| {
-        let file = tempfile::tempfile_in("/dev/shm").unwrap();
-        file.set_len(spec.file_offset + spec.size).unwrap();
-        RegionSpec { file: Arc::new(file), ..spec.clone() }
+    let region = |region: &Region| {
+        let file = Arc::new(tempfile::tempfile_in("/dev/shm").unwrap());
+        file.set_len(region.size).unwrap();
+        let Region { guest_phys, user_addr, size, .. } = *region;
+        RegionSpec { guest_phys, user_addr, size, file_offset: 0, file }
     };
-    GuestMemory::map(setup.memory.specs().iter().map(region).collect()).unwrap()
+    GuestMemory::map(setup.memory.regions().iter().map(region).collect()).unwrap()
 }
 
 #[test]

@@ -15,5 +15,8 @@ pub mod vlan;
 pub use config::Config;
 pub use daemon::{DaemonConfig, Sandbox, Spin};
 pub use network::{Mode, Network};
-pub use port::{Interface, Port, Promiscuous, Role, Spoof, Tap, Uplink, VhostUser};
+pub use port::{
+    Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap,
+    Uplink, VhostUser,
+};
 pub use vlan::{Vlan, VlanModeName};

@@ -5,12 +5,42 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use trama_frame::MacAddr;
-pub use trama_switch::{Promiscuous, Spoof};
-pub use trama_vhost_net_backend::Role;
+pub use trama_switch::{Promiscuous, Spoof, StormLimits};
+pub use trama_vhost_net_backend::{MemoryLimits, Role};
 
 use super::rule::Rule;
 use super::socket::SocketAccess;
 use super::vlan::Vlan;
+
+/// The storm limits of a port that states none. The ARP requests of 1000 guests are below 2000 a
+/// second, a loop is above 25,000.
+pub const STORM: StormLimits = StormLimits { broadcast: 10_000, multicast: 0, unknown: 0 };
+
+/// What is done where a loop is proved at a port.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum LoopMode {
+    /// Loops are not looked for at the port: it sends no probes.
+    Off,
+    /// A warning.
+    Detect,
+    /// The port is blocked until the loop is gone.
+    #[default]
+    Block,
+}
+
+impl LoopMode {
+    /// Every value.
+    pub const ALL: [LoopMode; 3] = [LoopMode::Off, LoopMode::Detect, LoopMode::Block];
+
+    /// Returns its word in configurations and commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            LoopMode::Off => "off",
+            LoopMode::Detect => "detect",
+            LoopMode::Block => "block",
+        }
+    }
+}
 
 /// A port of the switch and the device that plugs into it.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,12 +59,18 @@ pub struct Port {
     pub mac: Option<MacAddr>,
     /// Whether the guest may send from other MAC addresses.
     pub spoof: Spoof,
+    /// How many flooded frames the guest may send a second.
+    pub storm: StormLimits,
+    /// What is done about loops.
+    pub loop_mode: LoopMode,
     /// The device that plugs in.
     pub interface: Interface,
     /// Whether the network of the same name created it; such a port has no `[[port]]` table.
     pub of_network: bool,
     /// Which users may connect to its socket.
     pub socket: SocketAccess,
+    /// How much memory its guest may share.
+    pub memory: MemoryLimits,
     /// Forwards to the guest, on a network of mode `nat`.
     pub forward: Vec<Rule>,
     /// Free-form data of management software; trama does not read it.
@@ -52,9 +88,12 @@ impl Port {
             promiscuous: Promiscuous::Deny,
             mac: None,
             spoof: Spoof::Allow,
+            storm: STORM,
+            loop_mode: LoopMode::default(),
             interface,
             of_network: false,
             socket: SocketAccess::default(),
+            memory: MemoryLimits::default(),
             forward: Vec::new(),
             external_ids: BTreeMap::new(),
         }

@@ -65,9 +65,17 @@ impl Check {
                 let path = config.daemon.folders.socket(&port.name, &device.path);
                 self.vhost_user(device, path, claims);
                 self.socket_access(port);
+                self.memory(port);
             }
             Interface::Tap(device) => self.tap(device, claims),
             Interface::Uplink(_) => {}
+        }
+    }
+
+    fn memory(&mut self, port: &Port) {
+        if port.memory.max == Some(0) {
+            let remedy = r#"use a size such as "8GiB", or remove it"#;
+            self.problem("memory-max", "a guest without memory cannot connect", remedy);
         }
     }
 

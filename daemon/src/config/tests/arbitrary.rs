@@ -20,8 +20,8 @@ use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::{
-    Config, DaemonConfig, Interface, Mode, Network, Port, Role, Sandbox, Spin, Tap, VhostUser,
-    Vlan, VlanModeName,
+    Config, DaemonConfig, Interface, LoopMode, MemoryLimits, Mode, Network, Port, Role, Sandbox,
+    Spin, StormLimits, Tap, VhostUser, Vlan, VlanModeName,
 };
 
 /// A configuration in which [`validate`](crate::config::validate) finds no problem. Names come from
@@ -220,19 +220,33 @@ fn rule(port: u16) -> Rule {
 fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
     let network = proptest::option::of(0..networks.len().max(1))
         .prop_map(move |index| index.and_then(|index| networks.get(index).cloned()));
-    let settings = (network, vlan(), any::<bool>(), 0u8..4, 1u16..5, 0u8..3, ids(), access());
+    let storm = (9_999u32..10_002, 0u32..2, 0u32..2, 0usize..3);
+    let settings =
+        (network, vlan(), any::<bool>(), 0u8..4, 1u16..5, 0u8..3, ids(), access(), storm);
     btree_map("p[0-7]", settings, 0..8).prop_map(|map| {
         let ports = map.into_iter().zip(2000..);
         let ports = ports.map(|((name, settings), own_port)| {
-            let (network, vlan, cable, kind, queues, addresses, ids, access) = settings;
+            let (network, vlan, cable, kind, queues, addresses, ids, access, storm) = settings;
+            let (broadcast, multicast, unknown, loops) = storm;
             // Only the server of a socket creates it.
             let socket = if kind == 0 { access } else { SocketAccess::default() };
+            let of_number = |is_stated: bool, size: u64| is_stated.then_some(size);
+            let memory = match kind {
+                0 | 1 => MemoryLimits {
+                    max: of_number(queues > 2, u64::from(queues) << 30),
+                    populate: of_number(queues % 2 == 0, 4097 * u64::from(addresses)),
+                },
+                _ => MemoryLimits::default(),
+            };
             let is_alone = network.as_ref().is_some_and(|(_, mode)| *mode == Mode::Nat);
             Port {
                 network: network.map(|(name, _)| name),
                 vlan,
                 cable,
+                storm: StormLimits { broadcast, multicast, unknown },
+                loop_mode: LoopMode::ALL[loops],
                 socket,
+                memory,
                 forward: is_alone.then(|| rule(own_port)).into_iter().collect(),
                 external_ids: ids,
                 ..Port::new(&name, interface(&name, kind, queues, addresses))

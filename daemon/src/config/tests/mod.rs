@@ -67,8 +67,9 @@ fn unknown_keys() {
         "speed = 10",
         &[
             "lab.toml:4:1: port.vm1.speed: unknown key; remove it; known here: name, network, type, \
-           cable, promiscuous, mac, spoof, tag, trunks, vlan-mode, forward, external-ids, path, role, queues, \
-             socket-owner, socket-group, socket-mode",
+           cable, promiscuous, mac, spoof, storm-broadcast, storm-multicast, storm-unknown, loop, tag, \
+             trunks, vlan-mode, forward, external-ids, path, role, queues, \
+             socket-owner, socket-group, socket-mode, memory-max, memory-populate",
         ],
     );
     refused_in_port(

@@ -23,3 +23,4 @@ pub use document::{parse, parse_at, parse_on};
 pub use edit::edit;
 pub use file::{create, save};
 pub use rule::parse as parse_rule;
+pub use units::{format_bytes, parse_size};

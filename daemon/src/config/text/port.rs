@@ -5,15 +5,17 @@ use trama_frame::MacAddr;
 
 use super::field::{Field, map_field, path};
 use super::reader::Reader;
+use super::units::format_bytes;
 use super::{address, rule, socket};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
-    Interface, Port, Promiscuous, Role, Spoof, Tap, VhostUser, Vlan, VlanModeName,
+    Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap,
+    VhostUser, Vlan, VlanModeName,
 };
 use crate::config::rules::port::too_long_prefix;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 16] = [
     "name",
     "network",
     "type",
@@ -21,6 +23,10 @@ const KEYS: [&str; 12] = [
     "promiscuous",
     "mac",
     "spoof",
+    "storm-broadcast",
+    "storm-multicast",
+    "storm-unknown",
+    "loop",
     "tag",
     "trunks",
     "vlan-mode",
@@ -28,8 +34,16 @@ const KEYS: [&str; 12] = [
     "external-ids",
 ];
 
-const VHOST_KEYS: [&str; 6] =
-    ["path", "role", "queues", "socket-owner", "socket-group", "socket-mode"];
+const VHOST_KEYS: [&str; 8] = [
+    "path",
+    "role",
+    "queues",
+    "socket-owner",
+    "socket-group",
+    "socket-mode",
+    "memory-max",
+    "memory-populate",
+];
 
 const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
 
@@ -41,6 +55,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
     let modes = VlanModeName::ALL.map(|mode| (mode.name(), mode));
     let promiscuous = Promiscuous::ALL.map(|word| (word.name(), word));
     let spoof = Spoof::ALL.map(|word| (word.name(), word));
+    let loop_modes = LoopMode::ALL.map(|word| (word.name(), word));
     let (interface, socket) = match kind {
         Some(Kind::Tap) => (Interface::Tap(read_tap(reader, &name)), SocketAccess::default()),
         Some(Kind::VhostUser) => {
@@ -48,8 +63,10 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
         }
         None => (Interface::VhostUser(placeholder(reader)), SocketAccess::default()),
     };
+    let is_vhost = kind == Some(Kind::VhostUser);
     Port {
         socket,
+        memory: if is_vhost { read_memory(reader) } else { MemoryLimits::default() },
         network: reader.string("network"),
         vlan: Vlan {
             tag: reader.integer("tag"),
@@ -60,6 +77,12 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
         promiscuous: reader.word("promiscuous", &promiscuous).unwrap_or(Promiscuous::Deny),
         mac: read_mac(reader),
         spoof: reader.word("spoof", &spoof).unwrap_or_default(),
+        storm: StormLimits {
+            broadcast: reader.integer("storm-broadcast").unwrap_or(STORM.broadcast),
+            multicast: reader.integer("storm-multicast").unwrap_or(STORM.multicast),
+            unknown: reader.integer("storm-unknown").unwrap_or(STORM.unknown),
+        },
+        loop_mode: reader.word("loop", &loop_modes).unwrap_or_default(),
         forward: rule::read(reader, "forward"),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
         ..Port::new(name, interface)
@@ -124,6 +147,10 @@ fn read_socket_access(reader: &mut Reader<'_, '_, '_>) -> SocketAccess {
     }
 }
 
+fn read_memory(reader: &mut Reader<'_, '_, '_>) -> MemoryLimits {
+    MemoryLimits { max: reader.size("memory-max"), populate: reader.size("memory-populate") }
+}
+
 fn read_vhost_user(reader: &mut Reader<'_, '_, '_>) -> VhostUser {
     let roles = Role::ALL.map(|role| (role.name(), role));
     VhostUser {
@@ -158,6 +185,9 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
             fields.push(Field::optional("socket-owner", port.socket.owner.as_deref()));
             fields.push(Field::optional("socket-group", port.socket.group.as_deref()));
             fields.push(Field::optional("socket-mode", mode));
+            let memory =
+                [("memory-max", port.memory.max), ("memory-populate", port.memory.populate)];
+            fields.extend(memory.map(|(key, size)| Field::optional(key, size.map(format_bytes))));
         }
         Interface::Tap(device) => {
             fields.push(Field::new("type", "tap", false));
@@ -168,6 +198,7 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         // An uplink has no table.
         Interface::Uplink(_) => {}
     }
+    let storm = |key, limit: u32, default| Field::new(key, i64::from(limit), limit == default);
     let trunks = &port.vlan.trunks;
     let list = Array::from_iter(trunks.iter().map(|vlan| i64::from(*vlan)));
     fields.extend([
@@ -178,6 +209,10 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         Field::new("promiscuous", port.promiscuous.name(), port.promiscuous == Promiscuous::Deny),
         Field::optional("mac", port.mac.map(|mac| mac.to_string())),
         Field::new("spoof", port.spoof.name(), port.spoof == Spoof::Allow),
+        storm("storm-broadcast", port.storm.broadcast, STORM.broadcast),
+        storm("storm-multicast", port.storm.multicast, STORM.multicast),
+        storm("storm-unknown", port.storm.unknown, STORM.unknown),
+        Field::new("loop", port.loop_mode.name(), port.loop_mode == LoopMode::default()),
         Field::optional("forward", rule::value(&port.forward)),
         map_field("external-ids", &port.external_ids),
     ]);

@@ -14,7 +14,7 @@ const TIME_UNITS: [(&str, u64); 7] = [
 ];
 
 /// Units of counts and bytes.
-const SIZE_UNITS: [(&str, u64); 7] = [
+const SIZE_UNITS: [(&str, u64); 12] = [
     ("", 1),
     ("B", 1),
     ("k", 1_000),
@@ -22,6 +22,11 @@ const SIZE_UNITS: [(&str, u64); 7] = [
     ("Ki", 1 << 10),
     ("Mi", 1 << 20),
     ("Gi", 1 << 30),
+    ("Ti", 1 << 40),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
 ];
 
 /// Reads a whole number with a unit, such as `"20us"`; `None` if it is not one.
@@ -50,6 +55,14 @@ pub fn format_duration(duration: Duration) -> String {
     format!("{nanos}ns")
 }
 
+/// Writes bytes in the longest unit that holds them exactly; [`parse_size`] reads them back.
+pub fn format_bytes(bytes: u64) -> String {
+    let units = SIZE_UNITS.iter().rev().filter(|(unit, _)| unit.ends_with("iB"));
+    let longest = units.into_iter().find(|(_, factor)| bytes != 0 && bytes.is_multiple_of(*factor));
+    longest
+        .map_or_else(|| format!("{bytes}B"), |(unit, factor)| format!("{}{unit}", bytes / factor))
+}
+
 fn parse_with(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -69,6 +82,10 @@ mod tests {
         assert_eq!(parse_duration("12 h"), Some(Duration::from_secs(43_200)));
         assert_eq!(parse_size("8Ki"), Some(8192));
         assert_eq!(parse_size("1500"), Some(1500));
+        assert_eq!(parse_size("64MiB"), Some(64 << 20));
+        assert_eq!(parse_size("2 TiB"), Some(2 << 40));
+        assert_eq!(format_bytes(64 << 20), "64MiB");
+        assert_eq!(format_bytes(0), "0B");
         for bad in ["", "s", "20", "1.5s", "-1s", "20 parsecs", "99999999999999999999d", "300000d"]
         {
             assert_eq!(parse_duration(bad), None, "{bad}");
@@ -79,6 +96,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn sizes_survive(bytes in any::<u64>(), zeros in 0u32..64) {
+            let bytes = bytes << zeros;
+            prop_assert_eq!(parse_size(&format_bytes(bytes)), Some(bytes));
+        }
+
         #[test]
         fn durations_survive(nanos in any::<u64>()) {
             let duration = Duration::from_nanos(nanos);

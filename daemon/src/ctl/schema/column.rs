@@ -65,7 +65,7 @@ pub(crate) fn words(value: &Value) -> impl Iterator<Item = String> + use<> {
 }
 
 /// The integers of a value; its column's range has been checked.
-pub(crate) fn integers(value: &Value) -> impl Iterator<Item = u16> + use<> {
+pub(crate) fn integers<T: TryFrom<i64>>(value: &Value) -> impl Iterator<Item = T> + use<T> {
     value.atoms().into_iter().filter_map(|atom| match atom {
         Atom::Integer(number) => number.try_into().ok(),
         _ => None,

@@ -96,6 +96,10 @@ fn session(port: &PortStatus) -> Value {
         ("features", format!("{:#x}", vhost.features)),
         ("queue_pairs", vhost.queue_pairs.to_string()),
     ];
+    if vhost.memory_mapped != 0 {
+        pairs.push(("memory_mapped", vhost.memory_mapped.to_string()));
+        pairs.push(("memory_populated", vhost.memory_populated.to_string()));
+    }
     if let Some(peer) = &vhost.peer {
         pairs.push(("peer", peer.clone()));
     }

@@ -3,7 +3,8 @@
 //! A bridge is a network of the configuration. A port and its interface are two views of one port
 //! of the configuration, with the same name. Columns that Open vSwitch also has keep its names and
 //! meaning. The others are `forward`, `loopback`, `mode`, `mtu`, `reflect`, `subnet` and `uplink`
-//! of Bridge, and `cable`, `forward`, `network`, `promiscuous` and `spoof` of Port.
+//! of Bridge, and `cable`, `forward`, `loop`, `network`, `promiscuous`, `spoof` and
+//! the storm limits of Port.
 
 mod bridge;
 pub(super) mod column;

@@ -8,7 +8,7 @@ use super::column::{
     BOOL, Column, STRING, STRING_OR_NONE, STRING_SET, STRINGS, UUID, UUIDS, edit_port,
     external_ids, fixed, free, integers, rules, rules_of, set_external_ids, uuid_of, words,
 };
-use crate::config::model::{Promiscuous, Spoof, VlanModeName};
+use crate::config::model::{LoopMode, Promiscuous, Spoof, VlanModeName};
 use crate::ctl::draft::{Draft, no_bridge};
 use crate::ctl::identity;
 use crate::ctl::types::{Kind, Shape, Type};
@@ -17,13 +17,35 @@ const PROMISCUOUS: Type = Type::new(Kind::Enum(&["allow-all", "allow-vms", "deny
 const SPOOF: Type = Type::new(Kind::Enum(&["allow", "deny"]), Shape::One);
 const TAG: Type = Type::new(Kind::Integer(0, 4095), Shape::Optional);
 const TRUNKS: Type = Type::new(Kind::Integer(0, 4095), Shape::Set);
+const LOOP: Type = Type::new(Kind::Enum(&["block", "detect", "off"]), Shape::One);
+const LIMIT: Type = Type::new(Kind::Integer(0, u32::MAX as i64), Shape::One);
 const VLAN_MODE: Type = Type::new(
     Kind::Enum(&["access", "native-tagged", "native-untagged", "trunk"]),
     Shape::Optional,
 );
 
+/// The column of a storm limit.
+macro_rules! storm {
+    ($column:literal, $limit:ident) => {
+        free(
+            $column,
+            LIMIT,
+            |view, name| {
+                let limit = view.draft.port(name).map_or(0, |port| port.storm.$limit);
+                Value::One(u64::from(limit).into())
+            },
+            |draft, name, value| {
+                let limit = integers(&value).next();
+                edit_port(draft, name, |port| {
+                    port.storm.$limit = limit.unwrap_or(port.storm.$limit);
+                })
+            },
+        )
+    };
+}
+
 /// The columns.
-pub(super) static COLUMNS: [Column; 13] = [
+pub(super) static COLUMNS: [Column; 17] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Port", name)),
     free(
         "cable",
@@ -47,6 +69,19 @@ pub(super) static COLUMNS: [Column; 13] = [
     fixed("interfaces", UUIDS, |_, name| {
         Value::Set(BTreeSet::from([Atom::Uuid(identity::of("Interface", name))]))
     }),
+    free(
+        "loop",
+        LOOP,
+        |view, name| {
+            let mode = view.draft.port(name).map(|port| port.loop_mode);
+            Value::string(mode.unwrap_or_default().name())
+        },
+        |draft, name, value| {
+            let word = words(&value).next();
+            let known = LoopMode::ALL.into_iter().find(|it| Some(it.name()) == word.as_deref());
+            edit_port(draft, name, |port| port.loop_mode = known.unwrap_or(port.loop_mode))
+        },
+    ),
     free(
         "mac",
         STRING_OR_NONE,
@@ -106,6 +141,9 @@ pub(super) static COLUMNS: [Column; 13] = [
             edit_port(draft, name, |port| port.spoof = known.unwrap_or(port.spoof))
         },
     ),
+    storm!("storm_broadcast", broadcast),
+    storm!("storm_multicast", multicast),
+    storm!("storm_unknown", unknown),
     free(
         "tag",
         TAG,

@@ -37,6 +37,8 @@ pub(super) struct Outbox {
     header: usize,
     /// Frames that could not be sent so far.
     unsent: Unsent,
+    /// Frames that could not be read since they were last taken.
+    holes: u64,
     gone: bool,
 }
 
@@ -53,6 +55,7 @@ impl Outbox {
             frames: Vec::with_capacity(MAX_BURST),
             header,
             unsent: Unsent::default(),
+            holes: 0,
             gone: false,
         }
     }
@@ -60,6 +63,10 @@ impl Outbox {
     /// Returns whether a send found the interface down or deleted.
     pub(super) fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    pub(super) fn take_holes(&mut self) -> u64 {
+        std::mem::take(&mut self.holes)
     }
 
     /// Adds a frame; sends the waiting ones first if there is no room. The bytes of `body` must
@@ -113,8 +120,8 @@ impl Outbox {
     }
 
     fn send_some(&mut self, socket: c_int) {
-        let mut done = 0;
-        // Each iteration sends a frame or gives one up.
+        let (mut done, mut touched) = (0, None);
+        // Each iteration sends a frame, touches one that was not touched yet, or gives one up.
         while done < self.messages.len() {
             let rest = &mut self.messages[done..];
             // SAFETY: each message names iovecs in this value, and each of them readable bytes:
@@ -127,6 +134,11 @@ impl Outbox {
                 continue;
             }
             let error = io::Error::last_os_error().raw_os_error().unwrap_or_default();
+            if error == libc::EFAULT && touched != Some(done) {
+                touch(&rest[0].msg_hdr);
+                touched = Some(done);
+                continue;
+            }
             let (reason, given_up) = match error {
                 libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => (DropReason::EgressFull, rest.len()),
                 libc::ENETDOWN | libc::ENXIO | libc::ENODEV => {
@@ -134,6 +146,10 @@ impl Outbox {
                     (DropReason::DeviceError, rest.len())
                 }
                 libc::EMSGSIZE => (DropReason::EgressTooLarge, 1),
+                libc::EFAULT => {
+                    self.holes += 1;
+                    (DropReason::MemoryHole, 1)
+                }
                 _ => (DropReason::DeviceError, 1),
             };
             for frame in &self.frames[done..done + given_up] {
@@ -145,6 +161,18 @@ impl Outbox {
         self.frames.clear();
         self.iovecs.clear();
     }
+}
+
+/// Touches the pages of a waiting frame, which the kernel does not read if a guest's memory lacks
+/// them: it fails with EFAULT. The pages are then there, or the memory is lost.
+#[cold]
+fn touch(message: &libc::msghdr) {
+    // SAFETY: a waiting message names its iovecs, which stay in place, and they readable bytes. An
+    // iovec and a segment have the same layout.
+    let segments = unsafe {
+        std::slice::from_raw_parts(message.msg_iov.cast::<Segment<'_>>(), message.msg_iovlen as _)
+    };
+    segments.iter().for_each(Segment::touch);
 }
 
 fn iovec(at: *const u8, len: usize) -> libc::iovec {

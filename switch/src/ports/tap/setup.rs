@@ -167,7 +167,7 @@ fn make(options: &TapOptions) -> Result<Tap, Failure> {
     let offloads = if options.vnet_header { enable_offloads(&fd)? } else { disable_offloads(&fd)? };
     configure(options, is_persistent(&fd)?)?;
     let vnet_header = options.vnet_header;
-    Ok(Tap { fd, offloads, vnet_header, gone: false, watched: None, namespace: None })
+    Ok(Tap { fd, offloads, vnet_header, gone: false, holes: 0, watched: None, namespace: None })
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
