@@ -94,7 +94,6 @@ impl Confinement {
         let files = Files {
             read: read.map(Into::into).collect(),
             read_write: leases.into_iter().map(Into::into).collect(),
-            remove: Vec::new(),
             tcp: true,
         };
         self.note(restrict_files(&files, self.sandbox));

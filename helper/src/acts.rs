@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use trama_frame::MacAddr;
 use trama_switch::{Tap, TapOptions, TapParts, UplinkParts};
-use trama_vhost_net_backend::access;
+use trama_vhost_net_backend::{SocketFile, access};
 
 use crate::approvals::Approvals;
 use crate::config_file;
@@ -26,13 +27,15 @@ pub(crate) struct Acts {
     sockets: SocketFiles,
     gateways: Gateways,
     pub(crate) approvals: Option<Approvals>,
+    /// The control socket's file, which is removed with this.
+    pub(crate) control: Option<Arc<dyn SocketFile>>,
 }
 
 impl Acts {
     /// Everything is approved if `rules` says so.
     pub(crate) fn new(setup: Setup, rules: Rules, gateways: Gateways) -> Acts {
         let sockets = SocketFiles::new(setup.run.clone());
-        Acts { setup, rules, sockets, gateways, approvals: None }
+        Acts { setup, rules, sockets, gateways, approvals: None, control: None }
     }
 
     /// Carries out a request.

@@ -16,6 +16,8 @@ pub struct Setup {
     pub state: PathBuf,
     /// The folder for sockets; it is created when the first socket in it is made.
     pub run: PathBuf,
+    /// The control socket, which `tramad` has made and the helper removes at the end; `None`: none.
+    pub control: Option<PathBuf>,
     /// The socket on which root approves what `tramad` may ask for; `None`: none.
     pub approvals: Option<PathBuf>,
     /// How strictly system calls are restricted: the name of a [`trama_sandbox::Mode`].

@@ -34,6 +34,6 @@ pub use device::DeviceSettings;
 pub use options::{ParseRoleError, Role, SessionOptions};
 pub use rings::{Rings, RingsError};
 pub use session::{Session, SessionError, SessionHandle};
-pub use socket::{Listening, OwnSockets, SocketError, SocketFile, Sockets, bind};
+pub use socket::{Listening, OwnSockets, SocketError, SocketFile, Sockets, bind, take_over};
 pub use status::{Peer, SessionState, SessionStatus};
 pub use trama_virtqueue::{MemoryLimits, RingFds};
