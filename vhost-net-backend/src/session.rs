@@ -30,7 +30,8 @@ use crate::socket::{self, Listening, SocketError, Sockets};
 use crate::status::{Control, Peer, SessionStatus};
 use crate::waiting::Waiting;
 
-/// First pause of a client that finds no frontend; doubled each time.
+/// First pause of a client that finds no frontend; doubled each time. A server begins to serve the
+/// next connection this long after the last one at the earliest.
 const MIN_RETRY: Duration = Duration::from_millis(10);
 /// Longest pause.
 const MAX_RETRY: Duration = Duration::from_secs(1);
@@ -269,7 +270,10 @@ impl<R: Rings> Worker<R> {
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             if let Some(stream) = waiting.next() {
                 self.control.set_waiting(waiting.peers());
+                let since = Instant::now();
                 self.serve(stream, &mut waiting);
+                // One that connects again and again would take processor time from other ports.
+                self.wait(None, Some(MIN_RETRY.saturating_sub(since.elapsed())));
                 continue;
             }
             self.wait(Some(listener), None);
