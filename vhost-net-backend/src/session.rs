@@ -30,8 +30,7 @@ use crate::socket::{self, Listening, SocketError, Sockets};
 use crate::status::{Control, Peer, SessionStatus};
 use crate::waiting::Waiting;
 
-/// First pause of a client that finds no frontend; doubled each time. A server begins to serve the
-/// next connection this long after the last one at the earliest.
+/// First pause of a client that finds no frontend; doubled each time.
 const MIN_RETRY: Duration = Duration::from_millis(10);
 /// Longest pause.
 const MAX_RETRY: Duration = Duration::from_secs(1);
@@ -106,6 +105,7 @@ impl Session {
             cable,
             access,
             sockets,
+            spacing,
             memory,
         } = options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
@@ -127,6 +127,7 @@ impl Session {
         let handler = Handler::new(rings, control.clone(), features, queue_pairs);
         let worker = Worker {
             path: path.clone(),
+            spacing,
             sockets,
             control: control.clone(),
             handler: Arc::new(Mutex::new(handler)),
@@ -219,6 +220,7 @@ impl SessionHandle {
 /// State of the session's thread.
 struct Worker<R: Rings> {
     path: PathBuf,
+    spacing: Duration,
     sockets: Arc<dyn Sockets>,
     control: Arc<Control>,
     handler: Arc<Mutex<Handler<R>>>,
@@ -273,7 +275,7 @@ impl<R: Rings> Worker<R> {
                 let since = Instant::now();
                 self.serve(stream, &mut waiting);
                 // One that connects again and again would take processor time from other ports.
-                self.wait(None, Some(MIN_RETRY.saturating_sub(since.elapsed())));
+                self.wait(None, Some(self.spacing.saturating_sub(since.elapsed())));
                 continue;
             }
             self.wait(Some(listener), None);
