@@ -63,6 +63,9 @@ pub(crate) enum Request {
     Gateway { network: String, leases: bool },
     /// Kills a gateway process.
     Kill { process: u32 },
+    /// Reads the files in which the host's resolvers are stated, for a gateway that may not.
+    /// Answer: [`Reply::Done`] and copies of `resolv.conf` and of systemd-resolved's list.
+    Resolvers,
     /// Opens the configuration file. Answer: [`Reply::Done`] and the file, or [`Reply::Missing`].
     ReadConfig,
     /// Writes the configuration file; with a file that has the text.
