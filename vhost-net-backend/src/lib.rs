@@ -19,6 +19,7 @@ mod handler;
 pub mod log_limit;
 mod memory_table;
 mod options;
+mod pace;
 mod refused;
 mod requests;
 mod rings;

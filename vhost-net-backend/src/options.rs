@@ -77,8 +77,9 @@ pub struct SessionOptions {
     pub access: Access,
     /// Makes the session's sockets.
     pub sockets: Arc<dyn Sockets>,
-    /// Least time between the beginnings of two connections that a listening session serves. A
-    /// frontend that connects again and again takes processor time from other ports.
+    /// Least time between the beginnings of two connections that a listening session serves, and,
+    /// beyond a burst of 64, between two changes of the memory table. A frontend that does either
+    /// again and again takes processor time from other ports.
     pub spacing: Duration,
     /// How much memory a frontend may share; see [`crate::Session::set_memory_limits`].
     pub memory: MemoryLimits,

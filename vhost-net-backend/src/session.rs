@@ -25,6 +25,7 @@ use crate::device::DeviceSettings;
 use crate::handler::Handler;
 use crate::log_limit;
 use crate::options::{Role, SessionOptions};
+use crate::pace::Pace;
 use crate::rings::Rings;
 use crate::socket::{self, Listening, SocketError, Sockets};
 use crate::status::{Control, Peer, SessionStatus};
@@ -124,7 +125,8 @@ impl Session {
         let stop = Arc::new(stop);
         let control = Arc::new(Control::new(stop.clone(), (role, cable), device, access, account));
         control.made(socket.as_ref().map(|made| made.file.clone()));
-        let handler = Handler::new(rings, control.clone(), features, queue_pairs);
+        let handler =
+            Handler::new(rings, control.clone(), (features, queue_pairs), Pace::new(spacing));
         let worker = Worker {
             path: path.clone(),
             spacing,
