@@ -5,7 +5,6 @@
 //! docs/security.md.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use trama_sandbox::{Files, Mode, Process, drop_privileges, restrict_calls, restrict_files};
@@ -27,19 +26,15 @@ const READ: [&str; 8] = [
 static IN_FORCE: OnceLock<String> = OnceLock::new();
 static MISSING: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Confines the process, and logs what is in force. It may still remove the control socket at
-/// `control`.
+/// Confines the process, and logs what is in force.
 ///
 /// # Errors
 /// The capabilities cannot be dropped, which no kernel refuses.
-pub fn enter(mode: Mode, control: &Path) -> std::io::Result<()> {
+pub fn enter(mode: Mode) -> std::io::Result<()> {
     drop_privileges()?;
     let mut parts = vec!["no capabilities, no new privileges".to_owned()];
-    let files = Files {
-        read: READ.iter().map(|path| (*path).into()).collect(),
-        remove: control.parent().map(|folder| folder.to_owned().into()).into_iter().collect(),
-        ..Files::default()
-    };
+    let files =
+        Files { read: READ.iter().map(|path| (*path).into()).collect(), ..Files::default() };
     let files = restrict_files(&files, mode).map(|version| format!("Landlock ABI {version}"));
     let calls =
         restrict_calls(Process::Switch, mode).map(|calls| format!("seccomp ({calls} calls)"));

@@ -329,13 +329,13 @@ fn run(mut source: Source) -> Result<(), String> {
     let (rights, missing) = Rights::start_helper(&setup)
         .map_err(|error| format!("the helper does not run: {error}"))?;
     confinement::note_missing(&missing);
-    confinement::enter(config.daemon.sandbox, &config.daemon.control)
+    socket.leave();
+    confinement::enter(config.daemon.sandbox)
         .map_err(|error| format!("capabilities cannot be dropped: {error}"))?;
     let daemon = Daemon::prepare(source, config, rights).map_err(|error| error.to_string())?;
     let served = serve(&daemon, control, metrics, &notifier, started);
     notifier.send("STOPPING=1");
     daemon.stop();
-    drop(socket);
     if served.is_ok() {
         tracing::info!("ended");
     }

@@ -48,6 +48,11 @@ impl ControlSocket {
         let identity = identity(path).map_err(error)?;
         Ok((Self { path: path.to_owned(), identity }, listener))
     }
+
+    /// Leaves the file to another process, which removes it.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for ControlSocket {

@@ -136,15 +136,17 @@ impl Source {
         self.parse(text)
     }
 
-    /// What a helper must know of this source and its configuration. `approvals`: whether root may
-    /// approve more by a socket beside the control socket.
-    pub fn helper_setup(&self, daemon: &DaemonConfig, approvals: bool) -> Setup {
+    /// What a helper must know of this source and its configuration. `is_process`: whether it is a
+    /// process, at which root may approve more by a socket beside the control socket, and which
+    /// removes that.
+    pub fn helper_setup(&self, daemon: &DaemonConfig, is_process: bool) -> Setup {
         Setup {
             config: self.file.clone(),
             state: daemon.state.clone(),
             run: daemon.folders.run.clone(),
             sandbox: daemon.sandbox.name().to_owned(),
-            approvals: approvals.then(|| folders::approvals_socket(&daemon.control)),
+            control: is_process.then(|| daemon.control.clone()),
+            approvals: is_process.then(|| folders::approvals_socket(&daemon.control)),
         }
     }
 

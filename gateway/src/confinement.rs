@@ -15,7 +15,7 @@ use trama_sandbox::{
     restrict_calls, restrict_files, restrict_mounts,
 };
 
-use crate::dns::resolver_files::Folders;
+use crate::dns::resolver_files::folders;
 
 /// How a gateway's process is started: by its arguments.
 #[derive(Clone, Copy, Default, Debug)]
@@ -38,7 +38,7 @@ pub struct Options {
 /// User or privileges cannot be given up.
 pub fn confine(options: Options) -> io::Result<Vec<String>> {
     let mut confinement = Confinement::begin(options)?;
-    confinement.complete(None, &Folders::now())?;
+    confinement.complete(None)?;
     Ok(confinement.take_missing())
 }
 
@@ -84,17 +84,16 @@ impl Confinement {
     /// # Errors
     ///
     /// The descriptor of the leases cannot be copied.
-    pub(crate) fn complete(&mut self, tftp: Option<&Path>, resolvers: &Folders) -> io::Result<()> {
+    pub(crate) fn complete(&mut self, tftp: Option<&Path>) -> io::Result<()> {
         self.boot_folder = identity(tftp);
         let leases = self.leases.as_ref().map(OwnedFd::try_clone).transpose()?;
         // For backtraces: the process's own program and where it is in memory.
         let program = std::env::current_exe().unwrap_or_default();
-        let read = tftp.map(Path::to_owned).into_iter().chain(resolvers.paths());
+        let read = tftp.map(Path::to_owned).into_iter().chain(folders());
         let read = read.chain([program, "/proc/self/maps".into()]);
         let files = Files {
             read: read.map(Into::into).collect(),
             read_write: leases.into_iter().map(Into::into).collect(),
-            remove: Vec::new(),
             tcp: true,
         };
         self.note(restrict_files(&files, self.sandbox));

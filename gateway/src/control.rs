@@ -21,6 +21,15 @@ use crate::report::Status;
 /// Longest line, which bounds the memory that a faulty peer can use.
 const MAX_LINE: usize = 1 << 20;
 
+/// The files in which the host's resolvers are stated; empty where there is none.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ResolverFiles {
+    /// `resolv.conf`.
+    pub resolv_conf: Vec<u8>,
+    /// The file in which systemd-resolved lists its servers.
+    pub stub_upstream: Vec<u8>,
+}
+
 /// A message from the daemon.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,6 +52,8 @@ pub enum Command {
     },
     /// Whether the gateway's loop runs; it answers with [`Report::Pong`].
     Ping,
+    /// The answer to [`Report::ReadResolvers`].
+    Resolvers(ResolverFiles),
 }
 
 /// A message from the gateway.
@@ -58,6 +69,8 @@ pub enum Report {
     Status(Box<Status>),
     /// The answer to [`Command::Ping`].
     Pong,
+    /// The process may not read where the host's resolvers are stated.
+    ReadResolvers,
     /// A line for the log.
     Warning(String),
     /// A part of an answer; its rows follow those of the previous part.

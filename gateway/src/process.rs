@@ -63,9 +63,6 @@ pub enum ProcessError {
     /// A system call failed, or the daemon sent an unexpected message.
     #[error("gateway: {0}")]
     System(#[from] io::Error),
-    /// Another process may read them.
-    #[error("the host's resolvers are in another folder now, which takes another gateway process")]
-    Resolvers,
     /// Another process may read it.
     #[error("the folder of boot files is another one now, which takes another gateway process")]
     BootFolder,
@@ -197,8 +194,7 @@ impl Process {
             report_at: Duration::ZERO,
             confinement,
         };
-        let tftp = process.gateway.config().tftp.clone();
-        process.confinement.complete(tftp.as_deref(), process.resolvers.folders())?;
+        process.confinement.complete(process.gateway.config().tftp.as_deref())?;
         process.open_store();
         Ok(process)
     }
@@ -284,12 +280,19 @@ impl Process {
     }
 
     /// Applies changes of the host's resolvers before queries are handled.
-    fn refresh_resolvers(&mut self) -> Result<(), ProcessError> {
+    fn refresh_resolvers(&mut self) -> io::Result<()> {
         if self.resolvers.refresh(self.now()) {
-            self.gateway.set_servers(self.resolvers.servers().to_vec());
-            self.gateway.set_search(self.resolvers.search());
+            self.apply_resolvers();
         }
-        if self.resolvers.are_out_of_reach() { Err(ProcessError::Resolvers) } else { Ok(()) }
+        if self.resolvers.wants_help() {
+            self.channel.send(&Report::ReadResolvers)?;
+        }
+        Ok(())
+    }
+
+    fn apply_resolvers(&mut self) {
+        self.gateway.set_servers(self.resolvers.servers().to_vec());
+        self.gateway.set_search(self.resolvers.search());
     }
 
     /// Receives from a DNS server.
@@ -431,6 +434,11 @@ impl Process {
                     }
                     Command::Ask { id, question } => self.questions.ask(id, question),
                     Command::Ping => self.channel.send(&Report::Pong)?,
+                    Command::Resolvers(files) => {
+                        if self.resolvers.take(&files) {
+                            self.apply_resolvers();
+                        }
+                    }
                 }
             }
         }
@@ -502,7 +510,10 @@ fn first_command(channel: &mut Channel) -> Result<(Layout, Config), ProcessError
             Some(Command::Start { layout, config }) => {
                 let mut latest = commands.filter_map(|command| match command {
                     Command::Configure(config) => Some(config),
-                    Command::Start { .. } | Command::Ask { .. } | Command::Ping => None,
+                    Command::Start { .. }
+                    | Command::Ask { .. }
+                    | Command::Ping
+                    | Command::Resolvers(_) => None,
                 });
                 return Ok((layout, latest.next_back().unwrap_or(config)));
             }

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use trama_frame::MacAddr;
 use trama_switch::{Tap, TapOptions, TapParts, UplinkParts};
-use trama_vhost_net_backend::access;
+use trama_vhost_net_backend::{SocketFile, access};
 
 use crate::approvals::Approvals;
 use crate::config_file;
@@ -16,6 +18,10 @@ use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest};
 use crate::rules::Rules;
 use crate::sockets::SocketFiles;
 
+/// The files in which the host's resolvers are stated, and the most that is read of each in bytes.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const STUB_UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
+const LONGEST_RESOLV_CONF: u64 = 64 << 10;
 /// Longest configuration in bytes.
 const LONGEST_CONFIG: u64 = 64 << 20;
 
@@ -26,13 +32,15 @@ pub(crate) struct Acts {
     sockets: SocketFiles,
     gateways: Gateways,
     pub(crate) approvals: Option<Approvals>,
+    /// The control socket's file, which is removed with this.
+    pub(crate) control: Option<Arc<dyn SocketFile>>,
 }
 
 impl Acts {
     /// Everything is approved if `rules` says so.
     pub(crate) fn new(setup: Setup, rules: Rules, gateways: Gateways) -> Acts {
         let sockets = SocketFiles::new(setup.run.clone());
-        Acts { setup, rules, sockets, gateways, approvals: None }
+        Acts { setup, rules, sockets, gateways, approvals: None, control: None }
     }
 
     /// Carries out a request.
@@ -69,6 +77,7 @@ impl Acts {
                 done
             }
             Request::ReadConfig => self.read_config(),
+            Request::Resolvers => resolvers(),
             Request::WriteConfig(how) => {
                 let text = fds.into_iter().next().ok_or("no text was passed")?;
                 self.write_config(how, text.into())
@@ -110,7 +119,7 @@ impl Acts {
             text => text.map_err(|error| error.to_string())?,
         };
         self.rules.read(&text);
-        let copy = config_file::in_memory(&text).map_err(|error| error.to_string())?;
+        let copy = config_file::in_memory(text.as_bytes()).map_err(|error| error.to_string())?;
         Ok((Reply::Done, vec![copy]))
     }
 
@@ -132,6 +141,21 @@ fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(LONGEST_CONFIG).read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Reads the files in which the host's resolvers are stated.
+fn resolvers() -> Answer {
+    let copy = |path: &str| {
+        // Does not block on a FIFO.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let opened = File::options().read(true).custom_flags(flags).open(path);
+        let mut bytes = Vec::new();
+        // A file that is not there, or is no text file, counts as empty.
+        let _ = opened.and_then(|file| file.take(LONGEST_RESOLV_CONF).read_to_end(&mut bytes));
+        config_file::in_memory(&bytes).map_err(|error| error.to_string())
+    };
+    let files = [RESOLV_CONF, STUB_UPSTREAM].map(copy);
+    Ok((Reply::Done, files.into_iter().collect::<Result<_, _>>()?))
 }
 
 fn ids(user: Option<&str>, group: Option<&str>) -> Answer {

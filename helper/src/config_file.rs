@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-/// Returns a file in memory with this text, from its beginning.
-pub(crate) fn in_memory(text: &str) -> io::Result<OwnedFd> {
+/// Returns a file in memory with these bytes, from its beginning.
+pub(crate) fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create("trama-config", MemfdFlags::CLOEXEC)?);
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     file.rewind()?;
     Ok(file.into())
 }
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_text_in_memory_is_read_from_its_beginning() {
-        let file = in_memory("text").unwrap();
+        let file = in_memory(b"text").unwrap();
         assert_eq!(text_of(file.into(), 100).unwrap(), "text");
     }
 }

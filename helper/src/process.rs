@@ -9,8 +9,8 @@ use rustix::io::Errno;
 use rustix::process::set_parent_process_death_signal;
 use rustix::thread::capabilities;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-
 use trama_sandbox::{CapabilitySet, Mode, Process, keep_only, restrict_calls};
+use trama_vhost_net_backend::take_over;
 
 use crate::acts::Acts;
 use crate::approvals::Approvals;
@@ -60,6 +60,12 @@ fn set_up(socket: &OwnedFd) -> io::Result<Option<Acts>> {
     let mut acts = Acts::new(setup.clone(), Rules::new(setup.run), gateways);
     if let Ok(text) = std::fs::read_to_string(&setup.config) {
         acts.rules.read(&text);
+    }
+    if let Some(path) = &setup.control {
+        match take_over(path) {
+            Ok(file) => acts.control = Some(file),
+            Err(error) => missing.push(format!("removal of {}: {error}", path.display())),
+        }
     }
     if let Some(path) = &setup.approvals {
         match Approvals::listen(path) {

@@ -16,6 +16,8 @@ pub struct Setup {
     pub state: PathBuf,
     /// The folder for sockets; it is created when the first socket in it is made.
     pub run: PathBuf,
+    /// The control socket, which `tramad` has made and the helper removes at the end; `None`: none.
+    pub control: Option<PathBuf>,
     /// The socket on which root approves what `tramad` may ask for; `None`: none.
     pub approvals: Option<PathBuf>,
     /// How strictly system calls are restricted: the name of a [`trama_sandbox::Mode`].
@@ -61,6 +63,9 @@ pub(crate) enum Request {
     Gateway { network: String, leases: bool },
     /// Kills a gateway process.
     Kill { process: u32 },
+    /// Reads the files in which the host's resolvers are stated, for a gateway that may not.
+    /// Answer: [`Reply::Done`] and copies of `resolv.conf` and of systemd-resolved's list.
+    Resolvers,
     /// Opens the configuration file. Answer: [`Reply::Done`] and the file, or [`Reply::Missing`].
     ReadConfig,
     /// Writes the configuration file; with a file that has the text.

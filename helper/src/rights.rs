@@ -1,7 +1,7 @@
 //! What `tramad` may have done for it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -179,6 +179,21 @@ impl Rights {
         }
     }
 
+    /// Reads the files in which the host's resolvers are stated: `resolv.conf`, and the list of
+    /// systemd-resolved. Empty where there is none.
+    ///
+    /// # Errors
+    /// The helper does not answer.
+    pub fn resolvers(&self) -> Result<[Vec<u8>; 2], String> {
+        let (reply, fds) = self.ask(Request::Resolvers, &[])?;
+        let read = |fd: OwnedFd| {
+            let mut bytes = Vec::new();
+            File::from(fd).read_to_end(&mut bytes).map(|_| bytes).map_err(|it| it.to_string())
+        };
+        let files = fds.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        files.try_into().map_err(|_| unexpected(&reply))
+    }
+
     /// Reads the configuration file.
     ///
     /// # Errors
@@ -197,7 +212,7 @@ impl Rights {
     /// # Errors
     /// It cannot be written, and is unchanged.
     pub fn write_config(&self, text: &str, how: ConfigFile) -> Result<(), String> {
-        let text = config_file::in_memory(text).map_err(|error| error.to_string())?;
+        let text = config_file::in_memory(text.as_bytes()).map_err(|error| error.to_string())?;
         self.ask(Request::WriteConfig(how), &[text.as_fd()]).map(drop)
     }
 }

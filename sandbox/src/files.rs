@@ -53,8 +53,6 @@ pub struct Files {
     /// Files to read and write, and folders in which files may be made, changed and removed, and
     /// folders made.
     pub read_write: Vec<Place>,
-    /// Folders from which files and sockets may be removed.
-    pub remove: Vec<Place>,
     /// Whether TCP sockets may be bound and connected.
     pub tcp: bool,
 }
@@ -112,7 +110,6 @@ fn restrict(files: &Files) -> Result<landlock::RestrictionStatus, FilesError> {
     let mut rules = rules.create()?;
     rules = allow(rules, &files.read, read)?;
     rules = allow(rules, &files.read_write, read | write)?;
-    rules = allow(rules, &files.remove, AccessFs::RemoveFile.into())?;
     Ok(rules.restrict_self()?)
 }
 

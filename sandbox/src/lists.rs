@@ -25,7 +25,7 @@ use libc::{
     SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmmsg,
     SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_setns, SYS_setsockopt, SYS_shutdown,
     SYS_sigaltstack, SYS_socket, SYS_socketpair, SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_umount2,
-    SYS_unlinkat, SYS_unshare, SYS_userfaultfd, SYS_wait4, SYS_write, SYS_writev, c_int, c_long,
+    SYS_unshare, SYS_userfaultfd, SYS_wait4, SYS_write, SYS_writev, c_int, c_long,
 };
 
 /// A kind of process.
@@ -44,7 +44,7 @@ impl Process {
     /// The calls that may be made; `None` = all that are not forbidden.
     pub(crate) fn allowed(self) -> Option<Vec<c_long>> {
         let own: &[&[c_long]] = match self {
-            Process::Switch => &[SWITCH, SWITCH_OLD],
+            Process::Switch => &[SWITCH],
             Process::Gateway => &[GATEWAY],
             Process::Helper => return None,
         };
@@ -242,16 +242,11 @@ const SWITCH: &[c_long] = &[
     SYS_socketpair,
     // How much memory the host has.
     SYS_sysinfo,
-    SYS_unlinkat,
     // Watches guests' memory.
     SYS_userfaultfd,
     // Gateways end.
     SYS_wait4,
 ];
-#[cfg(target_arch = "x86_64")]
-const SWITCH_OLD: &[c_long] = &[libc::SYS_unlink];
-#[cfg(not(target_arch = "x86_64"))]
-const SWITCH_OLD: &[c_long] = &[];
 
 const REFUSALS: &[Refusal] = &[
     // Threads, no processes.

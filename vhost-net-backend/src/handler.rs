@@ -14,6 +14,7 @@ use vhost::vhost_user::{Error, Result};
 
 use crate::features;
 use crate::memory_table::REMEDY;
+use crate::pace::Pace;
 use crate::rings::Rings;
 use crate::status::Control;
 use crate::vring::Vring;
@@ -39,6 +40,8 @@ pub(crate) struct Handler<R> {
     pub(crate) protocol: Protocol,
     memory: Option<Arc<GuestMemory>>,
     pub(crate) account: Arc<MemoryAccount>,
+    /// Of changes of the memory table, which map pages.
+    pace: Pace,
     pub(crate) vrings: Vec<Vring>,
     /// Whether it is settled that the memory is shared or not.
     pub(crate) memory_checked: bool,
@@ -55,7 +58,12 @@ pub(crate) fn refuse_ring<T>(index: usize, reason: impl Display) -> Result<T> {
 }
 
 impl<R: Rings> Handler<R> {
-    pub(crate) fn new(rings: R, control: Arc<Control>, mask: u64, queue_pairs: u16) -> Handler<R> {
+    pub(crate) fn new(
+        rings: R,
+        control: Arc<Control>,
+        (mask, queue_pairs): (u64, u16),
+        pace: Pace,
+    ) -> Handler<R> {
         let account = control.account().clone();
         Handler {
             rings,
@@ -68,6 +76,7 @@ impl<R: Rings> Handler<R> {
             protocol: Protocol::empty(),
             memory: None,
             account,
+            pace,
             vrings: Self::no_vrings(queue_pairs),
             memory_checked: false,
         }
@@ -247,6 +256,7 @@ impl<R: Rings> Handler<R> {
         if let Err(error) = trama_virtqueue::prepare_accounts() {
             warn_of_missing_pages(&error);
         }
+        self.pace.wait();
         let old = self.memory.as_deref();
         let memory = GuestMemory::map_for(&self.account, old, kept, new).or_else(refuse)?;
         self.rings.set_memory(memory.clone()).or_else(refuse)?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use trama_virtqueue::MemoryLimits;
 
@@ -53,6 +54,9 @@ impl FromStr for Role {
     }
 }
 
+/// See [`SessionOptions::spacing`].
+const SPACING: Duration = Duration::from_millis(10);
+
 /// Options of a session.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
@@ -73,13 +77,17 @@ pub struct SessionOptions {
     pub access: Access,
     /// Makes the session's sockets.
     pub sockets: Arc<dyn Sockets>,
+    /// Least time between the beginnings of two connections that a listening session serves, and,
+    /// beyond a burst of 64, between two changes of the memory table. A frontend that does either
+    /// again and again takes processor time from other ports.
+    pub spacing: Duration,
     /// How much memory a frontend may share; see [`crate::Session::set_memory_limits`].
     pub memory: MemoryLimits,
 }
 
 impl SessionOptions {
     /// Default options: one pair of rings, MTU 1500, no MAC address, all features, cable plugged
-    /// in, sockets made in this process, no limits of memory.
+    /// in, sockets made in this process, at most 100 connections a second, no limits of memory.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
         let path = path.into();
         let device = DeviceSettings { mtu: 1500, mac: None };
@@ -94,6 +102,7 @@ impl SessionOptions {
             cable: true,
             access,
             sockets,
+            spacing: SPACING,
             memory: MemoryLimits::default(),
         }
     }

@@ -25,6 +25,7 @@ use crate::device::DeviceSettings;
 use crate::handler::Handler;
 use crate::log_limit;
 use crate::options::{Role, SessionOptions};
+use crate::pace::Pace;
 use crate::rings::Rings;
 use crate::socket::{self, Listening, SocketError, Sockets};
 use crate::status::{Control, Peer, SessionStatus};
@@ -105,6 +106,7 @@ impl Session {
             cable,
             access,
             sockets,
+            spacing,
             memory,
         } = options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
@@ -123,9 +125,11 @@ impl Session {
         let stop = Arc::new(stop);
         let control = Arc::new(Control::new(stop.clone(), (role, cable), device, access, account));
         control.made(socket.as_ref().map(|made| made.file.clone()));
-        let handler = Handler::new(rings, control.clone(), features, queue_pairs);
+        let handler =
+            Handler::new(rings, control.clone(), (features, queue_pairs), Pace::new(spacing));
         let worker = Worker {
             path: path.clone(),
+            spacing,
             sockets,
             control: control.clone(),
             handler: Arc::new(Mutex::new(handler)),
@@ -218,6 +222,7 @@ impl SessionHandle {
 /// State of the session's thread.
 struct Worker<R: Rings> {
     path: PathBuf,
+    spacing: Duration,
     sockets: Arc<dyn Sockets>,
     control: Arc<Control>,
     handler: Arc<Mutex<Handler<R>>>,
@@ -269,7 +274,10 @@ impl<R: Rings> Worker<R> {
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             if let Some(stream) = waiting.next() {
                 self.control.set_waiting(waiting.peers());
+                let since = Instant::now();
                 self.serve(stream, &mut waiting);
+                // One that connects again and again would take processor time from other ports.
+                self.wait(None, Some(self.spacing.saturating_sub(since.elapsed())));
                 continue;
             }
             self.wait(Some(listener), None);

@@ -114,6 +114,16 @@ struct OwnFile {
     made: BoundSocket,
 }
 
+/// Takes over the socket file at `path`, which another process has made: it is removed when the
+/// returned value is dropped, if it is still the same.
+///
+/// # Errors
+/// There is no socket.
+pub fn take_over(path: &Path) -> io::Result<Arc<dyn SocketFile>> {
+    let made = Access::default().apply(path)?;
+    Ok(Arc::new(OwnFile { path: path.to_owned(), made }))
+}
+
 impl OwnFile {
     /// Whether the file is still there, and not another process's that has taken the path.
     fn is_there(&self) -> bool {

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use trama_test_kit::requests::{
     ADD_MEM_REG, GET_FEATURES, GET_VRING_BASE, NET_SET_MTU, REM_MEM_REG, SET_FEATURES,
@@ -206,7 +207,9 @@ fn random_messages_leave_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let rings = MockRings::new();
-    let session = Session::spawn(SessionOptions::new(&path, Role::Server), rings.clone()).unwrap();
+    let unpaced =
+        SessionOptions { spacing: Duration::ZERO, ..SessionOptions::new(&path, Role::Server) };
+    let session = Session::spawn(unpaced, rings.clone()).unwrap();
     let mut random = Random(0x7261_6d61);
     let memory = SharedMemory::new(0, 0x7f00_0000_0000, 1 << 20);
     let null = File::options().read(true).write(true).open("/dev/null").unwrap();

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trama_test_kit::requests::{GET_FEATURES, SET_FEATURES, SET_VRING_ENABLE, message};
 use trama_test_kit::{MockRings, PATIENCE, RawFrontend, eventually};
@@ -52,6 +52,20 @@ fn a_server_listens_again_after_each_disconnect() {
             .last_error
             .is_some_and(|error| error.contains("before it had set up its device"))
     });
+}
+
+#[test]
+fn a_server_serves_a_limited_number_of_connections_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (session, _rings) = spawn(&path, Role::Server).unwrap();
+    let (began, before) = (Instant::now(), session.status().connects);
+    while began.elapsed() < Duration::from_millis(300) {
+        RawFrontend::connect(&path).negotiate();
+    }
+    let limit = began.elapsed().as_millis() as u64 / 10 + 1;
+    let connects = session.status().connects - before;
+    assert!((2..=limit).contains(&connects), "{connects} connections, at most {limit}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, memfd_create};
 use trama_gateway::Config;
-use trama_gateway::control::{Channel, Command as Message, Report, send_end};
+use trama_gateway::control::{Channel, Command as Message, Report, ResolverFiles, send_end};
 use trama_gateway::link::{self, Layout};
 use trama_gateway::question::Row;
 use trama_gateway::report::Status;
@@ -379,6 +379,7 @@ impl Runner {
                     self.update_status(|status| status.counters = counters);
                 }
                 Report::Pong => running.heartbeat.answered(Instant::now()),
+                Report::ReadResolvers => self.send_resolvers(running),
                 Report::Warning(text) => {
                     // Guests can cause warnings.
                     if let Some(left_out) = log_limit::admit(&self.network, &text) {
@@ -389,6 +390,18 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Sends the files in which the host's resolvers are stated.
+    fn send_resolvers(&self, running: &mut Running) {
+        match self.rights.resolvers() {
+            Ok([resolv_conf, stub_upstream]) => {
+                let files = ResolverFiles { resolv_conf, stub_upstream };
+                // A closed channel is noticed when it is read.
+                let _ = running.channel.send(&Message::Resolvers(files));
+            }
+            Err(error) => tracing::debug!("network {}: resolvers: {error}", self.network),
+        }
     }
 
     /// Whether the lease folder that the process lacks can be had now. A new process then takes it:

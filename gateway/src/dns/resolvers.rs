@@ -22,7 +22,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use trama_dhcp::name::DomainName;
 
 use super::resolv_conf::ResolvConf;
-use super::resolver_files::{Folders, RESOLV_CONF, STUB_UPSTREAM};
+use super::resolver_files::{RESOLV_CONF, STUB_UPSTREAM};
+use crate::control::ResolverFiles;
 
 /// Most servers used, as in the C library (MAXNS).
 const MAX_SERVERS: usize = 3;
@@ -37,10 +38,10 @@ pub(crate) struct Resolvers {
     stub_upstream: PathBuf,
     read_at: Duration,
     current: ResolvConf,
-    /// Where the files were at the start.
-    folders: Folders,
-    /// Whether a file could not be opened for want of permission.
+    /// Whether the file could not be opened for want of permission, and whether the daemon was not
+    /// asked for it since.
     is_denied: bool,
+    wants_help: bool,
 }
 
 impl Resolvers {
@@ -51,18 +52,26 @@ impl Resolvers {
 
     fn new(now: Duration, file: PathBuf, stub_upstream: PathBuf) -> Resolvers {
         let (current, is_denied) = read_all(&file, &stub_upstream);
-        let folders = Folders::now();
-        Resolvers { file, stub_upstream, read_at: now, current, folders, is_denied }
+        let wants_help = is_denied;
+        Resolvers { file, stub_upstream, read_at: now, current, is_denied, wants_help }
     }
 
-    /// The folders that the process reads from.
-    pub(crate) fn folders(&self) -> &Folders {
-        &self.folders
+    /// Whether the daemon must be asked for the files; at most once in [`RELOAD_INTERVAL`].
+    pub(crate) fn wants_help(&mut self) -> bool {
+        std::mem::take(&mut self.wants_help)
     }
 
-    /// Whether the files are now where the process may not read.
-    pub(crate) fn are_out_of_reach(&self) -> bool {
-        self.is_denied && self.folders != Folders::now()
+    /// Takes the files that the daemon has read. Returns whether servers or search domains have
+    /// changed.
+    pub(crate) fn take(&mut self, files: &ResolverFiles) -> bool {
+        if !self.is_denied {
+            return false;
+        }
+        let parsed = |bytes: &[u8]| Ok(ResolvConf::parse(bytes, index_of));
+        let (found, _) = combine(parsed(&files.resolv_conf), || parsed(&files.stub_upstream));
+        let changed = found != self.current;
+        self.current = found;
+        changed
     }
 
     /// The servers as last read.
@@ -82,7 +91,10 @@ impl Resolvers {
         }
         self.read_at = now;
         let (found, is_denied) = read_all(&self.file, &self.stub_upstream);
-        self.is_denied = is_denied;
+        (self.is_denied, self.wants_help) = (is_denied, is_denied);
+        if is_denied {
+            return false;
+        }
         let changed = found != self.current;
         self.current = found;
         changed
@@ -91,13 +103,19 @@ impl Resolvers {
 
 /// Reads the files; also returns whether the first one could not be opened for want of permission.
 fn read_all(file: &Path, stub_upstream: &Path) -> (ResolvConf, bool) {
-    let read_first = read(file);
+    combine(read(file), || read(stub_upstream))
+}
+
+fn combine(
+    read_first: io::Result<ResolvConf>,
+    read_upstream: impl FnOnce() -> io::Result<ResolvConf>,
+) -> (ResolvConf, bool) {
     let is_denied = read_first.as_ref().is_err_and(|it| it.kind() == ErrorKind::PermissionDenied);
     let ResolvConf { servers, search } = read_first.unwrap_or_default();
     let (local, mut servers): (Vec<_>, Vec<_>) =
         servers.into_iter().partition(|server| is_local(server.ip()));
     if servers.is_empty() && !local.is_empty() {
-        servers = read(stub_upstream).unwrap_or_default().servers;
+        servers = read_upstream().unwrap_or_default().servers;
         servers.retain(|server| !is_local(server.ip()));
     }
     let mut servers = if servers.is_empty() { local } else { servers };

@@ -13,6 +13,7 @@ mod gateway;
 mod guest;
 mod guests;
 mod host;
+mod hostile_port;
 mod idle;
 mod ipxe;
 mod large_host;

@@ -193,6 +193,9 @@ fn resolvers_that_come_later_are_asked() {
     let [host, vm] = ["host", "vm"].map(Netns::with_ipv6);
     let dir = tempfile::tempdir().expect("temporary directory");
     let _server = dns_server(&host, dir.path());
+    // Closed to the gateway's user: it asks the daemon for what is in it.
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(dir.path(), closed).expect("chmod");
     let text = network("nat-network", "", &vm, "address = \"10.7.0.15/24\"");
     let tramad = Tramad::start_inside(&host, &[], &text);
     vm.wait_for_ping(GATEWAY[0], SOON);
