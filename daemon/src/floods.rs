@@ -28,7 +28,8 @@ struct Known {
 }
 
 impl DataPlane {
-    /// Returns in how long [`DataPlane::follow_floods`] has something to do, if at all.
+    /// Returns the time until [`DataPlane::follow_floods`] must be called; `None` while there is
+    /// nothing to follow.
     pub(crate) fn next_flood_check(&self, now: Duration) -> Option<Duration> {
         let storms = (!self.storms.is_empty()).then_some(STORM_CHECK);
         let loops = self.loops.deadline().map(|deadline| deadline.saturating_sub(now));

@@ -204,25 +204,23 @@ fn probe(process: Confined, attempt: &str) -> ExitCode {
 
 /// Restricts this process. Returns what is not in force.
 fn confine(process: Confined) -> io::Result<Vec<String>> {
-    use trama_sandbox::{Files, Mode, Process, drop_privileges, restrict_calls, restrict_files};
-    let mode = Mode::Enforce;
-    let missing = match process {
+    use trama_sandbox::{CapabilitySet, Mode, Process, keep_only, restrict_calls};
+    match process {
         Confined::Gateway => {
             let user = rustix::process::geteuid().is_root().then_some((NOBODY, NOBODY));
             let options = trama_gateway::process::Options { user, ..Default::default() };
-            return trama_gateway::process::confine(options);
+            trama_gateway::process::confine(options)
         }
         Confined::Switch => {
-            drop_privileges()?;
-            let files = restrict_files(&Files::default(), mode).err();
-            [files, restrict_calls(Process::Switch, mode).err()]
+            confinement::enter(Mode::Enforce)?;
+            Ok(confinement::missing())
         }
         Confined::Helper => {
-            trama_sandbox::keep_only(trama_sandbox::CapabilitySet::empty())?;
-            [restrict_calls(Process::Helper, mode).err(), None]
+            keep_only(CapabilitySet::empty())?;
+            let missing = restrict_calls(Process::Helper, Mode::Enforce).err();
+            Ok(missing.iter().map(ToString::to_string).collect())
         }
-    };
-    Ok(missing.into_iter().flatten().map(|missing| missing.to_string()).collect())
+    }
 }
 
 /// Prints what a configuration would build, or all its faults.

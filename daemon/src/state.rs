@@ -358,7 +358,7 @@ impl Daemon {
         self.lock_to_change().retry();
     }
 
-    /// Returns in how long [`Daemon::follow_floods`] has something to do; `None` while there is
+    /// Returns the time until [`Daemon::follow_floods`] must be called; `None` while there is
     /// neither a storm nor a sign of a loop.
     pub fn next_flood_check(&self) -> Option<Duration> {
         self.lock().data_plane.next_flood_check(self.started.elapsed())

@@ -10,7 +10,7 @@ use std::ptr;
 use libc::{c_char, c_int};
 use rustix::process::getpid;
 
-/// A process that is to be started.
+/// A process to start.
 pub(crate) struct Spawn<'a> {
     pub(crate) program: &'a CStr,
     pub(crate) arguments: Vec<CString>,

@@ -27,7 +27,7 @@ pub fn drop_privileges() -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// The thread does not have a capability that is to be kept.
+/// The thread lacks a capability in `kept`.
 pub fn keep_only(kept: CapabilitySet) -> io::Result<()> {
     shrink_bounding_set(kept)?;
     clear_ambient()?;
