@@ -35,7 +35,7 @@ const PROBES: &[(&str, Attempt)] = &[
     ("write-file", || File::create("/tmp/trama-probe").map(drop)),
     ("unshare", kernel::unshare_root),
     ("signal", || Ok(rustix::process::test_kill_process(Pid::INIT)?)),
-    ("unlisted", || Ok(rustix::process::getsid(None).map(drop)?)),
+    ("unlisted", || Ok(rustix::process::getpriority_process(None).map(drop)?)),
 ];
 
 /// Tries what `name` stands for; `None` if there is no such name.
