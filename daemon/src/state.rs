@@ -32,6 +32,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Steps of a start between which other threads have their turn: some milliseconds.
 const STEPS_AT_ONCE: usize = 32;
 
+/// How long a transaction that changes nothing waits for the end of the start. By then a small host
+/// is built, and a client finds what is configured.
+const SOON: Duration = Duration::from_millis(200);
+
 /// How a transaction is carried out.
 #[derive(Clone, Copy, Debug)]
 pub struct TransactOptions {
@@ -188,8 +192,7 @@ pub struct Daemon {
     started: Instant,
     event: UnixStream,
     inner: Mutex<Inner>,
-    /// Notified when the start is over.
-    has_started: Condvar,
+    start: Start,
     /// Threads that want the lock, which [`Daemon::build`] lets go first.
     waiting: AtomicUsize,
 }
@@ -201,6 +204,27 @@ enum Phase {
     Starting,
     Running,
     Stopping,
+}
+
+/// Lets threads wait for the end of the start, apart from the lock, which is rarely free before.
+#[derive(Default)]
+struct Start {
+    is_over: Mutex<bool>,
+    over: Condvar,
+}
+
+impl Start {
+    fn end(&self) {
+        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.over.notify_all();
+    }
+
+    /// Waits for the end, at most this long.
+    fn wait(&self, limit: Duration) {
+        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
+        // The caller looks at the phase.
+        drop(self.over.wait_timeout_while(is_over, limit, |is_over| !*is_over));
+    }
 }
 
 struct Inner {
@@ -228,7 +252,6 @@ impl Daemon {
 
     /// Starts the workers, with the configuration already read from `source`; opens devices,
     /// sockets and the configuration by `rights`. [`Daemon::build`] makes the networks and ports.
-    /// Until then, changes wait.
     ///
     /// # Errors
     /// Nothing runs.
@@ -242,9 +265,9 @@ impl Daemon {
         let started_with = config.daemon.clone();
         let phase = Phase::Starting;
         let inner = Mutex::new(Inner { phase, source, rights, config, data_plane });
-        let (has_started, waiting) = (Condvar::new(), AtomicUsize::new(0));
+        let (start, waiting) = (Start::default(), AtomicUsize::new(0));
         let started = Instant::now();
-        Ok(Arc::new(Daemon { started_with, started, event, inner, has_started, waiting }))
+        Ok(Arc::new(Daemon { started_with, started, event, inner, start, waiting }))
     }
 
     /// Builds what the configuration describes. Meanwhile other threads can read the status.
@@ -269,7 +292,7 @@ impl Daemon {
         // Only now, so that a thousand processes do not delay the ports.
         inner.data_plane.start_gateways();
         inner.phase = Phase::Running;
-        self.has_started.notify_all();
+        self.start.end();
     }
 
     /// Returns whether [`Daemon::build`] has done all.
@@ -280,7 +303,7 @@ impl Daemon {
     /// Ends [`Daemon::build`] before it has done all, if it runs.
     pub fn give_up_building(&self) {
         self.lock().phase = Phase::Stopping;
-        self.has_started.notify_all();
+        self.start.end();
     }
 
     /// Returns a copy of the configuration in force.
@@ -299,18 +322,28 @@ impl Daemon {
     }
 
     /// Lets `edit` change a draft of the configuration, then validates, saves and applies the
-    /// draft: all of it or nothing.
+    /// draft: all of it or nothing. A change waits until the start is over; what changes nothing
+    /// waits no longer than 200 ms.
     ///
     /// # Errors
     /// Nothing has changed, neither in the file nor in what runs.
     pub fn transact<R, E>(
         &self,
         options: TransactOptions,
-        edit: impl FnOnce(&mut Config) -> Result<R, E>,
+        mut edit: impl FnMut(&mut Config) -> Result<R, E>,
     ) -> Result<Committed<R>, TransactError<E>> {
-        let mut inner = self.lock_to_change();
-        let mut draft = inner.config.clone();
-        let result = edit(&mut draft).map_err(TransactError::Edit)?;
+        self.start.wait(SOON);
+        let mut inner = self.lock();
+        let (draft, result) = loop {
+            let mut draft = inner.config.clone();
+            let result = edit(&mut draft).map_err(TransactError::Edit)?;
+            if draft == inner.config || inner.phase != Phase::Starting {
+                break (draft, result);
+            }
+            drop(inner);
+            // Others that wait as well may change the configuration first.
+            inner = self.lock_to_change();
+        };
         let problems = validate(&draft);
         if !problems.is_empty() {
             return Err(TransactError::Invalid(problems));
@@ -452,9 +485,14 @@ impl Daemon {
 
     /// Locks once the start is over: a change of what is not built yet would be undone.
     fn lock_to_change(&self) -> MutexGuard<'_, Inner> {
-        let is_starting = |inner: &mut Inner| inner.phase == Phase::Starting;
-        let inner = self.has_started.wait_while(self.lock(), is_starting);
-        inner.unwrap_or_else(PoisonError::into_inner)
+        loop {
+            let inner = self.lock();
+            if inner.phase != Phase::Starting {
+                return inner;
+            }
+            drop(inner);
+            self.start.wait(Duration::MAX);
+        }
     }
 }
 

@@ -42,7 +42,7 @@ impl Lab {
         fs::read_to_string(self.daemon.file()).unwrap()
     }
 
-    fn change(&self, edit: impl FnOnce(&mut Config)) -> Committed<()> {
+    fn change(&self, mut edit: impl FnMut(&mut Config)) -> Committed<()> {
         let edit = |config: &mut Config| {
             edit(config);
             Ok::<(), String>(())
@@ -405,10 +405,14 @@ fn start_many(networks: usize, ports: usize, folder: &str) -> (Duration, Duratio
 #[test]
 fn a_start_grows_with_the_number_of_networks() {
     // The folder is missing: the ports are tried and left out, which takes no thread of each.
+    // The least of three: other load adds to a time.
     let [few, many] = [300, 1200].map(|networks| {
-        let (ran, _, lab) = start_many(networks, 1, "@/missing");
-        assert_eq!(lab.daemon.status().networks.len(), networks);
-        ran
+        let times = (0..3).map(|_| {
+            let (ran, _, lab) = start_many(networks, 1, "@/missing");
+            assert_eq!(lab.daemon.status().networks.len(), networks);
+            ran
+        });
+        times.min().expect("three times")
     });
     println!("300 networks: {few:?}, four times as many: {many:?}");
     // A loop over all networks and ports for each network makes 64 times as much of it.

@@ -44,6 +44,14 @@ pub fn raise_file_limit(count: u64) {
     assert!(maximum.is_none_or(|maximum| maximum > count + 500), "{maximum:?} files");
 }
 
+/// Returns the only child of a process whose command line has `name`.
+#[track_caller]
+pub fn child(parent: u32, name: &str) -> u32 {
+    let found = Command::new("pgrep").args(["-P", &parent.to_string(), "-f", name]).output();
+    let text = String::from_utf8(found.expect("pgrep").stdout).expect("numbers");
+    text.trim().parse().unwrap_or_else(|_| panic!("one {name}: {text:?}"))
+}
+
 /// Returns the processor time of a process's threads in nanoseconds; other load does not affect it,
 /// unlike wall-clock time.
 #[track_caller]

@@ -59,6 +59,12 @@ impl Tramad {
         Tramad::start_on(None, configuration, |_| {})
     }
 
+    /// As [`Tramad::start`], but does not wait for anything.
+    #[track_caller]
+    pub fn begin(configuration: &str) -> Tramad {
+        Tramad::launch_on(None, configuration, |_| {})
+    }
+
     /// As [`Tramad::start`], in a namespace as its host; its metrics are reachable only there.
     #[track_caller]
     pub fn start_in(host: &Netns, configuration: &str) -> Tramad {
@@ -83,9 +89,20 @@ impl Tramad {
         })
     }
 
-    /// `prepare` gets the daemon's directory before the daemon starts.
     #[track_caller]
     fn start_on(netns: Option<&Netns>, configuration: &str, prepare: impl FnOnce(&Path)) -> Tramad {
+        let mut tramad = Tramad::launch_on(netns, configuration, prepare);
+        tramad.wait_until_ready();
+        tramad
+    }
+
+    /// `prepare` gets the daemon's directory before the daemon starts.
+    #[track_caller]
+    fn launch_on(
+        netns: Option<&Netns>,
+        configuration: &str,
+        prepare: impl FnOnce(&Path),
+    ) -> Tramad {
         let dir = tempfile::tempdir().expect("temporary directory");
         let metrics = free_address();
         let mut text = configuration.to_owned();
@@ -100,9 +117,7 @@ impl Tramad {
         prepare(dir.path());
         let netns = netns.map(|netns| netns.name().to_owned());
         let process = launch(dir.path(), netns.as_deref());
-        let mut tramad = Tramad { process, dir, metrics, netns };
-        tramad.wait_until_ready();
-        tramad
+        Tramad { process, dir, metrics, netns }
     }
 
     /// Replaces the `resolv.conf` of a daemon started with [`Tramad::start_inside`], by a rename as
@@ -256,7 +271,9 @@ impl Tramad {
     fn wait_until_ready(&mut self) {
         wait_until("tramad answers", SOON, || {
             assert!(self.is_running(), "tramad ended at once:\n{}", self.log());
-            (self.try_ctl(&["version"]).status == 0).then_some(())
+            // The control socket answers before ports and networks are there.
+            let is_over = self.log().contains("ready after");
+            (is_over && self.try_ctl(&["version"]).status == 0).then_some(())
         });
     }
 }

@@ -26,12 +26,10 @@ use guest::HostileGuest;
 /// Duration of a phase.
 const PHASE: Duration = Duration::from_millis(25);
 /// Pairs of phases after which the figures must hold first, and at last.
-const PAIRS: std::ops::RangeInclusive<usize> = 12..=60;
+const PAIRS: std::ops::RangeInclusive<usize> = 12..=120;
 /// What the stations keep beside an attack of what they have beside honest work: part of their
 /// round trips, and the factor by which the slowest of a hundred may be slower.
-///
-/// The checks of a debug build make faults dearer than frames, and its figures vary by 5 %.
-const LEAST_RATE: f64 = if cfg!(debug_assertions) { 0.9 } else { 0.95 };
+const LEAST_RATE: f64 = 0.95;
 const MOST_DELAY: f64 = 2.0;
 /// The least part of what the honest guest does that the hostile one must do.
 const LEAST_ACTS: f64 = 0.5;

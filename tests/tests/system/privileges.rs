@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use trama_tests::nat::{
     GATEWAY, NETWORK, SOON, VM1, guest_port, host_and_server, namespace, route,
 };
+use trama_tests::process::child;
 use trama_tests::tramad::binary;
 use trama_tests::{Host, Netns, Tramad, wait_until};
 
@@ -31,12 +32,6 @@ fn of_threads(process: u32, line: &str) -> Vec<String> {
 fn all_have(process: u32, line: &str, wanted: &str) {
     let values = of_threads(process, line);
     assert!(!values.is_empty() && values.iter().all(|value| value == wanted), "{line}: {values:?}");
-}
-
-fn child(parent: u32, name: &str) -> u32 {
-    let found = Command::new("pgrep").args(["-P", &parent.to_string(), "-f", name]).output();
-    let text = String::from_utf8(found.expect("pgrep").stdout).expect("numbers");
-    text.trim().parse().unwrap_or_else(|_| panic!("one {name}: {text:?}"))
 }
 
 fn namespace_of(process: impl std::fmt::Display, kind: &str) -> String {
