@@ -9,6 +9,7 @@
 //! - [`value`]: the values in tables, as Open vSwitch prints them
 //! - [`commands`]: the table of commands, from which `tramactl` makes its help
 //! - [`folders`]: where the daemon's files are, above all its control socket
+//! - [`nearest`]: what a misspelt word was meant to be
 //!
 //! The crate depends on neither the switch nor the NAT, so a client that uses it stays small.
 //!
@@ -35,5 +36,6 @@
 
 pub mod commands;
 pub mod folders;
+pub mod nearest;
 pub mod transaction;
 pub mod value;

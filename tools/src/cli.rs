@@ -14,18 +14,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use trama_api::commands::{COMMANDS, CommandOption};
 use trama_api::folders::Folders;
 
+use crate::help::{self, LOCAL};
 use crate::render::{Data, Format, Style};
-
-/// Commands that need no daemon: name, argument, summary.
-const LOCAL: [(&str, Option<&str>, &str); 3] = [
-    (
-        "approve",
-        Some("NAME..."),
-        "Allow the daemon interfaces, sockets and addresses of these names; for root",
-    ),
-    ("completions", Some("SHELL"), "Print completions for bash, elvish, fish, powershell or zsh"),
-    ("man", None, "Print the manual page, for man -l -"),
-];
 
 /// The command line as read.
 pub(crate) struct Invocation {
@@ -167,7 +157,7 @@ pub(crate) fn base() -> Command {
         .about("Shows and changes the virtual networks of a running tramad")
         .version(env!("CARGO_PKG_VERSION"))
         .override_usage("tramactl [OPTIONS] COMMAND [ARGUMENT]... [-- COMMAND [ARGUMENT]...]...")
-        .after_help(commands_help())
+        .after_help(help::overview())
         .disable_help_subcommand(true)
         .infer_long_args(true)
         .args_override_self(true)
@@ -229,26 +219,6 @@ pub(crate) fn base() -> Command {
     command
 }
 
-/// The command table as text.
-fn commands_help() -> String {
-    let mut text = String::from(
-        "Commands; several joined by -- are one transaction, done as a whole or not at all. A \
-         bridge is a network.\n",
-    );
-    for command in &COMMANDS {
-        text.push_str(&format!("  {}\n          {}\n", command.usage(), command.summary));
-    }
-    for (name, argument, summary) in LOCAL {
-        let usage = [name, argument.unwrap_or("")].join(" ");
-        text.push_str(&format!("  {}\n          {summary}\n", usage.trim_end()));
-    }
-    text.push_str(
-        "\nExit status:\n  0   success\n  1   refused; nothing has changed\n  2   br-exists: no \
-         such bridge\n  65  stored, but some port does not run",
-    );
-    text
-}
-
 /// The command line with every command as a subcommand, for completions.
 pub(crate) fn documented() -> Command {
     let mut all = base();
@@ -260,16 +230,15 @@ pub(crate) fn documented() -> Command {
         }
         all = all.subcommand(sub);
     }
-    for (name, argument, summary) in LOCAL {
-        let mut sub = Command::new(name).about(summary);
-        if let Some(argument) = argument {
-            let shells = ["bash", "elvish", "fish", "powershell", "zsh"];
-            sub = sub.arg(
-                Arg::new("shell")
-                    .value_name(argument)
-                    .required(true)
-                    .value_parser(PossibleValuesParser::new(shells)),
-            );
+    for local in &LOCAL {
+        let mut sub = Command::new(local.name).about(local.summary).override_usage(local.usage());
+        if !local.arguments.is_empty() {
+            let mut arg = Arg::new("arguments").value_name(local.arguments).num_args(0..);
+            if local.name == "completions" {
+                let shells = ["bash", "elvish", "fish", "powershell", "zsh"];
+                arg = arg.value_parser(PossibleValuesParser::new(shells));
+            }
+            sub = sub.arg(arg);
         }
         all = all.subcommand(sub);
     }

@@ -7,6 +7,7 @@
 
 mod cli;
 mod client;
+mod help;
 mod render;
 
 use std::io::Write;
@@ -64,9 +65,16 @@ fn remote(invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
 
 /// The commands that are not the daemon's.
 fn local(invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
+    let page = |name: &str| help::page(name).map(String::into_bytes).map_err(Failed::from);
+    let asks = |words: &&Vec<String>| words.iter().skip(1).any(|word| word == "--help");
+    if let Some(words) = invocation.commands.iter().find(asks) {
+        return words.iter().find(|word| !word.starts_with("--")).map(|name| page(name));
+    }
     let [words] = invocation.commands.as_slice() else { return None };
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["help"] => Some(Ok(cli::base().render_help().to_string().into_bytes())),
+        ["help", name] => Some(page(name)),
+        ["help", ..] => Some(Err("'help' takes one command".to_owned().into())),
         ["man"] => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(cli::base()).render(&mut page);

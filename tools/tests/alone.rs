@@ -56,6 +56,29 @@ fn help_completions_and_manual_know_every_command() {
 }
 
 #[test]
+fn each_command_has_a_page_of_its_own() {
+    for command in &COMMANDS {
+        let page = tramactl("/nonexistent", &format!("help {}", command.name));
+        assert_eq!(page.exit, 0, "{}", page.err);
+        let asked = tramactl("/nonexistent", &format!("{} --help", command.name));
+        assert_eq!(asked.out, page.out);
+        assert!(page.out.contains(&command.usage()), "{}", page.out);
+        for option in command.options {
+            assert!(page.out.contains(option.summary), "{}", page.out);
+        }
+        let after = page.out.split_once("Examples:\n").expect("examples").1;
+        assert_eq!(after.matches("  tramactl ").count(), 3, "{after}");
+        assert!(after.contains("\nSee also: "), "{after}");
+    }
+    let wrong = tramactl("/nonexistent", "help add-prot");
+    assert_eq!(wrong.exit, 1);
+    let meant = "tramactl: there is no command \"add-prot\"; did you mean add-port?\n";
+    assert_eq!(wrong.err, meant);
+    let joined = tramactl("/nonexistent", "list-br -- set --help");
+    assert!(joined.exit == 0 && joined.out.contains("TABLE RECORD COLUMN"), "{joined:?}");
+}
+
+#[test]
 fn without_a_daemon_the_remedy_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("control.sock");

@@ -5,9 +5,10 @@ use trama_api::transaction::Output;
 use super::assign::set_one;
 use super::call::Call;
 use super::context::Context;
-use super::draft::{no_bridge, no_port};
+use super::draft::Draft;
 use super::failure::Failure;
 use super::schema::TABLES;
+use super::schema::column::edit_port;
 
 /// The exit status of `br-exists` if there is no such bridge.
 const NO_SUCH_BRIDGE: u8 = 2;
@@ -49,7 +50,7 @@ pub(super) fn del_br(context: &mut Context<'_>, call: &Call) -> Result<Output, F
         if call.has("--if-exists") {
             return Ok(Output::none());
         }
-        return Err(no_bridge(name).into());
+        return Err(context.draft.no_bridge(name));
     }
     context.draft.remove_network(name);
     Ok(Output::none())
@@ -71,7 +72,7 @@ pub(super) fn br_exists(context: &mut Context<'_>, call: &Call) -> Result<Output
 pub(super) fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let (bridge, name) = (call.arg(0), call.arg(1));
     if context.draft.network(bridge).is_none() {
-        return Err(no_bridge(bridge).into());
+        return Err(context.draft.no_bridge(bridge));
     }
     if let Some(port) = context.draft.port(name) {
         let network = port.network.as_deref();
@@ -119,13 +120,13 @@ pub(super) fn del_port(context: &mut Context<'_>, call: &Call) -> Result<Output,
     if let Some(bridge) = bridge
         && context.draft.network(bridge).is_none()
     {
-        return Err(no_bridge(bridge).into());
+        return Err(context.draft.no_bridge(bridge));
     }
     let Some(port) = context.draft.port(name) else {
         if call.has("--if-exists") {
             return Ok(Output::none());
         }
-        return Err(no_port(name).into());
+        return Err(context.draft.no_port(name));
     };
     if let Some(bridge) = bridge
         && port.network.as_ref() != Some(bridge)
@@ -139,18 +140,18 @@ pub(super) fn del_port(context: &mut Context<'_>, call: &Call) -> Result<Output,
 pub(super) fn list_ports(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let bridge = call.arg(0);
     if context.draft.network(bridge).is_none() {
-        return Err(no_bridge(bridge).into());
+        return Err(context.draft.no_bridge(bridge));
     }
     let lines = context.draft.ports_of(bridge).into_iter().map(str::to_owned).collect();
     Ok(Output::Text { lines })
 }
 
 pub(super) fn port_to_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
-    bridge_of(context, call.arg(0), &no_port(call.arg(0)))
+    bridge_of(context, call.arg(0), Draft::no_port)
 }
 
 pub(super) fn iface_to_br(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
-    bridge_of(context, call.arg(0), &format!("no interface named {}", call.arg(0)))
+    bridge_of(context, call.arg(0), Draft::no_interface)
 }
 
 pub(super) fn link(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
@@ -159,13 +160,16 @@ pub(super) fn link(context: &mut Context<'_>, call: &Call) -> Result<Output, Fai
         "down" => false,
         other => return Err(format!("link is \"up\" or \"down\", not \"{other}\"").into()),
     };
-    let port = context.draft.port_mut(call.arg(0)).ok_or_else(|| no_port(call.arg(0)))?;
-    port.cable = cable;
+    edit_port(&mut context.draft, call.arg(0), |port| port.cable = cable)?;
     Ok(Output::none())
 }
 
-fn bridge_of(context: &Context<'_>, name: &str, missing: &str) -> Result<Output, Failure> {
-    let port = context.draft.port(name).ok_or_else(|| missing.to_owned())?;
+fn bridge_of(
+    context: &Context<'_>,
+    name: &str,
+    missing: fn(&Draft, &str) -> Failure,
+) -> Result<Output, Failure> {
+    let port = context.draft.port(name).ok_or_else(|| missing(&context.draft, name))?;
     match &port.network {
         Some(network) => Ok(Output::line(network)),
         None => Err(format!("port {name} is not attached to a bridge").into()),

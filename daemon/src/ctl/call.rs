@@ -2,6 +2,8 @@
 
 use trama_api::commands::{COMMANDS, Command, find};
 
+use trama_api::nearest::nearest;
+
 use super::failure::Failure;
 
 /// A command with its options and arguments.
@@ -69,8 +71,7 @@ fn parse_one(words: &[String]) -> Result<Call, Failure> {
             None => given.push((word, None)),
         }
     };
-    let command =
-        find(name).ok_or_else(|| format!("unknown command '{name}'; use --help for help"))?;
+    let command = find(name).ok_or_else(|| unknown_command(name))?;
     let args: Vec<String> = rest.cloned().collect();
     check_arity(command, &args)?;
     let options = given
@@ -78,6 +79,15 @@ fn parse_one(words: &[String]) -> Result<Call, Failure> {
         .map(|(option, value)| check_option(command, option, value))
         .collect::<Result<_, _>>()?;
     Ok(Call { command, args, options })
+}
+
+fn unknown_command(name: &str) -> Failure {
+    let known: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
+    match nearest(name, &known) {
+        Some(near) => format!("unknown command '{name}'; did you mean {near}?"),
+        None => format!("unknown command '{name}'; use --help for help"),
+    }
+    .into()
 }
 
 /// Whether some command has this option with a value (`--columns=`).

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use trama_api::nearest::suggestion;
+
 use super::failure::Failure;
 use super::interface_options::{Described, Options, describe, resolve};
 use crate::config::model::{Config, Interface, Network, Port, Tap};
@@ -33,6 +35,27 @@ impl Draft {
     /// The configuration as edited so far.
     pub(super) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The message for a bridge that does not exist.
+    pub(super) fn no_bridge(&self, name: &str) -> Failure {
+        let known: Vec<&str> = self.config.networks.iter().map(|it| it.name.as_str()).collect();
+        format!("no bridge named {name}{}", suggestion(name, &known)).into()
+    }
+
+    /// The message for a port that does not exist.
+    pub(super) fn no_port(&self, name: &str) -> Failure {
+        self.no("port", name)
+    }
+
+    /// The message for an interface, which has its port's name, that does not exist.
+    pub(super) fn no_interface(&self, name: &str) -> Failure {
+        self.no("interface", name)
+    }
+
+    fn no(&self, kind: &str, name: &str) -> Failure {
+        let known: Vec<&str> = self.config.ports.iter().map(|it| it.name.as_str()).collect();
+        format!("no {kind} named {name}{}", suggestion(name, &known)).into()
     }
 
     /// The networks, in the file's order.
@@ -148,16 +171,6 @@ impl Draft {
         }
         Ok(self.config)
     }
-}
-
-/// The message for a bridge that does not exist.
-pub(super) fn no_bridge(name: &str) -> String {
-    format!("no bridge named {name}")
-}
-
-/// The message for a port that does not exist.
-pub(super) fn no_port(name: &str) -> String {
-    format!("no port named {name}")
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Commands on NAT: forwards, and the flows through gateways.
 
+use trama_api::nearest::suggestion;
 use trama_api::transaction::{Form, Output};
 use trama_api::value::Value;
 use trama_gateway::report::FlowRow;
 
 use super::call::Call;
 use super::context::{Context, ForwardAnswer};
-use super::draft::no_bridge;
+use super::draft::Draft;
 use super::failure::Failure;
 use crate::config::derived::forward::forward_guest;
 use crate::config::derived::running::{is_part_of, written_name};
@@ -57,6 +58,9 @@ fn rules_of<'a>(context: &'a mut Context<'_>, place: &str) -> Result<&'a mut Vec
     let network = draft.port(place).and_then(|port| port.network.clone());
     let of_port = network.and_then(|name| draft.network(&name)).map(|network| network.mode);
     let is_network = draft.network(place).is_some();
+    if !is_network && draft.port(place).is_none() {
+        return Err(no_place(draft, place));
+    }
     let rules = if of_port == Some(Mode::Nat) || !is_network {
         draft.port_mut(place).map(|port| &mut port.forward)
     } else {
@@ -65,12 +69,19 @@ fn rules_of<'a>(context: &'a mut Context<'_>, place: &str) -> Result<&'a mut Vec
     rules.ok_or_else(|| format!("no network or port named {place}").into())
 }
 
+fn no_place(draft: &Draft, place: &str) -> Failure {
+    let Config { networks, ports, .. } = draft.config();
+    let networks = networks.iter().map(|network| network.name.as_str());
+    let known: Vec<&str> = networks.chain(ports.iter().map(|port| port.name.as_str())).collect();
+    format!("no network or port named {place}{}", suggestion(place, &known)).into()
+}
+
 fn list(context: &mut Context<'_>, place: Option<&str>) -> Result<Output, Failure> {
     let config = context.draft.config();
     if let Some(place) =
         place.filter(|it| config.network(it).is_none() && config.port(it).is_none())
     {
-        return Err(format!("no network or port named {place}").into());
+        return Err(no_place(&context.draft, place));
     }
     let wanted = |network: &Network| {
         let port = network.name.split_once('/').map(|(_, port)| port);
@@ -131,7 +142,7 @@ fn row(network: &Network, rule: &Rule, answer: Option<&ForwardAnswer>) -> Vec<Va
 pub(super) fn flows(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let bridge = call.args.first();
     if let Some(bridge) = bridge.filter(|it| context.draft.network(written_name(it)).is_none()) {
-        return Err(no_bridge(bridge).into());
+        return Err(context.draft.no_bridge(bridge));
     }
     let wanted = |network: &str| bridge.is_none_or(|bridge| is_part_of(network, bridge));
     let rows = context.snapshot.flows.iter().filter(|(network, _)| wanted(network));

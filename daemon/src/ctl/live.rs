@@ -8,7 +8,6 @@ use trama_switch::DropReason;
 
 use super::call::Call;
 use super::context::{After, Context};
-use super::draft::{no_bridge, no_port};
 use super::failure::Failure;
 use crate::config::derived::running::is_part_of;
 use crate::status::{Lease, PortCounts, PortStatus};
@@ -87,7 +86,7 @@ pub(super) fn counters(context: &mut Context<'_>, call: &Call) -> Result<Output,
         return Ok(table_of(&rows, Form::Table));
     };
     if context.draft.port(name).is_none() {
-        return Err(no_port(name).into());
+        return Err(context.draft.no_port(name));
     }
     let port = ports.iter().find(|port| port.name == *name);
     let port = port.ok_or_else(|| format!("port {name} is not running yet"))?;
@@ -151,7 +150,9 @@ pub(super) fn version(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> 
 
 fn bridge_argument(context: &Context<'_>, call: &Call) -> Result<Option<String>, Failure> {
     match call.args.first() {
-        Some(bridge) if context.draft.network(bridge).is_none() => Err(no_bridge(bridge).into()),
+        Some(bridge) if context.draft.network(bridge).is_none() => {
+            Err(context.draft.no_bridge(bridge))
+        }
         bridge => Ok(bridge.cloned()),
     }
 }

@@ -1,5 +1,7 @@
 //! Looks up tables, columns and records by name or abbreviation.
 
+use trama_api::nearest::suggestion;
+
 use super::call::Call;
 use super::context::Context;
 use super::failure::Failure;
@@ -24,7 +26,11 @@ pub(super) fn find_table(text: &str) -> Result<&'static Table, Failure> {
 pub(super) fn find_column(table: &'static Table, text: &str) -> Result<&'static Column, Failure> {
     let found = find_by_name(table.columns, text, |column| column.name);
     let found = found.map_err(|matching| match matching.as_slice() {
-        [] => format!("{} does not contain a column whose name matches \"{text}\"", table.name),
+        [] => {
+            let known: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
+            let near = suggestion(text, &known);
+            format!("{} does not contain a column whose name matches \"{text}\"{near}", table.name)
+        }
         several => format!(
             "{} contains more than one column whose name matches \"{text}\": {}",
             table.name,
@@ -42,7 +48,8 @@ pub(super) fn find_record(
     text: &str,
     call: &Call,
 ) -> Result<Option<String>, Failure> {
-    let mut names = (table.records)(&context.draft);
+    let all = (table.records)(&context.draft);
+    let mut names = all.clone();
     if names.iter().any(|name| name == text) {
         return Ok(Some(text.to_owned()));
     }
@@ -57,7 +64,11 @@ pub(super) fn find_record(
             table.name
         )
         .into()),
-        [] => Err(format!("no row \"{text}\" in table {}", table.name).into()),
+        [] => {
+            let known: Vec<&str> = all.iter().map(String::as_str).collect();
+            let near = suggestion(text, &known);
+            Err(format!("no row \"{text}\" in table {}{near}", table.name).into())
+        }
         _ => {
             Err(format!("\"{text}\" begins the _uuid of several rows in table {}", table.name)
                 .into())

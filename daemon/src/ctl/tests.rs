@@ -570,6 +570,25 @@ fn a_command_line_that_is_wrong_says_how() {
 }
 
 #[test]
+fn a_misspelt_name_comes_with_the_one_that_was_meant() {
+    for (line, expected) in [
+        ("lst-br", "unknown command 'lst-br'; did you mean list-br?"),
+        ("list-ports lba", "no bridge named lba; did you mean lab?"),
+        ("set Bridge lba mtu=1400", "no row \"lba\" in table Bridge; did you mean lab?"),
+        ("set Port vm1 network=lba", "no bridge named lba; did you mean lab?"),
+        ("link vm_1 up", "no port named vm_1; did you mean vm1?"),
+        ("iface-to-br mv1", "no interface named mv1; did you mean vm1?"),
+        ("forward list lba", "no network or port named lba; did you mean lab?"),
+        (
+            "get Port vm1 tga",
+            "Port does not contain a column whose name matches \"tga\"; did you mean tag?",
+        ),
+    ] {
+        assert_eq!(refused(&lab(), line), expected, "{line}");
+    }
+}
+
+#[test]
 fn nothing_that_is_typed_makes_a_command_panic() {
     let pieces = [
         "",

@@ -2,9 +2,9 @@
 //! statuses.
 //!
 //! `ovs-vsctl` works on an ovsdb-server of its own in a temporary directory, without a switch
-//! (`--no-wait`). Both start empty. Three things differ by design and are normalised before the
-//! comparison: Open vSwitch has a local port for each bridge, lists records in no order, and has
-//! other UUIDs.
+//! (`--no-wait`). Both start empty. Four things differ by design and are normalised before the
+//! comparison: Open vSwitch has a local port for each bridge, lists records in no order, has other
+//! UUIDs, and does not suggest names.
 #![cfg(test)]
 
 use std::process::Command;
@@ -211,6 +211,9 @@ fn normalised(mut outcome: Outcome, same: Same) -> Outcome {
         Output => String::new(),
         _ => outcome.err.replace("ovs-vsctl: ", "tramactl: "),
     };
+    if let Some(at) = outcome.err.find("; did you mean ") {
+        outcome.err.replace_range(at.., "\n");
+    }
     if same == Records {
         let mut lines: Vec<_> = outcome.out.lines().filter(|line| !line.is_empty()).collect();
         lines.sort_unstable();

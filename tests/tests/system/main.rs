@@ -12,6 +12,7 @@ mod firmware;
 mod gateway;
 mod guest;
 mod guests;
+mod help;
 mod host;
 mod hostile_port;
 mod idle;

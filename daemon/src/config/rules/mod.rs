@@ -9,7 +9,6 @@ mod daemon;
 mod dhcp;
 mod forward;
 mod name;
-pub(super) mod nearest;
 mod network;
 pub(super) mod port;
 pub(super) mod problem;

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use trama_api::nearest::nearest;
 use trama_frame::MacAddr;
 
 use super::check::Check;
 use super::name::{IFNAME_REMEDY, ifname_fault, quoted};
-use super::nearest::nearest;
 use crate::Fault;
 use crate::config::model::{
     Config, Interface, Mode, Network, Port, Spoof, Tap, VhostUser, VlanModeName,

@@ -8,13 +8,13 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use trama_api::folders::Folders;
+use trama_api::nearest::nearest;
 
 use super::diagnostic::Diagnostic;
 use super::reader::{Reader, Report, type_name};
 use super::{daemon, network, port};
 use crate::Fault;
 use crate::config::model::{Config, DaemonConfig};
-use crate::config::rules::nearest::nearest;
 use crate::config::rules::problem::table_path;
 use crate::config::rules::{Place, Problem, validate};
 

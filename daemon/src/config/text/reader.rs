@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use trama_api::nearest::nearest;
 
 use super::diagnostic::Diagnostic;
 use super::units::{parse_duration, parse_size};
 use crate::Fault;
-use crate::config::rules::nearest::nearest;
 use crate::config::rules::{Place, Problem};
 
 /// Keys of a network whose rules depend on its subnet.

@@ -15,7 +15,7 @@ use crate::config::model::{Mode, Network};
 use crate::config::text::{self, AddressError};
 use crate::config::unusable_length;
 use crate::ctl::context::View;
-use crate::ctl::draft::{Draft, no_bridge};
+use crate::ctl::draft::Draft;
 use crate::ctl::failure::Failure;
 use crate::ctl::identity;
 use crate::ctl::types::{Kind, Shape, Type, string_map};
@@ -158,7 +158,7 @@ fn edit_network(
     name: &str,
     edit: impl FnOnce(&mut Network),
 ) -> Result<(), Failure> {
-    Ok(draft.network_mut(name).map(edit).ok_or_else(|| no_bridge(name))?)
+    draft.network_mut(name).map(edit).ok_or_else(|| draft.no_bridge(name))
 }
 
 const TABLE_SIZE: &str = "mac-table-size";

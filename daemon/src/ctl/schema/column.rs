@@ -6,7 +6,7 @@ use crate::config::model::Port;
 use crate::config::model::rule::Rule;
 use crate::config::text::parse_rule;
 use crate::ctl::context::View;
-use crate::ctl::draft::{Draft, no_port};
+use crate::ctl::draft::Draft;
 use crate::ctl::failure::Failure;
 use crate::ctl::identity;
 use crate::ctl::types::{Kind, Shape, Type, string_map};
@@ -86,7 +86,7 @@ pub(crate) fn edit_port(
     name: &str,
     edit: impl FnOnce(&mut Port),
 ) -> Result<(), Failure> {
-    Ok(draft.port_mut(name).map(edit).ok_or_else(|| no_port(name))?)
+    draft.port_mut(name).map(edit).ok_or_else(|| draft.no_port(name))
 }
 
 pub(crate) fn external_ids(view: View<'_>, name: &str) -> Value {

@@ -9,7 +9,7 @@ use super::column::{
     external_ids, fixed, free, integers, rules, rules_of, set_external_ids, uuid_of, words,
 };
 use crate::config::model::{LoopMode, Promiscuous, Spoof, VlanModeName};
-use crate::ctl::draft::{Draft, no_bridge};
+use crate::ctl::draft::Draft;
 use crate::ctl::identity;
 use crate::ctl::types::{Kind, Shape, Type};
 
@@ -110,7 +110,7 @@ pub(super) static COLUMNS: [Column; 17] = [
             if let Some(network) = &network
                 && draft.network(network).is_none()
             {
-                return Err(no_bridge(network).into());
+                return Err(draft.no_bridge(network));
             }
             edit_port(draft, name, |port| port.network = network)
         },

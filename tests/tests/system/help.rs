@@ -1,0 +1,42 @@
+//! The examples of `tramactl help COMMAND`.
+
+use trama_api::commands::COMMANDS;
+use trama_tests::Tramad;
+
+/// What the examples refer to.
+const LAB: &str = r#"
+network = [
+    { name = "lab" },
+    { name = "out", mode = "nat-network", subnet = "10.0.2.0/24",
+      forward = ["ssh,tcp,127.0.0.1,2222,10.0.2.15,22"] },
+]
+port = [
+    { name = "vm1", network = "lab", type = "vhost-user", path = "{dir}/vm1.sock" },
+    { name = "trunk", network = "lab", type = "vhost-user", path = "{dir}/t.sock", trunks = [10] },
+]
+[daemon]
+control = "{dir}/control.sock"
+state = "{dir}/state"
+"#;
+
+#[test]
+fn each_example_of_the_help_is_taken() {
+    let tramad = Tramad::start(LAB);
+    tramad.wait_for_gateway("out");
+    let before = tramad.configuration();
+    for example in COMMANDS.iter().flat_map(|command| command.id.help().examples) {
+        let words: Vec<&str> = example.split_whitespace().collect();
+        // What an example adds may be there for another one.
+        let first = match words.as_slice() {
+            [.., "add-br", name] => vec!["--if-exists", "del-br", name, "--"],
+            ["add-br", name, ..] => vec!["--if-exists", "del-br", name, "--"],
+            ["add-port", _, name, ..] => vec!["--if-exists", "del-port", name, "--"],
+            _ => Vec::new(),
+        };
+        let dry = if example.contains("reload") { [].as_slice() } else { &["--dry-run"] };
+        let answer = tramad.try_ctl(&[dry, &first, &words].concat());
+        assert_eq!(answer.status, 0, "{example}: {}", answer.text);
+    }
+    assert_eq!(tramad.configuration(), before);
+    tramad.stop();
+}

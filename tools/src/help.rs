@@ -1,0 +1,149 @@
+//! Help: an overview of the commands, and a page for each.
+
+use trama_api::commands::{COMMANDS, Command, Group, Help};
+use trama_api::nearest::suggestion;
+
+/// A command that tramactl carries out itself.
+pub(crate) struct Local {
+    /// Its name.
+    pub name: &'static str,
+    /// Its arguments, as shown in help.
+    pub arguments: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    help: Help,
+}
+
+/// Commands that need no transaction.
+pub(crate) const LOCAL: [Local; 4] = [
+    Local {
+        name: "approve",
+        arguments: "NAME...",
+        summary: "Allow the daemon interfaces, sockets and addresses of these names; for root",
+        help: Help {
+            group: Group::Daemon,
+            text: "What a user of the control socket configures and what reaches other people's \
+                   traffic does not run before root approves it.",
+            examples: ["approve eth0", "approve /run/vms/vm1.sock", "approve 192.0.2.7/24"],
+            see_also: &["show", "reload"],
+        },
+    },
+    Local {
+        name: "completions",
+        arguments: "SHELL",
+        summary: "Print completions for bash, elvish, fish, powershell or zsh",
+        help: Help {
+            group: Group::Daemon,
+            text: "Packages install them; this is for a copy that was built by hand.",
+            examples: ["completions bash", "completions zsh", "completions fish"],
+            see_also: &["man"],
+        },
+    },
+    Local {
+        name: "help",
+        arguments: "[COMMAND]",
+        summary: "Print all commands, or what one does, with examples",
+        help: Help {
+            group: Group::Daemon,
+            text: "Needs no daemon. COMMAND --help prints the same.",
+            examples: ["help", "help add-port", "add-port --help"],
+            see_also: &["man"],
+        },
+    },
+    Local {
+        name: "man",
+        arguments: "",
+        summary: "Print the manual page, for man -l -",
+        help: Help {
+            group: Group::Daemon,
+            text: "Packages install it; this is for a copy that was built by hand.",
+            examples: ["man", "man --help", "help"],
+            see_also: &["help", "completions"],
+        },
+    },
+];
+
+impl Local {
+    /// Name and arguments, as typed.
+    pub(crate) fn usage(&self) -> String {
+        format!("{} {}", self.name, self.arguments).trim_end().to_owned()
+    }
+}
+
+/// All commands in groups, with a line for each.
+pub(crate) fn overview() -> String {
+    let mut text = String::from(
+        "Commands; several joined by -- are one transaction, done as a whole or not at all. A \
+         bridge is a network. `tramactl help COMMAND` prints options and examples.\n",
+    );
+    for group in Group::ALL {
+        text.push_str(&format!("\n{}:\n", group.heading()));
+        let of_daemon = COMMANDS.iter().filter(|it| it.id.help().group == group);
+        let local = LOCAL.iter().filter(|it| it.help.group == group);
+        let lines = of_daemon
+            .map(|it| (it.usage(), it.summary))
+            .chain(local.map(|it| (it.usage(), it.summary)));
+        for (usage, summary) in lines {
+            text.push_str(&format!("  {usage}\n          {summary}\n"));
+        }
+    }
+    text.push_str(
+        "\nExit status:\n  0   success\n  1   refused; nothing has changed\n  2   br-exists: no \
+         such bridge\n  65  stored, but some port does not run",
+    );
+    text
+}
+
+/// The help of the command of this name.
+///
+/// # Errors
+/// There is no such command.
+pub(crate) fn page(name: &str) -> Result<String, String> {
+    if let Some(command) = COMMANDS.iter().find(|command| command.name == name) {
+        return Ok(render(&command.usage(), command.summary, &options(command), command.id.help()));
+    }
+    if let Some(local) = LOCAL.iter().find(|local| local.name == name) {
+        return Ok(render(&local.usage(), local.summary, "", local.help));
+    }
+    let names = COMMANDS.iter().map(|command| command.name);
+    let known: Vec<&str> = names.chain(LOCAL.iter().map(|local| local.name)).collect();
+    Err(format!("there is no command {name:?}{}", suggestion(name, &known)))
+}
+
+fn options(command: &Command) -> String {
+    let lines = command.options.iter().map(|option| {
+        let value = option.value.map(|value| format!("={value}")).unwrap_or_default();
+        format!("  {}{value}\n          {}\n", option.name, option.summary)
+    });
+    lines.collect()
+}
+
+fn render(usage: &str, summary: &str, options: &str, help: Help) -> String {
+    let mut text = format!("Usage: tramactl [OPTIONS] {usage}\n\n{summary}.\n{}\n", help.text);
+    if !options.is_empty() {
+        text.push_str(&format!("\nOptions, before the command's name:\n{options}"));
+    }
+    text.push_str("\nExamples:\n");
+    for example in help.examples {
+        text.push_str(&format!("  tramactl {example}\n"));
+    }
+    text.push_str(&format!("\nSee also: {}\n", help.see_also.join(", ")));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_page_refers_to_exists() {
+        let commands = COMMANDS.iter().map(|it| (it.name, it.id.help()));
+        for (name, help) in commands.chain(LOCAL.iter().map(|it| (it.name, it.help))) {
+            for other in help.see_also {
+                assert!(page(other).is_ok() && *other != name, "{name}: {other}");
+            }
+            assert!(page(name).unwrap().contains(help.text), "{name}");
+            assert!(help.text.ends_with('.'), "{name}");
+        }
+    }
+}
