@@ -18,6 +18,7 @@ use crate::help::{self, LOCAL};
 use crate::render::{Data, Format, Style};
 
 /// The command line as read.
+#[derive(Clone)]
 pub(crate) struct Invocation {
     /// Possible paths of the control socket; the first that answers is used.
     pub sockets: Vec<PathBuf>,

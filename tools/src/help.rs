@@ -15,7 +15,63 @@ pub(crate) struct Local {
 }
 
 /// Commands that need no transaction.
-pub(crate) const LOCAL: [Local; 4] = [
+pub(crate) const LOCAL: [Local; 8] = [
+    Local {
+        name: "qemu",
+        arguments: "PORT",
+        summary: "Print the arguments by which QEMU attaches a guest to a port",
+        help: Help {
+            group: Group::Vmms,
+            text: "The guest's memory must be shared; change both sizes alike. QEMU before 9.2 has reconnect=1 in place of reconnect-ms=1000.",
+            examples: ["qemu vm1", "-t 1 qemu vm1", "--socket /run/trama/control.sock qemu vm1"],
+            see_also: &["libvirt", "add-port"],
+        },
+    },
+    Local {
+        name: "libvirt",
+        arguments: "PORT",
+        summary: "Print the elements of a libvirt domain that attach it to a port",
+        help: Help {
+            group: Group::Vmms,
+            text: "memoryBacking belongs below domain, interface below devices. The domain's user needs access to the socket.",
+            examples: [
+                "libvirt vm1",
+                "-t 1 libvirt vm1",
+                "--socket /run/trama/control.sock libvirt vm1",
+            ],
+            see_also: &["qemu", "add-port"],
+        },
+    },
+    Local {
+        name: "cloud-hypervisor",
+        arguments: "PORT",
+        summary: "Print the arguments by which Cloud Hypervisor attaches a guest",
+        help: Help {
+            group: Group::Vmms,
+            text: "The guest's memory must be shared; change its size to what the guest needs.",
+            examples: [
+                "cloud-hypervisor vm1",
+                "-t 1 cloud-hypervisor vm1",
+                "--socket /run/trama/control.sock cloud-hypervisor vm1",
+            ],
+            see_also: &["qemu", "add-port"],
+        },
+    },
+    Local {
+        name: "crosvm",
+        arguments: "PORT",
+        summary: "Print the arguments by which crosvm attaches a guest to a port",
+        help: Help {
+            group: Group::Vmms,
+            text: "crosvm shares its guest's memory by itself, and chooses the address of the device.",
+            examples: [
+                "crosvm vm1",
+                "-t 1 crosvm vm1",
+                "--socket /run/trama/control.sock crosvm vm1",
+            ],
+            see_also: &["qemu", "add-port"],
+        },
+    },
     Local {
         name: "approve",
         arguments: "NAME...",

@@ -9,6 +9,7 @@ mod cli;
 mod client;
 mod help;
 mod render;
+mod vmm;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use clap_complete::Shell;
 use client::Failed;
 use trama_api::transaction::NotRunning;
+use vmm::{VhostUserPort, Vmm};
 
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os().collect()) {
@@ -63,6 +65,14 @@ fn remote(invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
     Ok((render::render(&response.results, invocation.style).into_bytes(), response.exit))
 }
 
+/// Asks the daemon about a port, and prints what a VMM is given for it.
+fn attach(invocation: &cli::Invocation, vmm: Vmm, port: &str) -> Result<Vec<u8>, Failed> {
+    let commands = vmm::questions(port);
+    let answer = client::transact(&cli::Invocation { commands, ..invocation.clone() })?;
+    let port = VhostUserPort::read(port, &answer.results)?;
+    Ok(vmm.attach(&port)?.into_bytes())
+}
+
 /// The commands that are not the daemon's.
 fn local(invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
     let page = |name: &str| help::page(name).map(String::into_bytes).map_err(Failed::from);
@@ -93,6 +103,12 @@ fn local(invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
         }),
         ["approve"] => Some(Err("'approve' takes the names to approve".to_owned().into())),
         ["approve", ..] => Some(client::approve(&invocation.sockets, &words[1..])),
+        [name, port] if Vmm::of_command(name).is_some() => {
+            Vmm::of_command(name).map(|vmm| attach(invocation, vmm, port))
+        }
+        [name, ..] if Vmm::of_command(name).is_some() => {
+            Some(Err(format!("'{name}' takes one port").into()))
+        }
         ["completions", ..] => Some(Err("'completions' takes one shell: bash, elvish, fish, \
                                          powershell or zsh"
             .to_owned()

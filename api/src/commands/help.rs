@@ -7,6 +7,8 @@ use super::CommandId;
 pub enum Group {
     /// Networks and their ports.
     Networks,
+    /// What VMMs are given for a port.
+    Vmms,
     /// Records and their columns.
     Records,
     /// What runs.
@@ -19,13 +21,20 @@ pub enum Group {
 
 impl Group {
     /// All of them, in the order of the help.
-    pub const ALL: [Group; 5] =
-        [Group::Networks, Group::Records, Group::State, Group::Gateways, Group::Daemon];
+    pub const ALL: [Group; 6] = [
+        Group::Networks,
+        Group::Vmms,
+        Group::Records,
+        Group::State,
+        Group::Gateways,
+        Group::Daemon,
+    ];
 
     /// Its heading.
     pub fn heading(self) -> &'static str {
         match self {
             Group::Networks => "Networks and ports",
+            Group::Vmms => "Arguments for VMMs",
             Group::Records => "Records and columns",
             Group::State => "What runs",
             Group::Gateways => "Gateways: DHCP, NAT, forwards",
@@ -97,7 +106,7 @@ impl CommandId {
                     "--may-exist add-port lab vm2 -- set Interface vm2 type=vhost-user \
                      options:path=/run/trama/vm2.sock",
                 ],
-                ["del-port", "set", "link"].as_slice(),
+                ["del-port", "qemu", "libvirt", "link"].as_slice(),
             ),
             CommandId::DelPort => (
                 Group::Networks,

@@ -1,7 +1,10 @@
-//! The examples of `tramactl help COMMAND`.
+//! The examples of `tramactl help COMMAND`, and what it prints for VMMs.
+
+use std::process::Stdio;
 
 use trama_api::commands::COMMANDS;
-use trama_tests::Tramad;
+use trama_tests::process::tied_command;
+use trama_tests::{SOON, Tramad, wait_until};
 
 /// What the examples refer to.
 const LAB: &str = r#"
@@ -38,5 +41,28 @@ fn each_example_of_the_help_is_taken() {
         assert_eq!(answer.status, 0, "{example}: {}", answer.text);
     }
     assert_eq!(tramad.configuration(), before);
+    tramad.stop();
+}
+
+#[test]
+fn what_qemu_is_given_attaches_it() {
+    let tramad = Tramad::start(
+        "network = [{ name = \"lab\" }]\n\
+         port = [{ name = \"vm1\", network = \"lab\", type = \"vhost-user\", queues = 2, \
+         path = \"{dir}/vm1.sock\" }]\n\
+         [daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n",
+    );
+    let arguments = tramad.ctl("qemu vm1");
+    let mut command = tied_command("qemu-system-x86_64");
+    // Devices are made and connected, and the guest does not run.
+    command.args(["-S", "-nodefaults", "-display", "none"]).args(arguments.split_whitespace());
+    let mut qemu = command.stdin(Stdio::null()).spawn().expect("run QEMU");
+    wait_until("QEMU is connected", SOON, || {
+        let state = tramad.ctl("get Interface vm1 status:state");
+        assert!(qemu.try_wait().expect("a child").is_none(), "QEMU refuses {arguments}");
+        (state.trim() == "connected").then_some(())
+    });
+    qemu.kill().expect("its end");
+    qemu.wait().expect("its end");
     tramad.stop();
 }
