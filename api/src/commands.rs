@@ -66,6 +66,38 @@ pub enum CommandId {
     Reload,
     /// `version`.
     Version,
+    /// `br-to-vlan`.
+    BrToVlan,
+    /// `br-to-parent`.
+    BrToParent,
+    /// `br-set-external-id`.
+    BrSetExternalId,
+    /// `br-get-external-id`.
+    BrGetExternalId,
+    /// `get-controller`.
+    GetController,
+    /// `del-controller`.
+    DelController,
+    /// `set-controller`.
+    SetController,
+    /// `get-manager`.
+    GetManager,
+    /// `del-manager`.
+    DelManager,
+    /// `set-manager`.
+    SetManager,
+    /// `get-ssl`.
+    GetSsl,
+    /// `del-ssl`.
+    DelSsl,
+    /// `set-ssl`.
+    SetSsl,
+    /// `init`.
+    Init,
+    /// `comment`.
+    Comment,
+    /// `emer-reset`.
+    EmerReset,
 }
 
 /// A command that `tramad` carries out.

@@ -17,6 +17,27 @@ use trama_api::folders::Folders;
 use crate::help::{self, LOCAL};
 use crate::render::{Data, Format, Style};
 
+/// Whether an option has a value.
+#[derive(Clone, Copy)]
+enum Value {
+    None,
+    Needed,
+    Optional,
+}
+
+/// Options of `ovs-vsctl` that are taken and mean nothing here: where its database is, how it waits
+/// for the switch, and how it logs.
+const IGNORED: [(&str, Value); 8] = [
+    ("db", Value::Needed),
+    ("log-file", Value::Optional),
+    ("no-syslog", Value::None),
+    ("no-wait", Value::None),
+    ("retry", Value::None),
+    ("syslog-method", Value::Needed),
+    ("syslog-target", Value::Needed),
+    ("verbose", Value::Optional),
+];
+
 /// The command line as read.
 #[derive(Clone)]
 pub(crate) struct Invocation {
@@ -200,6 +221,15 @@ pub(crate) fn base() -> Command {
                 .short('t')
                 .value_parser(value_parser!(u64).range(1..=86_400)),
         );
+    for (name, value) in IGNORED {
+        let arg = Arg::new(name).long(name).hide(true);
+        let arg = if name == "verbose" { arg.short('v') } else { arg };
+        command = command.arg(match value {
+            Value::None => arg.action(ArgAction::SetTrue),
+            Value::Needed => arg.num_args(1),
+            Value::Optional => arg.num_args(0..=1).require_equals(true).default_missing_value(""),
+        });
+    }
     for option in command_options() {
         let id = option.name.trim_start_matches('-');
         let takers: Vec<_> = COMMANDS

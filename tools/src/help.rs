@@ -15,7 +15,7 @@ pub(crate) struct Local {
 }
 
 /// Commands that need no transaction.
-pub(crate) const LOCAL: [Local; 8] = [
+pub(crate) const LOCAL: [Local; 9] = [
     Local {
         name: "qemu",
         arguments: "PORT",
@@ -107,6 +107,17 @@ pub(crate) const LOCAL: [Local; 8] = [
         },
     },
     Local {
+        name: "list-commands",
+        arguments: "",
+        summary: "Print the usage of each command, for scripts",
+        help: Help {
+            group: Group::Compatibility,
+            text: "Needs no daemon.",
+            examples: ["list-commands", "help", "help add-port"],
+            see_also: &["help", "man"],
+        },
+    },
+    Local {
         name: "man",
         arguments: "",
         summary: "Print the manual page, for man -l -",
@@ -148,6 +159,12 @@ pub(crate) fn overview() -> String {
          such bridge\n  65  stored, but some port does not run",
     );
     text
+}
+
+/// The usage of each command, one a line.
+pub(crate) fn names() -> String {
+    let all = COMMANDS.iter().map(Command::usage).chain(LOCAL.iter().map(Local::usage));
+    all.map(|usage| usage + "\n").collect()
 }
 
 /// The help of the command of this name.

@@ -8,6 +8,7 @@
 mod cli;
 mod client;
 mod help;
+mod names;
 mod render;
 mod vmm;
 
@@ -20,7 +21,12 @@ use trama_api::transaction::NotRunning;
 use vmm::{VhostUserPort, Vmm};
 
 fn main() -> ExitCode {
-    let invocation = match cli::parse(std::env::args_os().collect()) {
+    let called = match names::called(std::env::args_os().collect()) {
+        Ok(called) => called,
+        Err(message) => return fail("ovs-appctl", &message, 1),
+    };
+    let program = called.program;
+    let invocation = match cli::parse(called.arguments) {
         Ok(invocation) => invocation,
         Err(error) => {
             // Help goes to standard output, mistakes to standard error. A closed pipe is not
@@ -31,36 +37,38 @@ fn main() -> ExitCode {
     };
     let result = match local(&invocation) {
         Some(local) => local.map(|text| (text, 0)),
-        None => remote(&invocation),
+        None => remote(program, &invocation),
     };
     match result {
-        Ok((text, exit)) => print(&text, exit),
-        Err(Failed { message, exit }) => {
-            message.lines().for_each(|line| eprintln!("tramactl: {line}"));
-            ExitCode::from(exit)
-        }
+        Ok((text, exit)) => print(program, &text, exit),
+        Err(Failed { message, exit }) => fail(program, &message, exit),
     }
 }
 
-fn print(text: &[u8], exit: u8) -> ExitCode {
+fn fail(program: &str, message: &str, exit: u8) -> ExitCode {
+    message.lines().for_each(|line| eprintln!("{program}: {line}"));
+    ExitCode::from(exit)
+}
+
+fn print(program: &str, text: &[u8], exit: u8) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::from(exit),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(exit),
         Err(error) => {
-            eprintln!("tramactl: standard output: {error}");
+            eprintln!("{program}: standard output: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn remote(invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
+fn remote(program: &str, invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
     let response = client::transact(invocation)?;
     for NotRunning { port, reason } in &response.not_running {
-        eprintln!("tramactl: port {port} is stored but does not run: {reason}");
+        eprintln!("{program}: port {port} is stored but does not run: {reason}");
     }
     if invocation.dry_run {
-        response.steps.iter().for_each(|step| eprintln!("tramactl: would {step}"));
+        response.steps.iter().for_each(|step| eprintln!("{program}: would {step}"));
     }
     Ok((render::render(&response.results, invocation.style).into_bytes(), response.exit))
 }
@@ -85,6 +93,7 @@ fn local(invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
         ["help"] => Some(Ok(cli::base().render_help().to_string().into_bytes())),
         ["help", name] => Some(page(name)),
         ["help", ..] => Some(Err("'help' takes one command".to_owned().into())),
+        ["list-commands"] => Some(Ok(help::names().into_bytes())),
         ["man"] => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(cli::base()).render(&mut page);

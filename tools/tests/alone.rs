@@ -79,6 +79,24 @@ fn each_command_has_a_page_of_its_own() {
 }
 
 #[test]
+fn under_a_name_of_open_vswitch_its_options_are_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |name: &str, line: &str| {
+        let path = dir.path().join(name);
+        let _ = std::os::unix::fs::symlink(cargo_bin("tramactl"), &path);
+        let words = line.split_whitespace();
+        let output = Command::new(path).env("TRAMA_SOCKET", "/none").args(words).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let options = "--db=unix:/x --no-wait --no-syslog --verbose=off -v --log-file --retry";
+    let vsctl = run("ovs-vsctl", &format!("{options} --timeout=5 list-br"));
+    assert!(vsctl.starts_with("ovs-vsctl: cannot reach tramad at /none"), "{vsctl}");
+    let appctl = run("ovs-appctl", "-t ovs-vswitchd fdb/show lab");
+    assert!(appctl.starts_with("ovs-appctl: cannot reach tramad at /none"), "{appctl}");
+    assert!(run("ovs-appctl", "exit").contains("systemctl stop trama"));
+}
+
+#[test]
 fn without_a_daemon_the_remedy_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("control.sock");

@@ -17,17 +17,20 @@ pub enum Group {
     Gateways,
     /// The daemon and the client.
     Daemon,
+    /// What scripts for Open vSwitch expect.
+    Compatibility,
 }
 
 impl Group {
     /// All of them, in the order of the help.
-    pub const ALL: [Group; 6] = [
+    pub const ALL: [Group; 7] = [
         Group::Networks,
         Group::Vmms,
         Group::Records,
         Group::State,
         Group::Gateways,
         Group::Daemon,
+        Group::Compatibility,
     ];
 
     /// Its heading.
@@ -39,6 +42,7 @@ impl Group {
             Group::State => "What runs",
             Group::Gateways => "Gateways: DHCP, NAT, forwards",
             Group::Daemon => "The daemon, and tramactl itself",
+            Group::Compatibility => "For scripts that were written for ovs-vsctl",
         }
     }
 }
@@ -247,6 +251,47 @@ impl CommandId {
                  Ports that do not run are tried again.",
                 ["reload", "-t 60 reload", "--oneline reload"],
                 ["show", "set"].as_slice(),
+            ),
+            CommandId::BrToVlan | CommandId::BrToParent => (
+                Group::Compatibility,
+                "A fake bridge of Open vSwitch is a VLAN of another bridge. In trama, ports have a \
+                 tag.",
+                ["br-to-vlan lab", "br-to-parent lab", "add-port lab vm3 tag=20"],
+                ["list-br", "add-port"].as_slice(),
+            ),
+            CommandId::BrSetExternalId | CommandId::BrGetExternalId => (
+                Group::Compatibility,
+                "external_ids are notes of management software; trama does not read them. Without \
+                 a value, the key is removed.",
+                [
+                    "br-set-external-id lab owner ann",
+                    "br-get-external-id lab owner",
+                    "br-get-external-id lab",
+                ],
+                ["set", "get"].as_slice(),
+            ),
+            CommandId::GetController | CommandId::DelController | CommandId::SetController => (
+                Group::Compatibility,
+                "Frames are forwarded by VLAN and MAC address, never by a controller.",
+                ["get-controller lab", "del-controller lab", "fdb/show lab"],
+                ["show", "fdb/show"].as_slice(),
+            ),
+            CommandId::GetManager
+            | CommandId::DelManager
+            | CommandId::SetManager
+            | CommandId::GetSsl
+            | CommandId::DelSsl
+            | CommandId::SetSsl => (
+                Group::Compatibility,
+                "The daemon is steered by its control socket, which is local.",
+                ["get-manager", "get-ssl", "del-manager"],
+                ["show", "reload"].as_slice(),
+            ),
+            CommandId::Init | CommandId::Comment | CommandId::EmerReset => (
+                Group::Compatibility,
+                "Takes its place in a transaction, and does nothing.",
+                ["init", "comment made by a script -- list-br", "emer-reset"],
+                ["reload", "set"].as_slice(),
             ),
             CommandId::Version => (
                 Group::Daemon,

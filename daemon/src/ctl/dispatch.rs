@@ -6,7 +6,7 @@ use trama_api::transaction::Output;
 use super::call::Call;
 use super::context::Context;
 use super::failure::Failure;
-use super::{bridges, forward, live, records, show};
+use super::{bridges, compat, forward, live, records, show};
 
 /// Runs a command.
 ///
@@ -41,6 +41,19 @@ pub(super) fn run(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
         CommandId::Counters => live::counters,
         CommandId::Reload => live::reload,
         CommandId::Version => live::version,
+        CommandId::BrToVlan => compat::br_to_vlan,
+        CommandId::BrToParent => compat::br_to_parent,
+        CommandId::BrSetExternalId => compat::br_set_external_id,
+        CommandId::BrGetExternalId => compat::br_get_external_id,
+        CommandId::GetController | CommandId::DelController => compat::nothing_of_bridge,
+        CommandId::SetController | CommandId::SetManager | CommandId::SetSsl => compat::refused,
+        CommandId::GetManager
+        | CommandId::DelManager
+        | CommandId::GetSsl
+        | CommandId::DelSsl
+        | CommandId::Init
+        | CommandId::Comment
+        | CommandId::EmerReset => compat::nothing,
     };
     run(context, call)
 }

@@ -14,6 +14,7 @@ mod assign;
 mod bridges;
 mod call;
 mod column_ref;
+mod compat;
 mod condition;
 mod context;
 mod dispatch;

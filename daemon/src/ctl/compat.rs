@@ -1,0 +1,87 @@
+//! Commands of `ovs-vsctl` for what networks do not have: what reads or removes it finds nothing,
+//! what sets it is refused with what serves instead.
+
+use trama_api::commands::CommandId;
+use trama_api::transaction::Output;
+
+use super::call::Call;
+use super::context::Context;
+use super::failure::Failure;
+
+/// Does nothing.
+pub(super) fn nothing(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+    Ok(Output::none())
+}
+
+/// Does nothing to a bridge, which must exist.
+pub(super) fn nothing_of_bridge(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    bridge(context, call)?;
+    Ok(Output::none())
+}
+
+pub(super) fn br_to_vlan(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    bridge(context, call)?;
+    Ok(Output::line("0"))
+}
+
+pub(super) fn br_to_parent(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    bridge(context, call)?;
+    Ok(Output::line(call.arg(0)))
+}
+
+pub(super) fn br_set_external_id(
+    context: &mut Context<'_>,
+    call: &Call,
+) -> Result<Output, Failure> {
+    let [name, key] = [call.arg(0), call.arg(1)];
+    bridge(context, call)?;
+    let network = context.draft.network_mut(name);
+    if let Some(network) = network {
+        match call.args.get(2) {
+            Some(value) => network.external_ids.insert(key.to_owned(), value.clone()),
+            None => network.external_ids.remove(key),
+        };
+    }
+    Ok(Output::none())
+}
+
+pub(super) fn br_get_external_id(
+    context: &mut Context<'_>,
+    call: &Call,
+) -> Result<Output, Failure> {
+    bridge(context, call)?;
+    let ids = context.draft.network(call.arg(0)).map(|network| &network.external_ids);
+    let ids = ids.into_iter().flatten();
+    let lines = match call.args.get(1) {
+        Some(key) => ids.filter(|(it, _)| *it == key).map(|(_, value)| value.clone()).collect(),
+        None => ids.map(|(key, value)| format!("{key}={value}")).collect(),
+    };
+    Ok(Output::Text { lines })
+}
+
+/// Refuses to set what there is not.
+pub(super) fn refused(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let text = match call.command.id {
+        CommandId::SetManager => {
+            "there are no OVSDB managers; programs steer the daemon by its control socket, as \
+             tramactl does"
+        }
+        CommandId::SetSsl => {
+            "there is no TLS, as the control socket is local; reach another host's with ssh"
+        }
+        _ => {
+            bridge(context, call)?;
+            "networks have no OpenFlow controllers: frames are forwarded by VLAN and MAC address; \
+             see the columns of Port for what can be set"
+        }
+    };
+    Err(text.to_owned().into())
+}
+
+/// Checks that the bridge of the first argument exists.
+fn bridge(context: &Context<'_>, call: &Call) -> Result<(), Failure> {
+    match context.draft.network(call.arg(0)) {
+        Some(_) => Ok(()),
+        None => Err(context.draft.no_bridge(call.arg(0))),
+    }
+}
