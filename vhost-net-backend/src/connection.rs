@@ -57,17 +57,24 @@ fn lock<R>(handler: &Shared<R>) -> MutexGuard<'_, Handler<R>> {
     handler.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves one connection to its end and releases the frontend's memory and descriptors. Calls
-/// `report` for each event. Frontends that connect meanwhile are accepted and wait.
+/// Serves one connection to its end and releases the frontend's memory and descriptors. `replayed`
+/// is the number of requests that come first because an earlier process has served them; `None` for
+/// a new connection. Calls `report` for each event. Frontends that connect meanwhile are accepted
+/// and wait.
 pub(crate) fn serve<R: Rings>(
     stream: UnixStream,
+    replayed: Option<usize>,
     handler: &Shared<R>,
     stop: BorrowedFd<'_>,
     waiting: &mut Waiting<'_>,
     mut report: impl FnMut(&mut Handler<R>, Report),
 ) -> End {
+    lock(handler).resumed = replayed.is_some();
     let end = match Connection::new(stream, handler) {
-        Ok(mut connection) => connection.run(stop, waiting, &mut report),
+        Ok(mut connection) => {
+            connection.to_replay = replayed.unwrap_or(0);
+            connection.run(stop, waiting, &mut report)
+        }
         Err(error) => End::Failed(format!("no descriptors left for the connection: {error}")),
     };
     lock(handler).forget();
@@ -84,6 +91,8 @@ struct Connection<'a, R: Rings> {
     reports: Vec<Report>,
     /// Bit set of the requests whose refusal was reported, by number; those above 63 share a bit.
     refused: u64,
+    /// Requests still to come that an earlier process has served.
+    to_replay: usize,
 }
 
 impl<'a, R: Rings> Connection<'a, R> {
@@ -91,7 +100,7 @@ impl<'a, R: Rings> Connection<'a, R> {
         let requests = BackendReqHandler::from_stream(stream.try_clone()?, handler.clone());
         let fault = lock(handler).rings.fault_event().map(|event| event.try_clone_to_owned());
         let (fault, reports) = (fault.transpose()?, Vec::new());
-        Ok(Connection { stream, handler, requests, fault, reports, refused: 0 })
+        Ok(Connection { stream, handler, requests, fault, reports, refused: 0, to_replay: 0 })
     }
 
     fn run(
@@ -197,9 +206,19 @@ impl<'a, R: Rings> Connection<'a, R> {
                 if let Some(header) = header {
                     tracing::trace!(request = header.describe(), "served");
                 }
+                self.count_replayed();
                 None
             }
             Err(error) => Some(explain(header, error)),
+        }
+    }
+
+    fn count_replayed(&mut self) {
+        if self.to_replay > 0 {
+            self.to_replay -= 1;
+            if self.to_replay == 0 {
+                lock(self.handler).replayed();
+            }
         }
     }
 }

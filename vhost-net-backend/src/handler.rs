@@ -34,7 +34,7 @@ pub(crate) struct Handler<R> {
     pub(crate) owned: bool,
     /// Whether the frontend asked for our protocol features before SET_OWNER; `None` until it asks.
     /// See [`Self::offer_protocol`].
-    asked_unowned: Option<bool>,
+    pub(crate) asked_unowned: Option<bool>,
     /// The features that the driver acknowledged; `None` before SET_FEATURES.
     pub(crate) acknowledged: Option<u64>,
     pub(crate) protocol: Protocol,
@@ -45,6 +45,8 @@ pub(crate) struct Handler<R> {
     pub(crate) vrings: Vec<Vring>,
     /// Whether it is settled that the memory is shared or not.
     pub(crate) memory_checked: bool,
+    /// Whether an earlier process has served this connection.
+    pub(crate) resumed: bool,
 }
 
 /// Ends the connection for this reason.
@@ -79,6 +81,7 @@ impl<R: Rings> Handler<R> {
             pace,
             vrings: Self::no_vrings(queue_pairs),
             memory_checked: false,
+            resumed: false,
         }
     }
 
@@ -97,6 +100,7 @@ impl<R: Rings> Handler<R> {
         self.account.clear();
         self.vrings = Self::no_vrings(self.queue_pairs);
         self.memory_checked = false;
+        self.resumed = false;
     }
 
     /// The features that are offered now.
@@ -191,7 +195,25 @@ impl<R: Rings> Handler<R> {
         }
         self.rings.start(index, setup, fds).or_else(|error| refuse_ring(index, error))?;
         self.vrings[index].running = true;
-        Ok(())
+        if self.resumed { self.call(index) } else { Ok(()) }
+    }
+
+    /// Calls the driver of a started ring. The earlier process may have ended between a completion
+    /// and its call, or before it saw a buffer; then each side waits for the other.
+    fn call(&mut self, index: usize) -> Result<()> {
+        let call = self.vrings[index].own_call().or_else(|error| refuse_ring(index, error))?;
+        self.rings.set_call(index, call).or_else(|error| refuse_ring(index, error))
+    }
+
+    /// The requests that an earlier process served have been carried out again. They do not tell
+    /// how far the rings have got that are stopped now, but the used index in memory does.
+    pub(crate) fn replayed(&mut self) {
+        let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else { return };
+        for vring in self.vrings.iter_mut().filter(|vring| !vring.running) {
+            if let Some(setup) = vring.described(features::ring_features(acknowledged), memory) {
+                vring.next = setup.resumed_from_used().next;
+            }
+        }
     }
 
     /// The descriptor whose next kick shows whether the guest's memory is shared with this process.

@@ -9,6 +9,9 @@
 //!
 //! The session never touches a ring or a frame. Whatever a frontend sends, at worst its own
 //! connection is closed with a reason; the session then continues with the next one.
+//!
+//! A connection ends with the process, unless a [`ConnectionKeeper`] has it: the session of the
+//! next process then goes on with it, and the frontend does not notice.
 
 pub mod access;
 mod connection;
@@ -16,6 +19,7 @@ pub mod descriptors;
 mod device;
 pub mod features;
 mod handler;
+mod keeper;
 pub mod log_limit;
 mod memory_table;
 mod options;
@@ -32,6 +36,7 @@ mod wire;
 
 pub use access::Access;
 pub use device::DeviceSettings;
+pub use keeper::{ConnectionKeeper, ResumedConnection};
 pub use options::{ParseRoleError, Role, SessionOptions};
 pub use rings::{Rings, RingsError};
 pub use session::{Session, SessionError, SessionHandle};

@@ -11,6 +11,7 @@ use trama_virtqueue::MemoryLimits;
 use crate::access::Access;
 use crate::device::DeviceSettings;
 use crate::features;
+use crate::keeper::ConnectionKeeper;
 use crate::socket::{OwnSockets, Sockets};
 
 /// The side of a vhost-user socket that the backend takes.
@@ -83,11 +84,14 @@ pub struct SessionOptions {
     pub spacing: Duration,
     /// How much memory a frontend may share; see [`crate::Session::set_memory_limits`].
     pub memory: MemoryLimits,
+    /// Keeps connections beyond the end of this process; `None`: each ends with it.
+    pub keeper: Option<Arc<dyn ConnectionKeeper>>,
 }
 
 impl SessionOptions {
     /// Default options: one pair of rings, MTU 1500, no MAC address, all features, cable plugged
-    /// in, sockets made in this process, at most 100 connections a second, no limits of memory.
+    /// in, sockets made in this process, at most 100 connections a second, no limits of memory, no
+    /// keeper.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
         let path = path.into();
         let device = DeviceSettings { mtu: 1500, mac: None };
@@ -104,6 +108,7 @@ impl SessionOptions {
             sockets,
             spacing: SPACING,
             memory: MemoryLimits::default(),
+            keeper: None,
         }
     }
 }

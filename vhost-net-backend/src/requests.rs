@@ -79,6 +79,10 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
                 ));
             }
         }
+        if self.resumed {
+            // An earlier process was asked, and CONFIG is what it withholds.
+            self.asked_unowned.get_or_insert(!self.protocol.contains(Protocol::CONFIG));
+        }
         Ok(())
     }
 

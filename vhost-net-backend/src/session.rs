@@ -23,6 +23,7 @@ use crate::connection::{End, Report, serve};
 use crate::descriptors;
 use crate::device::DeviceSettings;
 use crate::handler::Handler;
+use crate::keeper::{ConnectionKeeper, ResumedConnection};
 use crate::log_limit;
 use crate::options::{Role, SessionOptions};
 use crate::pace::Pace;
@@ -108,6 +109,7 @@ impl Session {
             sockets,
             spacing,
             memory,
+            keeper,
         } = options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
             return Err(SessionError::QueuePairs(queue_pairs));
@@ -131,6 +133,8 @@ impl Session {
             path: path.clone(),
             spacing,
             sockets,
+            keeper,
+            resumed: None,
             control: control.clone(),
             handler: Arc::new(Mutex::new(handler)),
             stop,
@@ -224,6 +228,9 @@ struct Worker<R: Rings> {
     path: PathBuf,
     spacing: Duration,
     sockets: Arc<dyn Sockets>,
+    keeper: Option<Arc<dyn ConnectionKeeper>>,
+    /// The connection of an earlier process, to be served first.
+    resumed: Option<ResumedConnection>,
     control: Arc<Control>,
     handler: Arc<Mutex<Handler<R>>>,
     stop: Arc<OwnedFd>,
@@ -235,8 +242,10 @@ struct Worker<R: Rings> {
 
 impl<R: Rings> Worker<R> {
     fn run(mut self, role: Role, mut socket: Option<Listening>) {
+        self.resumed = self.keeper.as_ref().and_then(|keeper| keeper.resume(&self.path));
         while !self.control.is_stopping() {
             if self.control.is_unplugged() {
+                self.abandon();
                 self.control.made(None);
                 socket = None;
                 self.wait(None, None);
@@ -257,6 +266,7 @@ impl<R: Rings> Worker<R> {
                 },
             }
         }
+        self.abandon();
         self.control.made(None);
         drop(socket);
         self.control.ended();
@@ -271,6 +281,7 @@ impl<R: Rings> Worker<R> {
         let socket = self.path.display();
         tracing::info!(%socket, "listening for a vhost-user frontend{note}");
         let mut waiting = Waiting::new(Some(listener));
+        self.resume(&mut waiting);
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             if let Some(stream) = waiting.next() {
                 self.control.set_waiting(waiting.peers());
@@ -291,6 +302,7 @@ impl<R: Rings> Worker<R> {
 
     fn connect(&mut self) {
         let mut pause = MIN_RETRY;
+        self.resume(&mut Waiting::new(None));
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             let since = Instant::now();
             match self.sockets.connect(&self.path) {
@@ -317,32 +329,101 @@ impl<R: Rings> Worker<R> {
         let _ = poll(&mut fds, timeout.as_ref());
     }
 
+    /// Serves the connection of an earlier process, if there is one.
+    fn resume(&mut self, waiting: &mut Waiting<'_>) {
+        if let Some(ResumedConnection { stream, peer, messages }) = self.resumed.take() {
+            self.serve_kept(stream, peer, Some(messages), waiting);
+        }
+    }
+
+    /// Closes the connection of an earlier process, as there is to be none.
+    fn abandon(&mut self) {
+        if self.resumed.take().is_some() {
+            self.closed();
+        }
+    }
+
+    fn closed(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.closed(&self.path);
+        }
+    }
+
+    /// Serves a new connection.
     fn serve(&mut self, stream: UnixStream, waiting: &mut Waiting<'_>) {
-        let socket = self.path.display().to_string();
         if let Err(refused) = descriptors::check(&stream) {
             self.failed(&refused.to_string());
             drop(stream);
             return self.wait(None, Some(ACCEPT_PAUSE));
         }
         let peer = Peer::of(&stream);
-        match self.control.connected(&stream, peer) {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(error) => return self.failed(&format!("cannot serve a connection: {error}")),
+        match self.keep(stream, peer) {
+            Ok(stream) => self.serve_kept(stream, peer, None, waiting),
+            Err(error) => {
+                self.failed(&format!("cannot hand the connection to its keeper: {error}"));
+                self.wait(None, Some(ACCEPT_PAUSE));
+            }
         }
+    }
+
+    fn keep(&self, stream: UnixStream, peer: Option<Peer>) -> io::Result<UnixStream> {
+        match &self.keeper {
+            Some(keeper) => keeper.keep(&self.path, peer, stream),
+            None => Ok(stream),
+        }
+    }
+
+    /// Serves a stream on which the frontend's requests come, and first those that an earlier
+    /// process has served, `replayed` of them; `None` for a new connection.
+    fn serve_kept(
+        &mut self,
+        stream: UnixStream,
+        peer: Option<Peer>,
+        replayed: Option<usize>,
+        waiting: &mut Waiting<'_>,
+    ) {
+        match self.control.connected(&stream, peer) {
+            Ok(true) => {
+                self.announce_connection(peer, replayed.is_some());
+                self.serve_to_end(stream, peer, replayed, waiting);
+            }
+            Ok(false) => {}
+            Err(error) => self.failed(&format!("cannot serve a connection: {error}")),
+        }
+        self.closed();
+    }
+
+    fn announce_connection(&self, peer: Option<Peer>, is_resumed: bool) {
+        let socket = self.path.display().to_string();
         let pid = peer.map_or(0, |peer| peer.pid);
-        let served = peer.map(|peer| peer.to_string()).unwrap_or_default();
-        if self.failed_lately() {
+        if is_resumed {
+            tracing::info!(socket, pid, "resumed the connection of process {pid}");
+        } else if self.failed_lately() {
             tracing::debug!(socket, pid, "frontend connected");
         } else {
             log_limited!(info, &socket, { pid, }, "frontend connected");
         }
+    }
+
+    fn serve_to_end(
+        &mut self,
+        stream: UnixStream,
+        peer: Option<Peer>,
+        replayed: Option<usize>,
+        waiting: &mut Waiting<'_>,
+    ) {
+        let socket = self.path.display().to_string();
+        let served = peer.map(|peer| peer.to_string()).unwrap_or_default();
         let (control, last_warning) = (&self.control, &mut self.last_newcomer);
         let (since, mut is_set_up) = (Instant::now(), false);
+        let (keeper, path) = (self.keeper.as_deref(), self.path.as_path());
         let report = |handler: &mut Handler<R>, report| match report {
             Report::Progress => {
                 is_set_up |= handler.acknowledged.is_some();
                 control.progress(handler.acknowledged, handler.active_pairs());
+                if let Some(keeper) = keeper {
+                    keeper.served(path);
+                }
             }
             Report::Warning(warning) => {
                 log_limited!(warn, &socket, {}, &warning);
@@ -356,7 +437,7 @@ impl<R: Rings> Worker<R> {
                 }
             }
         };
-        let end = serve(stream, &self.handler, self.stop.as_fd(), waiting, report);
+        let end = serve(stream, replayed, &self.handler, self.stop.as_fd(), waiting, report);
         let (stopped, failure) = match end {
             End::Stopped => (true, None),
             End::Closed if !is_set_up && since.elapsed() < MAX_RETRY => {

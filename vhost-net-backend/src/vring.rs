@@ -44,6 +44,15 @@ impl Vring {
         memory: &Arc<GuestMemory>,
     ) -> Option<RingSetup> {
         self.kick.as_ref()?;
+        self.described(features, memory)
+    }
+
+    /// Returns the same for a ring that need not have been started.
+    pub(crate) fn described(
+        &self,
+        features: RingFeatures,
+        memory: &Arc<GuestMemory>,
+    ) -> Option<RingSetup> {
         let Addresses { desc, avail, used } = self.addresses?;
         let memory = memory.clone();
         Some(RingSetup { size: self.size?, desc, avail, used, next: self.next, features, memory })

@@ -107,7 +107,10 @@ impl<R: Rings> Connection<'_, R> {
             return wire::reply(&self.stream, header, &answer).map_err(Error::SocketError);
         }
         match refusal {
-            Refusal::Fatal(why) if !self.is_answered(header) => return refuse(why),
+            // A request is replayed without asking for an answer: the first time it was answered.
+            Refusal::Fatal(why) if !self.is_answered(header) && self.to_replay == 0 => {
+                return refuse(why);
+            }
             Refusal::Fatal(why) => self.note(header, why),
             _ => self.note(header, "it was not offered; ignored"),
         }
