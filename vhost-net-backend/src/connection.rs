@@ -13,6 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{BackendReqHandler, Error};
 
 use crate::descriptors;
@@ -70,11 +71,8 @@ pub(crate) fn serve<R: Rings>(
     mut report: impl FnMut(&mut Handler<R>, Report),
 ) -> End {
     lock(handler).resumed = replayed.is_some();
-    let end = match Connection::new(stream, handler) {
-        Ok(mut connection) => {
-            connection.to_replay = replayed.unwrap_or(0);
-            connection.run(stop, waiting, &mut report)
-        }
+    let end = match Connection::new(stream, replayed, handler) {
+        Ok(mut connection) => connection.run(stop, waiting, &mut report),
         Err(error) => End::Failed(format!("no descriptors left for the connection: {error}")),
     };
     lock(handler).forget();
@@ -93,14 +91,29 @@ struct Connection<'a, R: Rings> {
     refused: u64,
     /// Requests still to come that an earlier process has served.
     to_replay: usize,
+    /// Whether the `vhost` crate acknowledges requests if the frontend wants it.
+    crate_acknowledges: bool,
 }
 
 impl<'a, R: Rings> Connection<'a, R> {
-    fn new(stream: UnixStream, handler: &'a Shared<R>) -> io::Result<Connection<'a, R>> {
+    fn new(
+        stream: UnixStream,
+        replayed: Option<usize>,
+        handler: &'a Shared<R>,
+    ) -> io::Result<Connection<'a, R>> {
         let requests = BackendReqHandler::from_stream(stream.try_clone()?, handler.clone());
         let fault = lock(handler).rings.fault_event().map(|event| event.try_clone_to_owned());
         let (fault, reports) = (fault.transpose()?, Vec::new());
-        Ok(Connection { stream, handler, requests, fault, reports, refused: 0, to_replay: 0 })
+        Ok(Connection {
+            stream,
+            handler,
+            requests,
+            fault,
+            reports,
+            refused: 0,
+            to_replay: replayed.unwrap_or(0),
+            crate_acknowledges: replayed.is_none(),
+        })
     }
 
     fn run(
@@ -201,7 +214,7 @@ impl<'a, R: Rings> Connection<'a, R> {
             Err(error) => return Some(lost(&error)),
         };
         let served = header.and_then(|header| self.serve_directly(header));
-        match served.unwrap_or_else(|| self.requests.handle_request()) {
+        match served.unwrap_or_else(|| self.serve_by_crate(header)) {
             Ok(()) => {
                 if let Some(header) = header {
                     tracing::trace!(request = header.describe(), "served");
@@ -211,6 +224,19 @@ impl<'a, R: Rings> Connection<'a, R> {
             }
             Err(error) => Some(explain(header, error)),
         }
+    }
+
+    /// Lets the `vhost` crate serve a request. It acknowledges none before it was asked for the
+    /// features, but here an earlier process may have been asked.
+    fn serve_by_crate(&mut self, header: Option<Header>) -> Result<(), Error> {
+        let result = self.requests.handle_request();
+        let Some(header) = header.filter(|_| !self.crate_acknowledges) else { return result };
+        match header.request() {
+            Ok(FrontendReq::GET_FEATURES) => self.crate_acknowledges = true,
+            Ok(FrontendReq::GET_PROTOCOL_FEATURES | FrontendReq::GET_VRING_BASE) => {}
+            _ => self.acknowledge(header, result.is_ok())?,
+        }
+        result
     }
 
     fn count_replayed(&mut self) {

@@ -5,7 +5,8 @@
 //!   ports with a driver in this process ([`Guest`]); [`paths`] are its main paths as repeatable
 //!   work.
 //! - A vhost-user session from both sides: [`Card`] is a frontend with a driver, [`RawFrontend`]
-//!   sends any bytes, [`MockRings`] record what the session requests.
+//!   sends any bytes, [`MockRings`] record what the session requests. A [`TestKeeper`] keeps the
+//!   connection when the switch dies.
 //! - Waiting: [`eventually`], [`is_asleep`].
 //!
 //! Crates use it as a dev-dependency only; their unit tests cannot, because they are built with
@@ -19,6 +20,7 @@
 mod card;
 mod frames;
 mod guest;
+mod keeper;
 mod mock_rings;
 pub mod paths;
 mod raw_frontend;
@@ -33,6 +35,7 @@ mod wait;
 pub use card::{Card, connect};
 pub use frames::{PLAIN, c_tag, frame, large_segment, mac, tagged};
 pub use guest::Guest;
+pub use keeper::{KeptSwitch, TestKeeper};
 pub use mock_rings::{MockRings, Recorded};
 pub use raw_frontend::RawFrontend;
 pub use rings::{IN_ORDER_FEATURES, LINUX_FEATURES, driver_options};

@@ -16,7 +16,18 @@ use crate::wait::PATIENCE;
 /// The header's flags of a request: version 1 of the protocol.
 const VERSION: u32 = 1;
 /// The header's flag by which a frontend asks for an acknowledgement.
-const NEED_REPLY: u32 = 1 << 3;
+pub(crate) const NEED_REPLY: u32 = 1 << 3;
+
+/// Sends bytes with descriptors. Returns `false` if the other side has closed the connection.
+pub(crate) fn send_message(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+    }
+    let iov = [IoSlice::new(bytes)];
+    sendmsg(stream, &iov, &mut control, SendFlags::NOSIGNAL).is_ok()
+}
 
 /// A frontend that sends any bytes.
 pub struct RawFrontend {
@@ -38,13 +49,7 @@ impl RawFrontend {
 
     /// Sends bytes with descriptors. Returns `false` if the session has closed the connection.
     pub fn send_raw(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> bool {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
-        }
-        let iov = [IoSlice::new(bytes)];
-        sendmsg(&self.stream, &iov, &mut control, SendFlags::NOSIGNAL).is_ok()
+        send_message(&self.stream, bytes, fds)
     }
 
     /// Sends a request as one message. Returns `false` if the session has closed the connection.

@@ -140,7 +140,7 @@ impl<R: Rings> Connection<'_, R> {
         header.needs_reply() && lock(self.handler).answers()
     }
 
-    fn acknowledge(&self, header: Header, ok: bool) -> Result<()> {
+    pub(super) fn acknowledge(&self, header: Header, ok: bool) -> Result<()> {
         if self.is_answered(header) {
             wire::acknowledge(&self.stream, header, ok).map_err(Error::SocketError)?;
         }
