@@ -19,8 +19,8 @@ use vhost::vhost_user::{BackendReqHandler, Error};
 use crate::descriptors;
 use crate::handler::Handler;
 use crate::memory_table::REMEDY;
+use crate::peer::Peer;
 use crate::rings::Rings;
-use crate::status::Peer;
 use crate::waiting::Waiting;
 use crate::wire::{self, Header, Message};
 

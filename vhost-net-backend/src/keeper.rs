@@ -19,7 +19,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::status::Peer;
+use crate::peer::Peer;
 
 /// Keeps the connections of sessions, each under the path of its session's socket.
 ///

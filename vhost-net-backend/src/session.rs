@@ -27,9 +27,10 @@ use crate::keeper::{ConnectionKeeper, ResumedConnection};
 use crate::log_limit;
 use crate::options::{Role, SessionOptions};
 use crate::pace::Pace;
+use crate::peer::Peer;
 use crate::rings::Rings;
 use crate::socket::{self, Listening, SocketError, Sockets};
-use crate::status::{Control, Peer, SessionStatus};
+use crate::status::{Control, SessionStatus};
 use crate::waiting::Waiting;
 
 /// First pause of a client that finds no frontend; doubled each time.

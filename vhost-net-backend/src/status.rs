@@ -1,6 +1,5 @@
 //! The status of a session for other threads, and the control of its thread.
 
-use std::fmt;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -12,6 +11,7 @@ use trama_virtqueue::MemoryAccount;
 use crate::access::Access;
 use crate::device::DeviceSettings;
 use crate::options::Role;
+use crate::peer::Peer;
 use crate::socket::SocketFile;
 
 /// State of a session.
@@ -51,29 +51,6 @@ pub struct SessionStatus {
     pub memory_mapped: u64,
     /// Bytes of it that this process was the first to touch, and so pays for.
     pub memory_populated: u64,
-}
-
-/// The process at the other end of a connection, as it was when it connected.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Peer {
-    /// Its process id.
-    pub pid: i32,
-    /// Its effective user id.
-    pub uid: u32,
-}
-
-impl Peer {
-    /// The process at the other end; `None` if the system does not say.
-    pub(crate) fn of(stream: &UnixStream) -> Option<Peer> {
-        let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
-        Some(Peer { pid: peer.pid.as_raw_nonzero().get(), uid: peer.uid.as_raw() })
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {} uid {}", self.pid, self.uid)
-    }
 }
 
 /// The state that a session's thread shares with other threads.

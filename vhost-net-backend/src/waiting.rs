@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::status::Peer;
+use crate::peer::Peer;
 
 /// Most frontends that are accepted to wait; others stay in the listen queue. Each takes a
 /// descriptor of this process.
