@@ -6,6 +6,7 @@
 //! instead of another port.
 
 mod batching;
+mod hold;
 mod loops;
 mod moves;
 mod network;
@@ -51,8 +52,10 @@ pub struct Engine {
     /// Most frames of one burst from a ring.
     burst: usize,
     networks: Vec<Option<Network>>,
-    /// Slots of the networks with ports to poll each round.
+    /// Slots of the networks with ports to poll each round; none while it is held.
     awake: Vec<usize>,
+    /// Whether it leaves rings and devices alone; see `hold`.
+    is_held: bool,
     locations: HashMap<PortId, PortLocation>,
     /// How long a silent port stays active; `None` if always.
     spin: Option<Duration>,
@@ -109,6 +112,7 @@ impl Engine {
             burst: MAX_BURST,
             networks: vec![Some(Network::unattached())],
             awake: Vec::new(),
+            is_held: false,
             locations: HashMap::new(),
             spin: None,
             doorbell: Doorbell::default(),

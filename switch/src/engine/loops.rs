@@ -20,9 +20,12 @@ impl Engine {
 
     /// Sends a probe from each of these ports that is on the network and carries the VLAN, blocked
     /// or not: as a frame of that VLAN, so with its tag if the port tags it. Whatever comes back
-    /// within two seconds is among [`Engine::loop_reports`].
+    /// within two seconds is among [`Engine::loop_reports`]. A held engine sends none.
     pub fn send_probes(&mut self, id: NetworkId, vlan: VlanId, ports: &[PortId], now: Time) {
         let Ok(slot) = self.network_slot(id) else { return };
+        if self.is_held {
+            return;
+        }
         for port in ports {
             match self.locate(*port) {
                 Ok(location) if location.slot == slot => self.send_probe(id, location, vlan, now),

@@ -38,8 +38,12 @@ impl Engine {
         setup: RingSetup,
         fds: RingFds,
     ) -> Result<(), EngineError> {
-        let watcher = self.watcher(port);
-        self.vhost_mut(port)?.start(index, setup, fds, &watcher)?;
+        let (watcher, is_held) = (self.watcher(port), self.is_held);
+        let vhost = self.vhost_mut(port)?;
+        vhost.start(index, setup, fds, &watcher)?;
+        if !is_held {
+            vhost.disarm();
+        }
         let state = self.port_mut(port)?;
         state.clear_fault();
         state.share_rings();
@@ -84,7 +88,12 @@ impl Engine {
     /// The port or the ring does not exist, or is not started.
     pub fn stop_ring(&mut self, port: PortId, index: usize) -> Result<u16, EngineError> {
         self.rings.clear();
-        self.vhost_mut(port)?.stop(index)
+        let is_held = self.is_held;
+        let vhost = self.vhost_mut(port)?;
+        if is_held {
+            vhost.catch_up();
+        }
+        vhost.stop(index)
     }
 
     /// Ends a session: drops all rings, forgets the port's addresses and its fault.

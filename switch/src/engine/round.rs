@@ -104,10 +104,12 @@ impl Engine {
         port.last_moved = port.last_moved.max(now);
         if !port.active {
             port.active = true;
-            port.device.disarm();
+            if !self.is_held {
+                port.device.disarm();
+            }
             network.active.push(location.index);
         }
-        if !network.awake {
+        if !network.awake && !self.is_held {
             network.awake = true;
             self.awake.push(location.slot);
         }

@@ -86,7 +86,8 @@ impl VhostDevice {
         if index < rings { Ok(()) } else { Err(EngineError::NoSuchRing { index, rings }) }
     }
 
-    /// Starts ring `index` (2n: receive, 2n + 1: transmit); replaces a running one.
+    /// Starts ring `index` (2n: receive, 2n + 1: transmit); replaces a running one. Kicks stay as
+    /// its driver was last told, until [`Self::disarm`].
     pub(crate) fn start(
         &mut self,
         index: usize,
@@ -105,8 +106,7 @@ impl VhostDevice {
             self.recount();
         } else {
             let hold_off = HoldOff::new(setup.size);
-            let mut queue = TxQueue::new(setup).map_err(ring_error)?;
-            queue.disarm();
+            let queue = TxQueue::new(setup).map_err(ring_error)?;
             // The old ring's registration must go before the same descriptor is registered again.
             self.transmit[index / 2] = None;
             let kick = fds.kick.map(|fd| watcher.watch(fd)).transpose().map_err(kick_error)?;
@@ -187,6 +187,23 @@ impl VhostDevice {
             }
         }
         Ok(())
+    }
+
+    /// Continues each ring from the used index in its memory, which another device has moved.
+    pub(crate) fn catch_up(&mut self) {
+        for ring in self.receive.iter_mut().flatten() {
+            ring.queue.catch_up();
+            let size = ring.queue.size();
+            ring.shares = ring.shares.take().map(|_| Box::new(RingShares::new(size)));
+        }
+        self.transmit.iter_mut().flatten().for_each(|ring| ring.queue.catch_up());
+    }
+
+    /// Calls the driver of each started ring; returns the calls added.
+    pub(crate) fn call_all(&self, calls: &mut Calls) -> u64 {
+        let receive = self.receive.iter().flatten().map(|ring| &ring.call);
+        let transmit = self.transmit.iter().flatten().map(|ring| &ring.call);
+        receive.chain(transmit).map(|call| notify(true, call, calls)).sum()
     }
 
     /// Drops all rings.

@@ -4,6 +4,7 @@
 //! - A switch on the caller's thread: [`network`], [`port`], dummy ports ([`Station`]) and vhost
 //!   ports with a driver in this process ([`Guest`]); [`paths`] are its main paths as repeatable
 //!   work.
+//! - Two guests that check what arrives while the device side is replaced: [`Exchange`].
 //! - A vhost-user session from both sides: [`Card`] is a frontend with a driver, [`RawFrontend`]
 //!   sends any bytes, [`MockRings`] record what the session requests. A [`TestKeeper`] keeps the
 //!   connection when the switch dies.
@@ -18,6 +19,7 @@
 )]
 
 mod card;
+mod exchange;
 mod frames;
 mod guest;
 mod keeper;
@@ -33,6 +35,7 @@ mod threads;
 mod wait;
 
 pub use card::{Card, connect};
+pub use exchange::{Exchange, Plug};
 pub use frames::{PLAIN, c_tag, frame, large_segment, mac, tagged};
 pub use guest::Guest;
 pub use keeper::{KeptSwitch, TestKeeper};

@@ -71,6 +71,13 @@ impl DeviceRing {
         })
     }
 
+    /// Continues from the used index in memory. What the driver was told meanwhile is unknown.
+    fn catch_up(&mut self) {
+        let at = Index::new(self.raw.used_idx());
+        (self.next, self.seen, self.used, self.published) = (at, at, at, at);
+        (self.decided, self.armed) = (false, true);
+    }
+
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
         let setup = RingSetup { memory, ..self.setup.clone() };
         self.raw = RawRing::resolve(&setup)?;

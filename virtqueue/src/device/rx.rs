@@ -306,6 +306,13 @@ impl RxQueue {
         self.ring.publish()
     }
 
+    /// Continues from the used index in the ring's memory, which another device has moved
+    /// meanwhile. That one wants no kicks either.
+    pub fn catch_up(&mut self) {
+        self.ring.catch_up();
+        self.ready_to = self.ring.next;
+    }
+
     /// Returns the index to resume at (vhost-user GET_VRING_BASE).
     pub fn next(&self) -> u16 {
         self.ring.next.get()

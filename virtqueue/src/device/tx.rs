@@ -206,6 +206,12 @@ impl TxQueue {
         self.ring.arm()
     }
 
+    /// Continues from the used index in the ring's memory, which another device has moved
+    /// meanwhile. Like [`TxQueue::new`] it leaves what the driver was told about kicks.
+    pub fn catch_up(&mut self) {
+        self.ring.catch_up();
+    }
+
     /// Returns the index to resume at (vhost-user GET_VRING_BASE). Everything fetched must be
     /// completed.
     pub fn next(&self) -> u16 {
