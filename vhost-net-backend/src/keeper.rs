@@ -12,6 +12,9 @@
 //! and each ring continues from the used index in its memory, which says exactly what is done.
 //! Pages that the earlier process populated do not count against the limits of the next one.
 //!
+//! A device that serves several sessions waits until all of their requests have been replayed
+//! before it moves frames, or it would lose those for a frontend whose rings are not back yet.
+//!
 //! Frontends that wait for their turn are not kept: they are disconnected with the process.
 
 use std::fmt::Debug;
