@@ -98,6 +98,11 @@ impl Exchange {
         }
     }
 
+    /// Returns how often frames came again after a death.
+    pub fn again(&self) -> u64 {
+        self.ends.iter().map(|end| end.rewinds).sum()
+    }
+
     /// Whether everything that a guest has sent has arrived and its buffers are back.
     fn has_all_of(&self, at: usize) -> bool {
         let end = &self.ends[at];
