@@ -5,6 +5,7 @@
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use trama_switch::{
     VlanMode, VlanSet, WorkerHandle, WorkerOptions, dummy,
 };
 use trama_test_kit::requests::SET_VRING_ENABLE;
-use trama_test_kit::{Card, RawFrontend, SharedMemory, connect, eventfd, eventually};
+use trama_test_kit::{Card, RawFrontend, SharedMemory, TestKeeper, connect, eventfd, eventually};
 use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{Role, Session, SessionOptions, features};
 use trama_virtqueue::RingFeatures;
@@ -185,6 +186,39 @@ fn rings_resume_where_they_were() {
         card.start(ring, 900);
     }
     exchange(&mut card);
+}
+
+/// The frontend and the driver stay, all of the device's side goes and comes again.
+#[test]
+fn a_guest_does_not_notice_that_its_switch_dies() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let keeper = Arc::new(TestKeeper::default());
+    let (mut card, mut number) = (None, 0);
+    for _ in 0..20 {
+        let (switch, kept) = (Switch::new(), keeper.attach());
+        let dummy = switch.dummy();
+        let port = switch.port("s", Device::Vhost(VhostDevice::new(1)));
+        let rings = SwitchPort::new(switch.worker.clone(), port).unwrap();
+        let mut options = SessionOptions::new(&path, Role::Server);
+        options.keeper = Some(kept.clone());
+        let session = Session::spawn(options, rings).unwrap();
+        let card = card.get_or_insert_with(|| Card::plug(connect(&path), features::ALL, 1));
+        eventually("both rings run", || session.status().queue_pairs_active == 1);
+        for _ in 0..50 {
+            number += 1;
+            card.send(0, &frame(0xff, 1, number));
+            let came = |bytes: &[u8]| bytes == frame(0xff, 1, number);
+            eventually("it comes", || dummy.captured().iter().any(|frame| came(&frame.bytes)));
+            dummy.inject(VnetHeader::default(), &frame(1, 9, number)).unwrap();
+            assert_eq!(card.receive(), frame(1, 9, number));
+        }
+        assert_eq!(session.status().connects, 1);
+        // Some of these are served before the end, and the others by the next switch, whose dummy
+        // has room for 64.
+        (0..40).for_each(|_| card.send(0, &frame(0xff, 1, 0)));
+        kept.die();
+    }
 }
 
 /// Firmware, boot loader and system drive one device in turn, with another header each time.
