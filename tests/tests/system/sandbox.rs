@@ -24,28 +24,28 @@ const UNKNOWN: End = Refused(38);
 /// The signal of a filter that kills.
 const SIGSYS: i32 = 31;
 
-/// What is tried, and how it ends in a switch, a gateway and a helper.
-const ATTEMPTS: &[(&str, End, End, End)] = &[
-    ("exec", Killed, Killed, Done),
-    ("spawn", PERM, PERM, Done),
-    ("thread", Done, Done, Done),
-    ("ptrace", Killed, Killed, Killed),
-    ("exec-memory", PERM, PERM, Done),
-    ("unshare", Killed, Killed, Done),
-    ("socket-unix", PERM, PERM, Done),
-    ("socket-netlink", Done, PERM, Done),
+/// What is tried, and how it ends in a switch, a gateway, a helper and a keeper.
+const ATTEMPTS: &[(&str, End, End, End, End)] = &[
+    ("exec", Killed, Killed, Done, Killed),
+    ("spawn", PERM, PERM, Done, UNKNOWN),
+    ("thread", Done, Done, Done, UNKNOWN),
+    ("ptrace", Killed, Killed, Killed, Killed),
+    ("exec-memory", PERM, PERM, Done, PERM),
+    ("unshare", Killed, Killed, Done, Killed),
+    ("socket-unix", PERM, PERM, Done, UNKNOWN),
+    ("socket-netlink", Done, PERM, Done, UNKNOWN),
     // A helper without capabilities.
-    ("socket-packet", PERM, PERM, PERM),
-    ("socket-raw", PERM, PERM, PERM),
-    ("socket-tcp", PERM, Done, Done),
-    ("socket-udp6", PERM, Done, Done),
-    ("listen", PERM, Done, Done),
-    ("bind-udp", PERM, Done, Done),
-    ("open-shadow", ACCESS, ACCESS, Done),
-    ("open-program", ACCESS, ACCESS, Done),
-    ("write-file", ACCESS, ACCESS, Done),
-    ("signal", UNKNOWN, UNKNOWN, Done),
-    ("unlisted", UNKNOWN, UNKNOWN, Done),
+    ("socket-packet", PERM, PERM, PERM, UNKNOWN),
+    ("socket-raw", PERM, PERM, PERM, UNKNOWN),
+    ("socket-tcp", PERM, Done, Done, UNKNOWN),
+    ("socket-udp6", PERM, Done, Done, UNKNOWN),
+    ("listen", PERM, Done, Done, UNKNOWN),
+    ("bind-udp", PERM, Done, Done, UNKNOWN),
+    ("open-shadow", ACCESS, ACCESS, Done, UNKNOWN),
+    ("open-program", ACCESS, ACCESS, Done, UNKNOWN),
+    ("write-file", ACCESS, ACCESS, Done, UNKNOWN),
+    ("signal", UNKNOWN, UNKNOWN, Done, UNKNOWN),
+    ("unlisted", UNKNOWN, UNKNOWN, Done, UNKNOWN),
 ];
 
 /// The end of an attempt in a process of its own.
@@ -73,8 +73,9 @@ fn attempt(process: &str, what: &str) -> End {
 
 #[test]
 fn restricted_processes_cannot_do_what_they_never_need() {
-    for (what, switch, gateway, helper) in ATTEMPTS {
-        for (process, end) in [("switch", switch), ("gateway", gateway), ("helper", helper)] {
+    for (what, switch, gateway, helper, keeper) in ATTEMPTS {
+        let ends = [("switch", switch), ("gateway", gateway), ("helper", helper)];
+        for (process, end) in ends.into_iter().chain([("keeper", keeper)]) {
             assert_eq!(attempt(process, what), *end, "{what} in a {process}");
         }
     }
