@@ -354,6 +354,7 @@ impl Keeper {
             }
             Ok(Some(Message { body, fds })) => return read(body, fds),
             Ok(None) => ended(),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => ended(),
             Err(error) => io::Error::other(format!("the keeper does not answer: {error}")),
         };
         self.0.is_broken.store(true, Ordering::Relaxed);

@@ -5,25 +5,45 @@
 //! them. It parses nothing that a guest has written, needs no privileges and opens nothing.
 //!
 //! ```text
-//!  switch ── put, get: key → bytes, descriptors ──▶ keeper: store
-//!  (Keeper)  attach, go                           ─▶         arbiter: which switch is the switch
+//!             attach, go     ┌────────────── keeper ──────────────┐
+//!  switch ──────────────────▶│ arbiter   which switch serves      │
+//!  (Keeper)  put, get        │                                    │
+//!         ──────────────────▶│ store     key → bytes, descriptors │
+//!            relay, resume   │                                    │
+//!         ──────────────────▶│ relays    one for each connection: │
+//!  session ◀─── stream ──────┤   log     its past, compacted      ├─── socket ──── frontend (VMM)
+//!            messages,       │   the message that is outstanding  │
+//!            replies         └────────────────────────────────────┘
 //! ```
 //!
 //! - The **store** is a cache of opened things: a switch asks it before it opens something, and puts
 //!   what it has opened. The keeper does not interpret values.
-//! - The **arbiter** lets one switch serve at a time, and a successor prepare beside it.
+//! - A **relay** stands between a frontend and the session that serves it. It knows vhost-user so
+//!   far that it can tell messages apart and remember those that make the state. When a switch
+//!   dies, the frontend's socket stays open; the next switch is sent the remembered messages, and
+//!   the one that was outstanding.
+//! - The **arbiter** lets one switch serve at a time, and a successor prepare meanwhile.
 //!
+//! A switch talks to the keeper in datagrams, each one change (`request`): what the keeper has is
+//! the state before it or after it. When a switch closes its channel, it is gone.
+//!
+//! Read `request`, then `store`, `arbiter` and `log`, which do no I/O, then `relay` and `server`.
 //! [`Keeper`] is the switch's side; [`run`] is the process.
 
 mod arbiter;
 mod client;
+mod framing;
+mod log;
 mod process;
+mod relay;
+mod relays;
 mod request;
 mod server;
 mod store;
 pub mod wire;
 
 pub use client::{AttachError, Attached, Keeper, Kept, Resumed, listen_at};
+pub use log::MOST_MESSAGES;
 pub use process::{confine, run, serve};
 pub use request::{Claim, LONGEST_KEY, LONGEST_VALUE};
 pub use store::{MOST_BYTES, MOST_ENTRIES};

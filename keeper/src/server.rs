@@ -3,11 +3,14 @@
 //! ```text
 //!  epoll ─▶ the listener    a switch connects
 //!        ─▶ a channel       at most TURN requests of it
+//!        ─▶ a connection    it is ready
+//!  then each connection that is ready moves one message
 //! ```
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -18,6 +21,7 @@ use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Resource, Uid, geteuid, getrlimit};
 
 use crate::arbiter::{Arbiter, Busy, Go};
+use crate::relays::{FIRST_TOKEN, Relays};
 use crate::request::{LONGEST, NAMED, Reply, Request, VERSION};
 use crate::store::{Store, Switch};
 use crate::wire::{Message, receive_into, send};
@@ -48,7 +52,7 @@ struct Channel {
 
 /// Everything that the keeper holds.
 pub(crate) struct Server {
-    epoll: OwnedFd,
+    epoll: Rc<OwnedFd>,
     listener: OwnedFd,
     /// The end of a pause in accepting.
     paused: Option<Instant>,
@@ -60,6 +64,7 @@ pub(crate) struct Server {
     tokens: u64,
     arbiter: Arbiter,
     store: Store,
+    relays: Relays,
     linger: Duration,
     /// Since when no switch is attached.
     alone: Option<Instant>,
@@ -74,16 +79,19 @@ impl Server {
     /// `linger`.
     pub(crate) fn new(listener: OwnedFd, linger: Duration) -> io::Result<Server> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let kept_from = limit - RESERVE.min(limit / 4);
+        let epoll = Rc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         let server = Server {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            epoll: epoll.clone(),
             listener,
             paused: None,
             owner: geteuid(),
-            kept_from: limit - RESERVE.min(limit / 4),
+            kept_from,
             channels: BTreeMap::new(),
             tokens: LISTENER,
             arbiter: Arbiter::default(),
             store: Store::default(),
+            relays: Relays::new(epoll, kept_from),
             linger,
             alone: Some(Instant::now()),
             missing: Vec::new(),
@@ -114,9 +122,11 @@ impl Server {
             for event in &events {
                 match event.data.u64() {
                     LISTENER => self.accept(),
+                    token if token >= FIRST_TOKEN => self.relays.notice(token, event.flags),
                     token => self.serve(token),
                 }
             }
+            self.relays.step();
         }
         Ok(())
     }
@@ -131,8 +141,8 @@ impl Server {
         if end.is_some_and(|end| end <= now) {
             return Ok(None);
         }
-        let next = [end, self.paused].into_iter().flatten().min();
-        let left = next.map(|next| Timespec::try_from(next - now));
+        let next = [end, self.paused, self.relays.due(now)].into_iter().flatten().min();
+        let left = next.map(|next| Timespec::try_from(next.saturating_duration_since(now)));
         Ok(Some(left.transpose().map_err(io::Error::other)?))
     }
 
@@ -163,10 +173,10 @@ impl Server {
         let socket = accept_with(&self.listener, flags)?;
         let peer = socket_peercred(&socket)?;
         if peer.uid != self.owner && !peer.uid.is_root() {
-            return refuse(&socket, "the keeper serves its own user alone");
+            return turn_away(&socket, "the keeper serves its own user alone");
         }
         if self.channels.len() >= MOST_CHANNELS {
-            return refuse(&socket, "too many switches are connected to the keeper");
+            return turn_away(&socket, "too many switches are connected to the keeper");
         }
         self.tokens += 1;
         let data = epoll::EventData::new_u64(self.tokens);
@@ -205,6 +215,7 @@ impl Server {
         let Some(Channel { switch: Some(switch), .. }) = self.channels.remove(&token) else {
             return;
         };
+        self.relays.lose(switch);
         if let Some(serving) = self.arbiter.detach(switch) {
             let channel = self.channels.values().find(|it| it.switch == Some(serving));
             if let Some([_, gone]) = channel.and_then(|channel| channel.events.as_ref()) {
@@ -230,13 +241,10 @@ impl Server {
         };
         match body {
             Request::Attach { .. } => Ok(()),
-            Request::Put { key, value } => {
-                let put = self.store.put(key, value, fds, switch);
-                match put {
-                    Ok(()) => self.reply(token, &Reply::Ok, &[]),
-                    Err(refusal) => self.reply(token, &Reply::Refused(&refusal.to_string()), &[]),
-                }
-            }
+            Request::Put { key, value } => match self.store.put(key, value, fds, switch) {
+                Ok(()) => self.reply(token, &Reply::Ok, &[]),
+                Err(refusal) => self.refuse(token, &refusal),
+            },
             Request::Get { key } => self.get(token, key, switch),
             Request::Remove { key } => {
                 self.store.remove(key);
@@ -245,16 +253,21 @@ impl Server {
             Request::Settle => self.settle(token, switch),
             Request::Go => self.go(token, switch),
             Request::End => self.end(token, switch),
-            Request::Relay { .. } | Request::Resume { .. } | Request::Close { .. } => {
-                self.reply(token, &Reply::Refused("this keeper relays no connections"), &[])
+            Request::Relay { key, value } => self.relay(token, (key, value), fds, switch),
+            Request::Resume { key } => self.resume(token, key, switch),
+            Request::Close { key } => {
+                self.relays.close(key, switch);
+                self.reply(token, &Reply::Ok, &[])
             }
-            Request::Done { .. } => Ok(()),
+            Request::Done { key } => {
+                self.relays.done(key, switch);
+                Ok(())
+            }
         }
     }
 
     /// Why descriptors cannot be taken: the last ones that the process may have are kept.
     fn refuses_descriptors(&self, fds: &[OwnedFd]) -> Option<String> {
-        use std::os::fd::AsRawFd;
         let number = fds.iter().map(|fd| u64::try_from(fd.as_raw_fd()).unwrap_or(0)).max()?;
         (number >= self.kept_from).then(|| {
             "the keeper has no descriptors left; raise the limit of open files (LimitNOFILE= of a \
@@ -286,12 +299,10 @@ impl Server {
             previous: self.arbiter.previous(switch),
             missing: self.missing.clone(),
         };
-        use std::os::fd::AsFd;
         self.reply(token, &reply, &copies.each_ref().map(AsFd::as_fd))
     }
 
     fn get(&mut self, token: u64, key: &str, switch: Switch) -> io::Result<()> {
-        use std::os::fd::AsFd;
         let Some(channel) = self.channels.get(&token) else { return Ok(()) };
         match self.store.get(key, switch) {
             Some(entry) => {
@@ -302,12 +313,39 @@ impl Server {
         }
     }
 
+    fn relay(
+        &mut self,
+        token: u64,
+        (key, value): (&str, &[u8]),
+        fds: Vec<OwnedFd>,
+        switch: Switch,
+    ) -> io::Result<()> {
+        let serves = self.arbiter.serves(switch);
+        match self.relays.relay(key, value, fds, (switch, serves)) {
+            Ok(stream) => self.reply(token, &Reply::Relayed, &[stream.as_fd()]),
+            Err(error) => self.refuse(token, &error),
+        }
+    }
+
+    fn resume(&mut self, token: u64, key: &str, switch: Switch) -> io::Result<()> {
+        let serves = self.arbiter.serves(switch);
+        match self.relays.resume(key, (switch, serves)) {
+            Some(Ok((value, stream, messages))) => {
+                let reply = Reply::Resumed { value: &value, messages };
+                self.reply(token, &reply, &[stream.as_fd()])
+            }
+            Some(Err(error)) => self.refuse(token, &error),
+            None => self.reply(token, &Reply::Absent, &[]),
+        }
+    }
+
     fn settle(&mut self, token: u64, switch: Switch) -> io::Result<()> {
         if self.arbiter.previous(switch).is_some() {
             let text = "the previous switch still runs and needs what is kept";
             return self.reply(token, &Reply::Refused(text), &[]);
         }
-        let dropped = self.store.settle(switch, NAMED);
+        let mut dropped = self.store.settle(switch, NAMED);
+        dropped.extend(self.relays.settle(switch, NAMED - dropped.len()));
         let more = dropped.len() == NAMED;
         self.reply(token, &Reply::Settled { dropped, more }, &[])
     }
@@ -332,6 +370,10 @@ impl Server {
         self.reply(token, &Reply::Ended { is_last }, &[])
     }
 
+    fn refuse(&self, token: u64, why: &impl ToString) -> io::Result<()> {
+        self.reply(token, &Reply::Refused(&why.to_string()), &[])
+    }
+
     fn reply(&self, token: u64, reply: &Reply<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         match self.channels.get(&token) {
             Some(channel) => answer(&channel.socket, reply, fds),
@@ -342,7 +384,12 @@ impl Server {
 
 /// Sends an answer. A switch that reads none, so that there is no room, is not served any more.
 fn answer(socket: &OwnedFd, reply: &Reply<'_>, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let under_way = Some(Errno::TOOMANYREFS.raw_os_error());
     match send(socket, reply, fds, LONGEST) {
+        Err(error) if error.raw_os_error() == under_way => {
+            let text = "too many descriptors are under way; raise the limit of open files";
+            send(socket, &Reply::Refused(text), &[], LONGEST)
+        }
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
             Err(io::Error::other("the switch reads no answers"))
         }
@@ -351,7 +398,7 @@ fn answer(socket: &OwnedFd, reply: &Reply<'_>, fds: &[BorrowedFd<'_>]) -> io::Re
 }
 
 /// Tells a process that has connected why it is not served.
-fn refuse(socket: &OwnedFd, text: &str) -> io::Result<()> {
+fn turn_away(socket: &OwnedFd, text: &str) -> io::Result<()> {
     let _ = answer(socket, &Reply::Refused(text), &[]);
     Ok(())
 }

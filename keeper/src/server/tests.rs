@@ -1,3 +1,6 @@
+mod connections;
+mod garbage;
+
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;

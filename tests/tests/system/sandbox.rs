@@ -26,7 +26,7 @@ const SIGSYS: i32 = 31;
 
 /// What is tried, and how it ends in a switch, a gateway, a helper and a keeper.
 const ATTEMPTS: &[(&str, End, End, End, End)] = &[
-    ("exec", Killed, Killed, Done, Killed),
+    ("exec", Killed, Killed, Done, UNKNOWN),
     ("spawn", PERM, PERM, Done, UNKNOWN),
     ("thread", Done, Done, Done, UNKNOWN),
     ("ptrace", Killed, Killed, Killed, Killed),
