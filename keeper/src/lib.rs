@@ -1,7 +1,7 @@
 //! The keeper: the process that outlives the switch.
 //!
 //! A switch that dies, or is replaced, must not disturb guests: their connections, the host's TAP
-//! devices and the gateways live as long as somebody holds their descriptors. The *keeper* holds
+//! devices and the gateways live as long as a process holds their descriptors. The *keeper* holds
 //! them. It parses nothing that a guest has written, needs no privileges and opens nothing.
 //!
 //! ```text
@@ -16,8 +16,8 @@
 //!            replies         └────────────────────────────────────┘
 //! ```
 //!
-//! - The **store** is a cache of opened things: a switch asks it before it opens something, and puts
-//!   what it has opened. The keeper does not interpret values.
+//! - The **store** is a cache of opened things: a switch asks it before it opens something, and
+//!   puts what it has opened. The keeper does not interpret values.
 //! - A **relay** stands between a frontend and the session that serves it. It knows vhost-user so
 //!   far that it can tell messages apart and remember those that make the state. When a switch
 //!   dies, the frontend's socket stays open; the next switch is sent the remembered messages, and

@@ -171,3 +171,74 @@ fn region(bytes: &[u8]) -> Option<Region> {
     let number = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     Some([number(0)?, number(8)?, number(16)?])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(request: u32, numbers: &[u64]) -> Message {
+        let body: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
+        Message::new(request, &body, Vec::new())
+    }
+
+    fn requests(log: &Log) -> Vec<u32> {
+        log.messages().filter_map(Message::request).collect()
+    }
+
+    #[test]
+    fn a_reset_keeps_what_sessions_keep() {
+        let mut log = Log::default();
+        for request in [GET_FEATURES, SET_OWNER, SET_FEATURES, SET_VRING_NUM, SET_VRING_KICK] {
+            log.enter(&message(request, &[0]), b"").unwrap();
+        }
+        log.enter(&message(SET_VRING_ENABLE, &[1 << 32]), b"").unwrap();
+        log.enter(&message(RESET_OWNER, &[]), b"").unwrap();
+        assert_eq!(requests(&log), [GET_FEATURES, SET_OWNER, SET_FEATURES, SET_VRING_NUM]);
+    }
+
+    #[test]
+    fn what_a_stopped_ring_replies_becomes_its_base() {
+        let mut log = Log::default();
+        for request in [SET_VRING_BASE, SET_VRING_KICK] {
+            log.enter(&message(request, &[1]), b"").unwrap();
+        }
+        let state = 1 | 77 << 32;
+        let reply = message(GET_VRING_BASE, &[state]).bytes;
+        log.enter(&message(GET_VRING_BASE, &[1]), &reply).unwrap();
+        assert_eq!(requests(&log), [SET_VRING_BASE]);
+        assert_eq!(log.messages().next().unwrap().body(), state.to_ne_bytes());
+    }
+
+    #[test]
+    fn it_has_as_many_entries_as_there_are_things_to_set() {
+        let mut log = Log::default();
+        for _ in 0..3 {
+            for request in 0..64 {
+                if matches!(request, ADD_MEM_REG | REM_MEM_REG | RESET_OWNER | RESET_DEVICE) {
+                    continue;
+                }
+                for ring in 0..300 {
+                    log.enter(&message(request, &[ring]), b"").unwrap();
+                }
+            }
+            for request in [SET_VRING_NUM, SET_VRING_BASE, SET_VRING_KICK] {
+                (0..300).for_each(|ring| log.enter(&message(request, &[ring]), b"").unwrap());
+            }
+        }
+        assert_eq!(log.messages().len(), SINGLES + OF_A_RING * MOST_RINGS);
+        let add = |number| message(ADD_MEM_REG, &[0, number, 1, number, 0]);
+        for number in 0..MOST_CHANGES as u64 {
+            log.enter(&add(number), b"").unwrap();
+        }
+        assert_eq!(log.messages().len(), MOST_MESSAGES);
+        let refused = log.enter(&add(1 << 40), b"").unwrap_err();
+        assert_eq!(refused.to_string(), "more than 128 changes of the memory table");
+        log.enter(&add(7), b"").expect("one of them again");
+        log.enter(&message(SET_MEM_TABLE, &[1, 5, 1, 5, 0]), b"").unwrap();
+        assert_eq!(log.messages().len(), MOST_MESSAGES - MOST_CHANGES);
+        for number in [4, 5] {
+            log.enter(&message(REM_MEM_REG, &[0, number, 1, number, 0]), b"").unwrap();
+        }
+        assert_eq!(log.messages().len(), MOST_MESSAGES - MOST_CHANGES + 1, "of the table's region");
+    }
+}

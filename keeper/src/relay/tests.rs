@@ -1,5 +1,5 @@
-//! Random conversations, with a switch that is killed between any two steps, against a switch that
-//! lives.
+//! Random conversations, with a switch that is killed between any two steps, sometimes while a
+//! successor prepares, against a switch that lives.
 
 mod device;
 
@@ -31,6 +31,8 @@ struct Session {
     past: usize,
     /// Whether it has served a message and not said so.
     is_owing: bool,
+    /// Whether that message was of the past.
+    owes_past: bool,
 }
 
 struct World {
@@ -41,6 +43,8 @@ struct World {
     files: Vec<OwnedFd>,
     received: Vec<u8>,
     switch: Session,
+    /// The one that prepares to take over.
+    successor: Option<Session>,
     /// The messages that switches have served, without those of the past.
     served: Vec<Vec<u8>>,
 }
@@ -58,7 +62,7 @@ impl World {
         }
         let switch = Session::new(1, stream, past);
         let (received, served) = (Vec::new(), Vec::new());
-        World { relay, frontend, unsent, files: files(), received, switch, served }
+        World { relay, frontend, unsent, files: files(), received, switch, successor: None, served }
     }
 
     /// The frontend sends some bytes; a message's descriptors come with its first byte.
@@ -79,42 +83,44 @@ impl World {
         }
     }
 
-    /// The switch serves a message, if one is there and it has said that the one before is done.
-    fn serve(&mut self) -> bool {
-        let switch = &mut self.switch;
-        if switch.is_owing {
-            return false;
-        }
-        let Read::Message(message) = switch.reader.read(&switch.stream, u64::MAX) else {
-            return false;
-        };
-        let reply = switch.device.serve(&message);
-        if !reply.is_empty() {
-            send_bytes(&switch.stream, &reply, &[]).unwrap();
-        }
-        if switch.past > 0 {
-            switch.past -= 1;
-        } else {
-            self.served.push(message.bytes.to_vec());
-        }
-        switch.is_owing = true;
-        true
+    /// The switch serves a message.
+    fn serve(&mut self) {
+        self.served.extend(self.switch.serve());
     }
 
     fn done(&mut self) -> bool {
         let is_done = std::mem::take(&mut self.switch.is_owing);
         if is_done {
             self.relay.done(self.switch.number).unwrap();
+            if let Some(successor) = self.successor.as_mut().filter(|_| !self.switch.owes_past) {
+                successor.past += 1;
+            }
         }
         is_done
     }
 
-    /// The switch dies, and another one resumes the connection.
+    /// A successor attaches, or serves a message that the switch has served before.
+    fn prepare(&mut self) {
+        let number = self.switch.number + 1;
+        let successor = self.successor.get_or_insert_with(|| {
+            let (stream, past) = self.relay.open(number, false).unwrap();
+            Session::new(number, stream, past)
+        });
+        if successor.is_owing {
+            successor.is_owing = false;
+            self.relay.done(number).unwrap();
+        }
+        assert_eq!(successor.serve(), None, "it is asked for nothing new");
+    }
+
+    /// The switch dies, and its successor or another one resumes the connection.
     fn kill(&mut self) {
         self.relay.lose(self.switch.number);
         let number = self.switch.number + 1;
-        let (stream, past) = self.relay.open(number, true).unwrap();
-        self.switch = Session::new(number, stream, past);
+        self.switch = self.successor.take().unwrap_or_else(|| {
+            let (stream, past) = self.relay.open(number, true).unwrap();
+            Session::new(number, stream, past)
+        });
     }
 
     /// Goes on until nothing moves.
@@ -138,7 +144,23 @@ impl World {
 impl Session {
     fn new(number: Switch, stream: OwnedFd, past: usize) -> Session {
         let (device, reader) = (Device::default(), Reader::default());
-        Session { number, stream, device, reader, past, is_owing: false }
+        Session { number, stream, device, reader, past, is_owing: false, owes_past: false }
+    }
+
+    /// Serves a message, if one is there and the one before is done; returns a new one.
+    fn serve(&mut self) -> Option<Vec<u8>> {
+        if self.is_owing {
+            return None;
+        }
+        let Read::Message(message) = self.reader.read(&self.stream, u64::MAX) else { return None };
+        let reply = self.device.serve(&message);
+        if !reply.is_empty() {
+            send_bytes(&self.stream, &reply, &[]).unwrap();
+        }
+        self.is_owing = true;
+        self.owes_past = self.past > 0;
+        self.past = self.past.saturating_sub(1);
+        (!self.owes_past).then(|| message.bytes.to_vec())
     }
 }
 
@@ -164,6 +186,7 @@ enum Event {
     Step,
     Serve,
     Done,
+    Prepare,
     Kill,
 }
 
@@ -174,6 +197,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         8 => Just(Event::Step),
         8 => Just(Event::Serve),
         8 => Just(Event::Done),
+        2 => Just(Event::Prepare),
         1 => Just(Event::Kill),
     ];
     prop::collection::vec(event, 0..400)
@@ -188,8 +212,9 @@ proptest! {
                 Event::Send(most) => world.send(most),
                 Event::Receive => world.receive(),
                 Event::Step => prop_assert_ne!(world.relay.step(u64::MAX), Next::Over),
-                Event::Serve => drop(world.serve()),
+                Event::Serve => world.serve(),
                 Event::Done => drop(world.done()),
+                Event::Prepare => world.prepare(),
                 Event::Kill => world.kill(),
             }
         }
