@@ -3,10 +3,11 @@
 //! At most two are attached: one that serves, and its successor while that one prepares.
 //!
 //! ```text
-//!            attach                     attach by a successor          go
-//!  nobody ──────────▶ serving: A ──────────────────────▶ A, then B ──────────▶ A is told to freeze
-//!    ▲                   │    ▲                             │                        │
-//!    └──── A detaches ───┘    └──────── B detaches ─────────┘     A detaches: B serves
+//!          attach                   attach by a successor              go
+//!  none ──────────────▶ A serves ──────────────────────▶ A serves, ──────────▶ A is told to freeze
+//!    ▲                   │    ▲                          B prepares              │
+//!    └──── A detaches ───┘    └──────── B detaches ──────────┘                   │
+//!                        B serves ◀──────────────── A detaches ──────────────────┘
 //! ```
 //!
 //! A stand-in is followed by any switch that a user starts, a main switch only by one that is told

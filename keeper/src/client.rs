@@ -382,7 +382,7 @@ pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     }
     let socket = open_socket()?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
-    // Nobody can connect before it listens.
+    // No connection is made before it listens.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     listen(&socket, BACKLOG)?;
     Ok(socket)

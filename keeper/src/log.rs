@@ -16,7 +16,10 @@
 //! | RESET_OWNER, RESET_DEVICE | forgets kicks and enables of all rings |
 //! | all others | none: they only ask, or the switch ignores them |
 
+use std::rc::Rc;
+
 use crate::framing::{HEADER, Message, word};
+use crate::wire::MOST_DESCRIPTORS;
 
 /// Most rings: messages have 8 bits for the number of one.
 pub(crate) const MOST_RINGS: usize = 256;
@@ -26,7 +29,7 @@ pub(crate) const MOST_CHANGES: usize = 128;
 const SINGLES: usize = 8;
 /// Requests that are kept for each ring.
 const OF_A_RING: usize = 6;
-/// Most entries.
+/// Most messages that are remembered of a connection.
 pub const MOST_MESSAGES: usize = SINGLES + OF_A_RING * MOST_RINGS + MOST_CHANGES;
 
 const GET_FEATURES: u32 = 1;
@@ -84,15 +87,15 @@ impl Log {
             GET_FEATURES | GET_PROTOCOL_FEATURES | SET_OWNER => {
                 let key = Key::Request(request);
                 if self.entries.iter().all(|(other, _)| *other != key) {
-                    self.set(key, message.quiet());
+                    self.set(key, message);
                 }
             }
             SET_FEATURES | SET_PROTOCOL_FEATURES | NET_SET_MTU | SET_BACKEND_REQ_FD => {
-                self.set(Key::Request(request), message.quiet());
+                self.set(Key::Request(request), message);
             }
             SET_MEM_TABLE => {
                 self.entries.retain(|(key, _)| !is_change(key));
-                self.set(Key::Request(request), message.quiet());
+                self.set(Key::Request(request), message);
             }
             ADD_MEM_REG | REM_MEM_REG => return self.change_memory(request, message),
             RESET_OWNER | RESET_DEVICE => self
@@ -114,17 +117,17 @@ impl Log {
         }
         match request {
             SET_VRING_ADDR | SET_VRING_KICK | SET_VRING_CALL | SET_VRING_ENABLE => {
-                self.set(Key::Ring(request, ring), message.quiet());
+                self.set(Key::Ring(request, ring), message);
             }
             SET_VRING_NUM | SET_VRING_BASE => {
                 self.forget(Key::Ring(SET_VRING_KICK, ring));
-                self.set(Key::Ring(request, ring), message.quiet());
+                self.set(Key::Ring(request, ring), message);
             }
             GET_VRING_BASE => {
                 self.forget(Key::Ring(SET_VRING_KICK, ring));
                 if let Some(state @ [_, _, _, _, _, _, _, _]) = reply.get(HEADER..) {
                     let base = Message::new(SET_VRING_BASE, state, Vec::new());
-                    self.set(Key::Ring(SET_VRING_BASE, ring), base);
+                    self.set(Key::Ring(SET_VRING_BASE, ring), &base);
                 }
             }
             _ => {}
@@ -143,7 +146,7 @@ impl Log {
         if self.entries.iter().filter(|(key, _)| is_change(key)).count() >= MOST_CHANGES {
             return Err(Full);
         }
-        self.set(key, message.quiet());
+        self.set(key, message);
         Ok(())
     }
 
@@ -157,10 +160,26 @@ impl Log {
         self.entries.retain(|(other, _)| *other != key);
     }
 
-    fn set(&mut self, key: Key, message: Message) {
+    fn set(&mut self, key: Key, message: &Message) {
         self.forget(key);
-        self.entries.push((key, message));
+        self.entries.push((key, kept(message)));
     }
+}
+
+/// The message as it is remembered: it wants no reply, and has no more descriptors than its request
+/// is for, as a frontend could have the keeper hold many by messages that need none.
+fn kept(message: &Message) -> Message {
+    let most = match message.request() {
+        Some(SET_MEM_TABLE) => MOST_DESCRIPTORS,
+        Some(SET_VRING_KICK | SET_VRING_CALL | SET_BACKEND_REQ_FD | ADD_MEM_REG) => 1,
+        _ => 0,
+    };
+    let mut kept = message.quiet();
+    kept.misplaced = Rc::default();
+    if kept.fds.len() > most {
+        kept.fds = Rc::default();
+    }
+    kept
 }
 
 fn is_change(key: &Key) -> bool {
@@ -174,6 +193,10 @@ fn region(bytes: &[u8]) -> Option<Region> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
     use super::*;
 
     fn message(request: u32, numbers: &[u64]) -> Message {
@@ -194,6 +217,20 @@ mod tests {
         log.enter(&message(SET_VRING_ENABLE, &[1 << 32]), b"").unwrap();
         log.enter(&message(RESET_OWNER, &[]), b"").unwrap();
         assert_eq!(requests(&log), [GET_FEATURES, SET_OWNER, SET_FEATURES, SET_VRING_NUM]);
+    }
+
+    #[test]
+    fn what_a_request_does_not_need_is_not_kept() {
+        let fds = |count| -> Rc<[OwnedFd]> {
+            (0..count).map(|_| eventfd(0, EventfdFlags::CLOEXEC).unwrap()).collect()
+        };
+        let mut log = Log::default();
+        for (request, count) in [(SET_VRING_KICK, 1), (SET_VRING_CALL, 2), (SET_VRING_ENABLE, 1)] {
+            let message = Message { fds: fds(count), misplaced: fds(1), ..message(request, &[0]) };
+            log.enter(&message, b"").unwrap();
+        }
+        let kept: Vec<_> = log.messages().map(|it| (it.fds.len(), it.misplaced.len())).collect();
+        assert_eq!(kept, [(1, 0), (0, 0), (0, 0)]);
     }
 
     #[test]

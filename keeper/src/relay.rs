@@ -31,6 +31,14 @@ use crate::wire::{MOST_DESCRIPTORS, receive_bytes, send_flagged};
 /// all messages of the past.
 const MOST_UNREAD: usize = 64 << 10;
 
+/// The switch that asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) switch: Switch,
+    /// Whether it serves; if not, it is the successor.
+    pub(crate) serves: bool,
+}
+
 /// What a relay can do next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
@@ -117,7 +125,8 @@ impl Relay {
 
     /// Opens a stream to a switch: to the one that serves, or to its successor. Returns the
     /// switch's end and how many messages of the past it will be sent.
-    pub(crate) fn open(&mut self, switch: Switch, serves: bool) -> io::Result<(OwnedFd, usize)> {
+    pub(crate) fn open(&mut self, caller: Caller) -> io::Result<(OwnedFd, usize)> {
+        let Caller { switch, serves } = caller;
         let flags = SocketFlags::CLOEXEC;
         let (stream, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         let unsent: VecDeque<_> = self.log.messages().cloned().collect();

@@ -4,14 +4,14 @@
 //! whatever may be possible. So a connection that waits costs nothing, whatever it waits for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use crate::relay::{Next, Relay};
+use crate::relay::{Caller, Next, Relay};
 use crate::store::{MOST_ENTRIES, Refusal, Switch, check};
 
 /// Tokens from here on are connections'; bit 0 tells the frontend from a switch.
@@ -20,9 +20,6 @@ const FRONTEND: u64 = 1;
 
 /// When a connection tries again for which the system had no room.
 const RETRY: Duration = Duration::from_millis(10);
-
-/// A switch, and whether it serves; if not, it is the successor.
-pub(crate) type Caller = (Switch, bool);
 
 pub(crate) struct Relays {
     epoll: Rc<OwnedFd>,
@@ -95,7 +92,7 @@ impl Relays {
         key: &str,
         value: &[u8],
         fds: Vec<OwnedFd>,
-        (switch, serves): Caller,
+        caller: Caller,
     ) -> io::Result<OwnedFd> {
         check(key, value).map_err(io::Error::other)?;
         let frontend = fds.into_iter().next();
@@ -107,14 +104,14 @@ impl Relays {
             return Err(io::Error::other(Refusal::Entries));
         }
         let number = self.count;
-        let mut relay = Relay::new(value, frontend, switch);
-        let (stream, _) = relay.open(switch, serves)?;
+        self.count += 1;
+        let mut relay = Relay::new(value, frontend, caller.switch);
+        let (stream, _) = relay.open(caller)?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         self.watch(&relay.frontend, number, FRONTEND, flags)?;
-        if let Some(own) = relay.stream_to(switch) {
+        if let Some(own) = relay.stream_to(caller.switch) {
             self.watch(own, number, 0, epoll::EventFlags::OUT | epoll::EventFlags::ET)?;
         }
-        self.count += 1;
         self.relays.insert(number, (key.to_owned(), relay));
         self.by_key.insert(key.to_owned(), number);
         self.ready.insert(number);
@@ -126,15 +123,17 @@ impl Relays {
     pub(crate) fn resume(
         &mut self,
         key: &str,
-        (switch, serves): Caller,
+        caller: Caller,
     ) -> Option<io::Result<(Vec<u8>, OwnedFd, usize)>> {
         let number = *self.by_key.get(key)?;
         let (_, relay) = self.relays.get_mut(&number)?;
-        let opened = relay.open(switch, serves);
+        let opened = relay.open(caller);
         let value = relay.value.clone();
         self.ready.insert(number);
         Some(opened.and_then(|(stream, past)| {
-            if let Some(own) = self.relays.get(&number).and_then(|(_, it)| it.stream_to(switch)) {
+            if let Some(own) =
+                self.relays.get(&number).and_then(|(_, it)| it.stream_to(caller.switch))
+            {
                 self.watch(own, number, 0, epoll::EventFlags::OUT | epoll::EventFlags::ET)?;
             }
             Ok((value, stream, past))
@@ -147,7 +146,7 @@ impl Relays {
         let Some((key, relay)) = self.relays.get_mut(&number) else { return };
         self.ready.insert(number);
         if let Err(fault) = relay.done(switch) {
-            eprintln!("the connection {key} is closed: {fault}");
+            report(&format!("the connection {key} is closed: {fault}"));
             drop(self.take(number));
         }
     }
@@ -198,4 +197,10 @@ impl Relays {
         let _ = epoll::delete(&*self.epoll, &relay.frontend);
         Some(relay)
     }
+}
+
+/// Prints a line to the log that the switch has left open. It may be closed, as the keeper outlives
+/// the switch.
+pub(crate) fn report(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

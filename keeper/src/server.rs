@@ -21,7 +21,8 @@ use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Resource, Uid, geteuid, getrlimit};
 
 use crate::arbiter::{Arbiter, Busy, Go};
-use crate::relays::{FIRST_TOKEN, Relays};
+use crate::relay::Caller;
+use crate::relays::{FIRST_TOKEN, Relays, report};
 use crate::request::{LONGEST, NAMED, Reply, Request, VERSION};
 use crate::store::{Store, Switch};
 use crate::wire::{Message, receive_into, send};
@@ -113,7 +114,10 @@ impl Server {
         let mut events = Vec::with_capacity(EVENTS);
         while !self.is_ended {
             let now = Instant::now();
-            let Some(timeout) = self.timeout(now)? else { return Ok(()) };
+            if self.end_of_linger().is_some_and(|end| end <= now) {
+                return Ok(());
+            }
+            let timeout = self.timeout(now)?;
             events.clear();
             match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -131,19 +135,21 @@ impl Server {
         Ok(())
     }
 
-    /// How long to wait for an event; `None` if no switch has come for too long.
-    fn timeout(&mut self, now: Instant) -> io::Result<Option<Option<Timespec>>> {
+    /// When the keeper ends, if no switch attaches.
+    fn end_of_linger(&self) -> Option<Instant> {
+        self.alone.map(|since| since + self.linger)
+    }
+
+    /// How long to wait for an event; `None` = without limit.
+    fn timeout(&mut self, now: Instant) -> io::Result<Option<Timespec>> {
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
             self.watch_listener()?;
         }
-        let end = self.alone.map(|since| since + self.linger);
-        if end.is_some_and(|end| end <= now) {
-            return Ok(None);
-        }
-        let next = [end, self.paused, self.relays.due(now)].into_iter().flatten().min();
+        let next =
+            [self.end_of_linger(), self.paused, self.relays.due(now)].into_iter().flatten().min();
         let left = next.map(|next| Timespec::try_from(next.saturating_duration_since(now)));
-        Ok(Some(left.transpose().map_err(io::Error::other)?))
+        left.transpose().map_err(io::Error::other)
     }
 
     fn watch_listener(&self) -> io::Result<()> {
@@ -161,7 +167,7 @@ impl Server {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock) => {}
             Err(error) => {
-                eprintln!("the keeper cannot accept a connection: {error}");
+                report(&format!("the keeper cannot accept a connection: {error}"));
                 let _ = epoll::delete(&self.epoll, &self.listener);
                 self.paused = Some(Instant::now() + PAUSE);
             }
@@ -253,7 +259,7 @@ impl Server {
             Request::Settle => self.settle(token, switch),
             Request::Go => self.go(token, switch),
             Request::End => self.end(token, switch),
-            Request::Relay { key, value } => self.relay(token, (key, value), fds, switch),
+            Request::Relay { key, value } => self.relay(token, key, value, fds, switch),
             Request::Resume { key } => self.resume(token, key, switch),
             Request::Close { key } => {
                 self.relays.close(key, switch);
@@ -316,20 +322,21 @@ impl Server {
     fn relay(
         &mut self,
         token: u64,
-        (key, value): (&str, &[u8]),
+        key: &str,
+        value: &[u8],
         fds: Vec<OwnedFd>,
         switch: Switch,
     ) -> io::Result<()> {
-        let serves = self.arbiter.serves(switch);
-        match self.relays.relay(key, value, fds, (switch, serves)) {
+        let caller = Caller { switch, serves: self.arbiter.serves(switch) };
+        match self.relays.relay(key, value, fds, caller) {
             Ok(stream) => self.reply(token, &Reply::Relayed, &[stream.as_fd()]),
             Err(error) => self.refuse(token, &error),
         }
     }
 
     fn resume(&mut self, token: u64, key: &str, switch: Switch) -> io::Result<()> {
-        let serves = self.arbiter.serves(switch);
-        match self.relays.resume(key, (switch, serves)) {
+        let caller = Caller { switch, serves: self.arbiter.serves(switch) };
+        match self.relays.resume(key, caller) {
             Some(Ok((value, stream, messages))) => {
                 let reply = Reply::Resumed { value: &value, messages };
                 self.reply(token, &reply, &[stream.as_fd()])

@@ -10,6 +10,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use self::device::{Device, Sent, conversation};
 use super::*;
+use crate::framing::{NEED_REPLY, word};
 use crate::wire::send_bytes;
 
 fn pair() -> (OwnedFd, OwnedFd) {
@@ -53,7 +54,7 @@ impl World {
     fn new(messages: &[Sent]) -> World {
         let (frontend, theirs) = pair();
         let mut relay = Relay::new(b"value", theirs, 1);
-        let (stream, past) = relay.open(1, true).unwrap();
+        let (stream, past) = relay.open(Caller { switch: 1, serves: true }).unwrap();
         let mut unsent = Vec::new();
         for message in messages {
             let first = unsent.len();
@@ -103,7 +104,7 @@ impl World {
     fn prepare(&mut self) {
         let number = self.switch.number + 1;
         let successor = self.successor.get_or_insert_with(|| {
-            let (stream, past) = self.relay.open(number, false).unwrap();
+            let (stream, past) = self.relay.open(Caller { switch: number, serves: false }).unwrap();
             Session::new(number, stream, past)
         });
         if successor.is_owing {
@@ -118,7 +119,7 @@ impl World {
         self.relay.lose(self.switch.number);
         let number = self.switch.number + 1;
         self.switch = self.successor.take().unwrap_or_else(|| {
-            let (stream, past) = self.relay.open(number, true).unwrap();
+            let (stream, past) = self.relay.open(Caller { switch: number, serves: true }).unwrap();
             Session::new(number, stream, past)
         });
     }
@@ -153,6 +154,8 @@ impl Session {
             return None;
         }
         let Read::Message(message) = self.reader.read(&self.stream, u64::MAX) else { return None };
+        let wants_reply = word(&message.bytes, 4).unwrap() & NEED_REPLY != 0;
+        assert!(self.past == 0 || !wants_reply, "replies to the past go nowhere");
         let reply = self.device.serve(&message);
         if !reply.is_empty() {
             send_bytes(&self.stream, &reply, &[]).unwrap();

@@ -110,7 +110,10 @@ fn misbehaving_frontends_delay_no_other_and_the_session_sees_why() {
     let (mut deaf, deaf_stream) = connect("deaf");
     deaf.set_nonblocking(true).unwrap();
     let flood = message(UNKNOWN, VERSION, b"");
-    while deaf.write_all(&flood).is_ok() {}
+    let mut sent = 0;
+    while deaf.write_all(&flood).is_ok() {
+        sent += 1;
+    }
     let large = message(UNKNOWN, VERSION | REPLY, &[0; 4096]);
     let mut count = 0;
     deaf_stream.set_nonblocking(true).unwrap();
@@ -126,6 +129,7 @@ fn misbehaving_frontends_delay_no_other_and_the_session_sees_why() {
         }
         assert!(Instant::now() < until, "{count}");
     }
+    assert!(count < sent, "{count} of {sent} although it reads nothing");
 
     let (mut honest, stream) = connect("honest");
     honest.write_all(&ask).unwrap();
