@@ -1,8 +1,13 @@
 //! What the daemon's processes cannot do, each tried in a process that is restricted as they are.
 
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use trama_keeper::{Claim, Keeper, LONGEST_VALUE, listen_at};
+use trama_test_kit::requests::{GET_FEATURES, message};
 use trama_tests::tramad::binary;
 
 /// How an attempt ends.
@@ -90,4 +95,38 @@ fn under_a_trap_a_call_that_is_not_on_the_list_is_named() {
     assert!(errors.starts_with("sandbox: system call "), "{errors}");
     assert!(errors.ends_with(" is not on the list, in tramad\n"), "{errors}");
     assert_eq!(output.status.code(), Some(159), "{errors}");
+}
+
+#[test]
+fn a_keeper_needs_only_the_calls_on_its_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keeper");
+    let mut command = Command::new(binary("tramad"));
+    command.arg("keeper").stdin(Stdio::from(listen_at(&path).unwrap()));
+    let mut process = command.env("TRAMA_SANDBOX", "trap").spawn().expect("run tramad");
+    let keeper = Keeper::find(&path).unwrap().expect("it listens");
+    keeper.attach(Claim::Main).unwrap();
+    let value = vec![7; LONGEST_VALUE];
+    for number in 0..200 {
+        keeper.put(&number.to_string(), &value, &[folder_of(&path).as_fd()]).unwrap();
+    }
+    assert_eq!(keeper.get("7").unwrap().expect("an entry").fds.len(), 1);
+    let (mut frontend, theirs) = UnixStream::pair().unwrap();
+    let mut stream = keeper.relay("vm1", b"", theirs).unwrap();
+    let (asks, reply) = (message(GET_FEATURES, 1, b""), message(GET_FEATURES, 5, &[0; 8]));
+    frontend.write_all(&asks).unwrap();
+    stream.read_exact(&mut [0; 12]).unwrap();
+    stream.write_all(&reply).unwrap();
+    keeper.done("vm1").unwrap();
+    frontend.read_exact(&mut [0; 20]).unwrap();
+    assert_eq!(keeper.resume("vm1").unwrap().expect("a connection").messages, 1);
+    keeper.close("vm1").unwrap();
+    keeper.end().unwrap();
+    let status = process.wait().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+/// An open folder.
+fn folder_of(path: &std::path::Path) -> std::fs::File {
+    std::fs::File::open(path.parent().expect("a folder")).expect("it is there")
 }
