@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -107,6 +107,9 @@ impl Keeper {
     /// A process of another user listens there, or the system refuses.
     pub fn find(path: &Path) -> io::Result<Option<Keeper>> {
         let socket = open_socket()?;
+        // Connecting waits, too, if many wait already.
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
         match connect(&socket, &SocketAddrUnix::new(path)?) {
             Ok(()) => {}
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
@@ -119,7 +122,13 @@ impl Keeper {
                 format!("{}: a process of user {owner} listens there", path.display()),
             ));
         }
-        Ok(Some(Keeper::over(socket)?))
+        Ok(Some(Keeper(Arc::new(Channel {
+            socket,
+            asking: Mutex::default(),
+            is_broken: AtomicBool::new(false),
+            events: OnceLock::new(),
+            process: Mutex::default(),
+        }))))
     }
 
     /// Starts a keeper that listens at `path`, and connects to it. It is a child of this process
@@ -142,20 +151,7 @@ impl Keeper {
         Ok(keeper)
     }
 
-    /// A channel over a connected socket.
-    pub(crate) fn over(socket: OwnedFd) -> io::Result<Keeper> {
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
-        Ok(Keeper(Arc::new(Channel {
-            socket,
-            asking: Mutex::default(),
-            is_broken: AtomicBool::new(false),
-            events: OnceLock::new(),
-            process: Mutex::default(),
-        })))
-    }
-
-    fn process(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+    fn process(&self) -> MutexGuard<'_, Option<Child>> {
         self.0.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
