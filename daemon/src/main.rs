@@ -64,6 +64,13 @@ enum Subcommand {
     /// The process that opens devices and sockets for the daemon; only a daemon starts it.
     #[command(hide = true)]
     Helper,
+    /// The process that keeps descriptors while the daemon restarts; only a daemon starts it.
+    #[command(hide = true)]
+    Keeper {
+        /// How strictly files and system calls are restricted
+        #[arg(long, default_value_t)]
+        sandbox: trama_sandbox::Mode,
+    },
     /// Tries what a restricted process must not be able to do, and prints the outcome; for tests.
     #[command(hide = true)]
     ProbeSandbox {
@@ -80,6 +87,7 @@ enum Confined {
     Switch,
     Gateway,
     Helper,
+    Keeper,
 }
 
 /// How the process of a gateway is started.
@@ -129,6 +137,7 @@ fn main() -> ExitCode {
         return match command {
             Subcommand::Gateway(options) => ended(trama_gateway::process::run(options.into())),
             Subcommand::Helper => ended(trama_helper::run()),
+            Subcommand::Keeper { sandbox } => ended(trama_keeper::run(sandbox)),
             Subcommand::ProbeSandbox { process, attempt } => probe(process, &attempt),
         };
     }
@@ -220,6 +229,7 @@ fn confine(process: Confined) -> io::Result<Vec<String>> {
             let missing = restrict_calls(Process::Helper, Mode::Enforce).err();
             Ok(missing.iter().map(ToString::to_string).collect())
         }
+        Confined::Keeper => trama_keeper::confine(Mode::Enforce),
     }
 }
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use trama_keeper::wire::{Message, receive, send};
 
-use crate::request::{Answer, Reply, Request};
-use crate::wire::{Message, receive, send};
+use crate::request::{Answer, LONGEST, Reply, Request};
 
 /// How long an answer may take: the slowest requests write to a disk.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,7 +54,8 @@ impl Client {
         let Some(open) = socket.as_ref() else {
             return Err(ENDED.into());
         };
-        let asked = send(open, request, fds).and_then(|()| receive::<Reply>(open));
+        let asked =
+            send(open, request, fds, LONGEST).and_then(|()| receive::<Reply>(open, LONGEST));
         match asked {
             Ok(Some(Message { body: Reply::Refused(text), .. })) => Err(text),
             Ok(Some(Message { body, fds })) => Ok((body, fds)),

@@ -30,7 +30,6 @@ mod rights;
 mod rules;
 mod sockets;
 mod spawn;
-mod wire;
 
 pub use process::run;
 pub use request::{ConfigFile, Setup};

@@ -9,15 +9,15 @@ use rustix::io::Errno;
 use rustix::process::set_parent_process_death_signal;
 use rustix::thread::capabilities;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use trama_keeper::wire::{Message, receive, send};
 use trama_sandbox::{CapabilitySet, Mode, Process, keep_only, restrict_calls};
 use trama_vhost_net_backend::take_over;
 
 use crate::acts::Acts;
 use crate::approvals::Approvals;
 use crate::gateway::{Gateways, Parent};
-use crate::request::{Answer, Reply, Request};
+use crate::request::{Answer, LONGEST, Reply, Request};
 use crate::rules::Rules;
-use crate::wire::{Message, receive, send};
 
 /// The capabilities that the helper keeps, as far as it has them.
 const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
@@ -50,7 +50,7 @@ pub fn run() -> io::Result<()> {
 
 /// Waits for the first request, which says where things are, and answers it.
 fn set_up(socket: &OwnedFd) -> io::Result<Option<Acts>> {
-    let Some(Message { body, .. }) = receive(socket)? else { return Ok(None) };
+    let Some(Message { body, .. }) = receive(socket, LONGEST)? else { return Ok(None) };
     let Request::Setup(setup) = body else {
         return Err(io::Error::other("the first request is another one; only tramad can ask"));
     };
@@ -103,7 +103,7 @@ fn next(socket: &OwnedFd, acts: &mut Acts) -> io::Result<Option<Message<Request>
             approvals.serve(&mut acts.rules);
         }
         if ready[0] {
-            return receive(socket);
+            return receive(socket, LONGEST);
         }
     }
 }
@@ -111,7 +111,7 @@ fn next(socket: &OwnedFd, acts: &mut Acts) -> io::Result<Option<Message<Request>
 fn answer(socket: &OwnedFd, answer: Answer) -> io::Result<()> {
     let (reply, fds) = answer.unwrap_or_else(|refused| (Reply::Refused(refused), Vec::new()));
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    send(socket, &reply, &fds)
+    send(socket, &reply, &fds, LONGEST)
 }
 
 /// Ignores signals that are sent to many processes at once: `tramad` ends the helper, once it has

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// Longest message in bytes: the longest requests have two paths.
+pub(crate) const LONGEST: usize = 16 << 10;
+
 /// What the helper is told before anything else, while `tramad` has read nothing but its
 /// configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,4 +142,42 @@ pub(crate) type Answer = Result<(Reply, Vec<OwnedFd>), String>;
 /// The text of a reply that does not fit its request.
 pub(crate) fn unexpected(reply: &Reply) -> String {
     format!("unexpected answer of the helper: {reply:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use proptest::prelude::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use trama_keeper::wire::{receive, send};
+
+    use super::*;
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        let flags = SocketFlags::CLOEXEC;
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_by_its_sender() {
+        let (ours, _theirs) = pair();
+        let long = Reply::Refused("x".repeat(LONGEST));
+        let error = send(&ours, &long, &[], LONGEST).unwrap_err();
+        assert!(error.to_string().contains("too long"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_an_error(bytes in prop::collection::vec(any::<u8>(), 1..300)) {
+            let (ours, theirs) = pair();
+            rustix::io::write(&ours, &bytes).unwrap();
+            if let Ok(Some(message)) = receive::<Request>(&theirs, LONGEST) {
+                // What was understood means the same when it is sent on.
+                send(&ours, &message.body, &[], LONGEST).unwrap();
+                let again = receive::<Request>(&theirs, LONGEST).unwrap().unwrap();
+                prop_assert_eq!(again.body, message.body);
+            }
+        }
+    }
 }

@@ -38,25 +38,27 @@ pub enum Process {
     /// Opens devices and sockets and starts the other processes. Its children inherit its filter,
     /// so it has no list of its own calls: only some that no process needs are forbidden.
     Helper,
+    /// Keeps descriptors that others have opened, and passes messages on. Opens nothing.
+    Keeper,
 }
 
 impl Process {
     /// The calls that may be made; `None` = all that are not forbidden.
     pub(crate) fn allowed(self) -> Option<Vec<c_long>> {
-        let own: &[&[c_long]] = match self {
-            Process::Switch => &[SWITCH],
-            Process::Gateway => &[GATEWAY],
+        let common = [RUNTIME, RUNTIME_OLD, RUNTIME_MUSL, FILES];
+        let lists: &[&[c_long]] = match self {
+            Process::Switch => &[&common.concat(), SWITCH],
+            Process::Gateway => &[&common.concat(), GATEWAY],
+            Process::Keeper => &[KEEPER, RUNTIME_MUSL],
             Process::Helper => return None,
         };
-        let lists =
-            [RUNTIME, RUNTIME_OLD, RUNTIME_MUSL, FILES].into_iter().chain(own.iter().copied());
-        Some(lists.flatten().copied().collect())
+        Some(lists.concat())
     }
 
     /// The calls that end the process.
     pub(crate) fn forbidden(self) -> Vec<c_long> {
         let own: &[&[c_long]] = match self {
-            Process::Switch | Process::Gateway => &[NEVER, NEVER_OLD],
+            Process::Switch | Process::Gateway | Process::Keeper => &[NEVER, NEVER_OLD],
             Process::Helper => &[],
         };
         own.iter().chain(&[NEVER_BY_ANY]).copied().flatten().copied().collect()
@@ -67,6 +69,7 @@ impl Process {
         let own: &[Refusal] = match self {
             Process::Switch => SWITCH_REFUSALS,
             Process::Gateway => GATEWAY_REFUSALS,
+            Process::Keeper => KEEPER_REFUSALS,
             Process::Helper => return Vec::new(),
         };
         // Signals to its own threads only: a panic ends with one.
@@ -248,6 +251,34 @@ const SWITCH: &[c_long] = &[
     SYS_wait4,
 ];
 
+/// All of a keeper's calls: it has one thread, and no file but its descriptors.
+const KEEPER: &[c_long] = &[
+    SYS_accept4,
+    SYS_brk,
+    SYS_clock_gettime,
+    SYS_close,
+    SYS_epoll_ctl,
+    SYS_epoll_pwait,
+    SYS_eventfd2,
+    SYS_exit_group,
+    SYS_fcntl,
+    SYS_futex,
+    SYS_getpid,
+    SYS_getsockopt,
+    SYS_gettid,
+    SYS_mmap,
+    SYS_mremap,
+    SYS_munmap,
+    SYS_recvmsg,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigreturn,
+    SYS_sendmsg,
+    SYS_sigaltstack,
+    SYS_socketpair,
+    SYS_tgkill,
+    SYS_write,
+];
+
 const REFUSALS: &[Refusal] = &[
     // Threads, no processes.
     (SYS_clone, &[masked(0, CLONE_THREAD, 0)]),
@@ -273,6 +304,9 @@ const GATEWAY_REFUSALS: &[Refusal] = &[
     (SYS_socket, &[masked(1, 4, 4)]),
     (SYS_socket, &[masked(1, 8, 8)]),
 ];
+
+/// Pairs of Unix sockets only.
+const KEEPER_REFUSALS: &[Refusal] = &[(SYS_socketpair, &[not(0, AF_UNIX)])];
 
 /// Running programs and changing what the process sees.
 const NEVER: &[c_long] = &[

@@ -21,7 +21,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("nat", &["frame"]),
     ("sandbox", &[]),
     ("gateway", &["nat", "dhcp", "virtqueue", "frame", "sandbox"]),
-    ("helper", &["sandbox", "switch", "vhost-net-backend", "frame"]),
+    ("keeper", &["sandbox"]),
+    ("helper", &["keeper", "sandbox", "switch", "vhost-net-backend", "frame"]),
     ("cluster", &["frame"]),
     ("api", &["frame"]),
     (
@@ -33,6 +34,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "vhost-net-backend",
             "gateway",
             "helper",
+            "keeper",
             "cluster",
             "dhcp",
             "sandbox",

@@ -1,8 +1,13 @@
 //! What the daemon's processes cannot do, each tried in a process that is restricted as they are.
 
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use trama_keeper::{Claim, Keeper, LONGEST_VALUE, listen_at};
+use trama_test_kit::requests::{GET_FEATURES, message};
 use trama_tests::tramad::binary;
 
 /// How an attempt ends.
@@ -24,28 +29,28 @@ const UNKNOWN: End = Refused(38);
 /// The signal of a filter that kills.
 const SIGSYS: i32 = 31;
 
-/// What is tried, and how it ends in a switch, a gateway and a helper.
-const ATTEMPTS: &[(&str, End, End, End)] = &[
-    ("exec", Killed, Killed, Done),
-    ("spawn", PERM, PERM, Done),
-    ("thread", Done, Done, Done),
-    ("ptrace", Killed, Killed, Killed),
-    ("exec-memory", PERM, PERM, Done),
-    ("unshare", Killed, Killed, Done),
-    ("socket-unix", PERM, PERM, Done),
-    ("socket-netlink", Done, PERM, Done),
+/// What is tried, and how it ends in a switch, a gateway, a helper and a keeper.
+const ATTEMPTS: &[(&str, End, End, End, End)] = &[
+    ("exec", Killed, Killed, Done, UNKNOWN),
+    ("spawn", PERM, PERM, Done, UNKNOWN),
+    ("thread", Done, Done, Done, UNKNOWN),
+    ("ptrace", Killed, Killed, Killed, Killed),
+    ("exec-memory", PERM, PERM, Done, PERM),
+    ("unshare", Killed, Killed, Done, Killed),
+    ("socket-unix", PERM, PERM, Done, UNKNOWN),
+    ("socket-netlink", Done, PERM, Done, UNKNOWN),
     // A helper without capabilities.
-    ("socket-packet", PERM, PERM, PERM),
-    ("socket-raw", PERM, PERM, PERM),
-    ("socket-tcp", PERM, Done, Done),
-    ("socket-udp6", PERM, Done, Done),
-    ("listen", PERM, Done, Done),
-    ("bind-udp", PERM, Done, Done),
-    ("open-shadow", ACCESS, ACCESS, Done),
-    ("open-program", ACCESS, ACCESS, Done),
-    ("write-file", ACCESS, ACCESS, Done),
-    ("signal", UNKNOWN, UNKNOWN, Done),
-    ("unlisted", UNKNOWN, UNKNOWN, Done),
+    ("socket-packet", PERM, PERM, PERM, UNKNOWN),
+    ("socket-raw", PERM, PERM, PERM, UNKNOWN),
+    ("socket-tcp", PERM, Done, Done, UNKNOWN),
+    ("socket-udp6", PERM, Done, Done, UNKNOWN),
+    ("listen", PERM, Done, Done, UNKNOWN),
+    ("bind-udp", PERM, Done, Done, UNKNOWN),
+    ("open-shadow", ACCESS, ACCESS, Done, UNKNOWN),
+    ("open-program", ACCESS, ACCESS, Done, UNKNOWN),
+    ("write-file", ACCESS, ACCESS, Done, UNKNOWN),
+    ("signal", UNKNOWN, UNKNOWN, Done, UNKNOWN),
+    ("unlisted", UNKNOWN, UNKNOWN, Done, UNKNOWN),
 ];
 
 /// The end of an attempt in a process of its own.
@@ -73,8 +78,9 @@ fn attempt(process: &str, what: &str) -> End {
 
 #[test]
 fn restricted_processes_cannot_do_what_they_never_need() {
-    for (what, switch, gateway, helper) in ATTEMPTS {
-        for (process, end) in [("switch", switch), ("gateway", gateway), ("helper", helper)] {
+    for (what, switch, gateway, helper, keeper) in ATTEMPTS {
+        let ends = [("switch", switch), ("gateway", gateway), ("helper", helper)];
+        for (process, end) in ends.into_iter().chain([("keeper", keeper)]) {
             assert_eq!(attempt(process, what), *end, "{what} in a {process}");
         }
     }
@@ -89,4 +95,38 @@ fn under_a_trap_a_call_that_is_not_on_the_list_is_named() {
     assert!(errors.starts_with("sandbox: system call "), "{errors}");
     assert!(errors.ends_with(" is not on the list, in tramad\n"), "{errors}");
     assert_eq!(output.status.code(), Some(159), "{errors}");
+}
+
+#[test]
+fn a_keeper_needs_only_the_calls_on_its_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keeper");
+    let mut command = Command::new(binary("tramad"));
+    command.arg("keeper").stdin(Stdio::from(listen_at(&path).unwrap()));
+    let mut process = command.env("TRAMA_SANDBOX", "trap").spawn().expect("run tramad");
+    let keeper = Keeper::find(&path).unwrap().expect("it listens");
+    keeper.attach(Claim::Main).unwrap();
+    let value = vec![7; LONGEST_VALUE];
+    for number in 0..200 {
+        keeper.put(&number.to_string(), &value, &[folder_of(&path).as_fd()]).unwrap();
+    }
+    assert_eq!(keeper.get("7").unwrap().expect("an entry").fds.len(), 1);
+    let (mut frontend, theirs) = UnixStream::pair().unwrap();
+    let mut stream = keeper.relay("vm1", b"", theirs).unwrap();
+    let (asks, reply) = (message(GET_FEATURES, 1, b""), message(GET_FEATURES, 5, &[0; 8]));
+    frontend.write_all(&asks).unwrap();
+    stream.read_exact(&mut [0; 12]).unwrap();
+    stream.write_all(&reply).unwrap();
+    keeper.done("vm1").unwrap();
+    frontend.read_exact(&mut [0; 20]).unwrap();
+    assert_eq!(keeper.resume("vm1").unwrap().expect("a connection").messages, 1);
+    keeper.close("vm1").unwrap();
+    keeper.end().unwrap();
+    let status = process.wait().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+/// An open folder.
+fn folder_of(path: &std::path::Path) -> std::fs::File {
+    std::fs::File::open(path.parent().expect("a folder")).expect("it is there")
 }

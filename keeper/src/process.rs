@@ -1,0 +1,60 @@
+//! The keeper's process: what it gives up before it listens.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use trama_sandbox::{Files, Mode, Process, drop_privileges, restrict_calls, restrict_files};
+
+use crate::server::Server;
+
+/// How long the keeper waits for a switch while none is attached.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// Runs the keeper on the listening socket that is standard input, until a switch ends it or none
+/// is attached for 30 seconds.
+///
+/// # Errors
+/// Standard input is not such a socket, or the system fails the process.
+pub fn run(mode: Mode) -> io::Result<()> {
+    ignore_signals()?;
+    // Its descriptors are guests' memory and the host's devices: no process may read them.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let listener = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut server = Server::new(listener, LINGER)?;
+    server.note_missing(confine(mode)?);
+    server.run()
+}
+
+/// Serves switches that connect to a listening socket, in this process and with its privileges, as
+/// [`run`] does; without one for `linger`, it ends. For tests.
+///
+/// # Errors
+/// The system fails it.
+pub fn serve(listener: OwnedFd, linger: Duration) -> io::Result<()> {
+    Server::new(listener, linger)?.run()
+}
+
+/// Gives up all privileges, all files and all but a few system calls. Returns what is not in force.
+///
+/// # Errors
+/// The capabilities cannot be dropped, which no kernel refuses.
+pub fn confine(mode: Mode) -> io::Result<Vec<String>> {
+    drop_privileges()?;
+    let files = restrict_files(&Files::default(), mode).err();
+    let calls = restrict_calls(Process::Keeper, mode).err();
+    let missing = [files, calls].into_iter().flatten();
+    Ok(missing.map(|missing| format!("{missing} (keeper)")).collect())
+}
+
+/// Ignores signals that are sent to many processes at once: the switch ends the keeper.
+fn ignore_signals() -> io::Result<()> {
+    for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
+        // A handler, because ignoring a signal takes `unsafe`; the flag is not read.
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    Ok(())
+}
