@@ -212,9 +212,8 @@ impl Engine {
         let slot = self.slot_for(&settings)?;
         let id = self.ids.next_port();
         device.watch(&self.watcher(id)).map_err(EngineError::Watch)?;
-        if !settings.cable {
-            device.set_cable(false);
-        }
+        // A device that another process has had may show another state.
+        device.set_cable(settings.cable);
         if let Device::Vhost(vhost) = &mut device {
             vhost.set_seed(self.ids.seed);
         }

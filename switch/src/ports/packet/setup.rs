@@ -185,7 +185,7 @@ pub(super) fn map_ring(fd: &OwnedFd) -> io::Result<Ring> {
     let place = NonNull::new(mapped.cast())
         .ok_or_else(|| io::Error::other("the receive ring was mapped at zero"))?;
     // SAFETY: the ring was just mapped there, in this length.
-    Ok(Ring::new(unsafe { Mapping::new(place) }))
+    Ok(Ring::take_over(unsafe { Mapping::new(place) }))
 }
 
 /// Makes the interface promiscuous as long as the socket lives.
