@@ -20,7 +20,7 @@ use std::time::Duration;
 use trama_frame::Offloads;
 use trama_virtqueue::{MAX_BURST, TxBurst};
 
-use crate::counters::{PortCounters, WorkerCounters};
+use crate::counters::{Lasting, PortCounters, WorkerCounters};
 use crate::delivery::Scratch;
 use crate::forward::Plan;
 use crate::mac_table::{FdbEntry, PortIndex};
@@ -207,8 +207,23 @@ impl Engine {
     pub fn add_port(
         &mut self,
         settings: PortSettings,
+        device: Device,
+    ) -> Result<(PortId, Lasting<PortCounters>), EngineError> {
+        let counters = Lasting::<PortCounters>::default();
+        let id = self.add_port_with(settings, device, counters.clone())?;
+        Ok((id, counters))
+    }
+
+    /// Adds a port that goes on with these counters, of which it is the only writer.
+    ///
+    /// # Errors
+    /// The same as of [`Engine::add_port`].
+    pub fn add_port_with(
+        &mut self,
+        settings: PortSettings,
         mut device: Device,
-    ) -> Result<(PortId, Arc<PortCounters>), EngineError> {
+        counters: Lasting<PortCounters>,
+    ) -> Result<PortId, EngineError> {
         let slot = self.slot_for(&settings)?;
         let id = self.ids.next_port();
         device.watch(&self.watcher(id)).map_err(EngineError::Watch)?;
@@ -217,10 +232,9 @@ impl Engine {
         if let Device::Vhost(vhost) = &mut device {
             vhost.set_seed(self.ids.seed);
         }
-        let counters = Arc::<PortCounters>::default();
-        let port = Port::new(id, settings, Arc::clone(&counters), device);
+        let port = Port::new(id, settings, counters, device);
         self.insert_port(slot, port, Time::ZERO)?;
-        Ok((id, counters))
+        Ok(id)
     }
 
     /// Returns the slot of the network for a port with these settings.

@@ -14,6 +14,7 @@ pub mod engine;
 mod filter;
 mod flow;
 mod forward;
+mod kept;
 mod loops;
 pub mod mac_table;
 pub mod ports;
@@ -26,12 +27,13 @@ mod types;
 pub mod vlan;
 pub mod worker;
 
-pub use counters::{NetworkCounters, PortCounters, WorkerCounters};
+pub use counters::{CounterSlab, Lasting, NetworkCounters, PortCounters, WorkerCounters};
 pub use drop_reason::DropReason;
 pub use engine::{
     DetachedPort, Engine, EngineError, HdrLen, Network, NetworkId, NetworkSettings, PortFault,
     PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
 };
+pub use kept::KeptError;
 pub use loops::LoopReport;
 pub use mac_table::{FdbEntry, MacTable, PortIndex, StaticEntry};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};

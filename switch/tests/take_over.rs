@@ -12,7 +12,8 @@ use rustix::thread::UnshareFlags;
 use trama_frame::vnet::NEEDS_CSUM;
 use trama_frame::{Offloads, VnetHeader};
 use trama_switch::{
-    Captured, Device, Engine, Tap, TapOptions, TapParts, Time, Uplink, UplinkParts,
+    Captured, CounterSlab, Device, Engine, Tap, TapOptions, TapParts, Time, Uplink, UplinkParts,
+    dummy,
 };
 use trama_test_kit::{Station, c_tag, eventually, frame, mac, network, port, tagged, trunk};
 
@@ -120,6 +121,24 @@ fn number_of(Captured { header, bytes }: &Captured) -> Option<u32> {
             number(30)
         }
         _ => None,
+    }
+}
+
+#[test]
+fn a_port_goes_on_with_its_counters() {
+    let (mut slab, fd) = CounterSlab::create(2).unwrap();
+    for process in 1..=3 {
+        let mut engine = Engine::new(1);
+        let network = network(&mut engine, 1500);
+        let sender = Station::add(&mut engine, port(network, trunk()), Offloads::ALL);
+        let (device, receiver) = dummy(64);
+        let counters = slab.port("kept").unwrap();
+        let settings = port(network, trunk());
+        engine.add_port_with(settings, Device::Dummy(device), counters.clone()).unwrap();
+        sender.send(&frame(mac(1), mac(2), 60));
+        engine.poll(Time(1));
+        assert_eq!((receiver.captured().len(), counters.tx_frames.get()), (1, process));
+        slab = CounterSlab::open(fd.try_clone().unwrap()).unwrap();
     }
 }
 

@@ -16,6 +16,7 @@ mod device;
 mod driver;
 mod error;
 mod huge_pages;
+mod lasting;
 mod mapping;
 mod memory;
 mod ring;
@@ -33,6 +34,7 @@ pub use driver::{
 };
 pub use error::{MemoryError, PushError, RingError};
 pub use huge_pages::in_huge_pages;
+pub use lasting::{Counter, Lasting, LastingMemory, Words};
 pub use mapping::RegionSpec;
 pub use memory::{GuestMemory, Region};
 pub use ring::{HEADER_LEN, MAX_BURST, RingFds, RingFeatures, RingSetup};

@@ -1,9 +1,10 @@
 //! Mappings of shared files.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
@@ -119,13 +120,23 @@ impl Mapping {
 
 /// A shared mapping, unmapped when dropped.
 #[derive(Debug)]
-struct Pages {
+pub(crate) struct Pages {
     base: *mut u8,
     len: usize,
 }
 
 impl Pages {
-    fn map(file: &File, offset: u64, len: usize) -> io::Result<Pages> {
+    /// Returns where the mapping starts.
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Returns its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn map(file: &File, offset: u64, len: usize) -> io::Result<Pages> {
         // SAFETY: a new mapping at an address of the kernel's choosing touches no memory in use.
         let base = unsafe {
             libc::mmap(
@@ -158,6 +169,25 @@ impl Drop for Pages {
 unsafe impl Send for Pages {}
 // SAFETY: as for Send.
 unsafe impl Sync for Pages {}
+
+/// Makes a memfd of whole pages whose size is fixed, for at least `size` bytes.
+pub(crate) fn sealed_memfd(name: &CStr, size: u64) -> io::Result<File> {
+    // SAFETY: the name is a C string; the descriptor, if any, is new and owned here.
+    let file = unsafe {
+        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        File::from_raw_fd(fd)
+    };
+    file.set_len(size.next_multiple_of(PAGE))?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: fcntl on a descriptor owned here, with an integer argument.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file)
+}
 
 /// The kinds of files in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]

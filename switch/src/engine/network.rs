@@ -4,11 +4,10 @@
 //! passing this value, and slow work (making, resizing and freeing a large MAC table) can be done
 //! by its current owner while no worker waits.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::batching::Batching;
-use crate::counters::NetworkCounters;
+use crate::counters::{Lasting, NetworkCounters};
 use crate::loops::LoopReports;
 use crate::mac_table::{MacTable, PortIndex, StaticEntry};
 use crate::ports::Port;
@@ -30,7 +29,7 @@ pub struct Network {
     pub(super) awake: bool,
     pub(super) batching: Batching,
     pub(super) loops: LoopReports,
-    pub(super) counters: Arc<NetworkCounters>,
+    pub(super) counters: Lasting<NetworkCounters>,
 }
 
 impl Network {
@@ -46,7 +45,7 @@ impl Network {
             awake: false,
             batching: Batching::new(),
             loops: LoopReports::new(),
-            counters: Arc::default(),
+            counters: Lasting::default(),
         }
     }
 
@@ -62,8 +61,13 @@ impl Network {
     }
 
     /// Returns its counters.
-    pub fn counters(&self) -> Arc<NetworkCounters> {
-        Arc::clone(&self.counters)
+    pub fn counters(&self) -> Lasting<NetworkCounters> {
+        self.counters.clone()
+    }
+
+    /// Goes on with these counters, of which it is the only writer.
+    pub fn set_counters(&mut self, counters: Lasting<NetworkCounters>) {
+        self.counters = counters;
     }
 
     /// Changes its settings and keeps what it has learned. Another size of the MAC table moves

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use trama_frame::VnetHeader;
-use trama_switch::{Device, Engine, PortCounters, PortId, PortSettings, RingFds, VhostDevice};
+use trama_switch::{
+    Device, Engine, Lasting, PortCounters, PortId, PortSettings, RingFds, VhostDevice,
+};
 use trama_virtqueue::{DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN};
 
 /// A vhost port and the driver of a guest on it.
@@ -11,7 +13,7 @@ pub struct Guest {
     /// The port.
     pub id: PortId,
     /// The port's counters.
-    pub counters: Arc<PortCounters>,
+    pub counters: Lasting<PortCounters>,
     /// The driver side of the transmit ring.
     pub tx: DriverTx,
     /// The driver side of the receive ring.
