@@ -23,7 +23,7 @@ use trama_virtqueue::{MAX_BURST, TxBurst};
 use crate::counters::{Lasting, PortCounters, WorkerCounters};
 use crate::delivery::Scratch;
 use crate::forward::Plan;
-use crate::mac_table::{FdbEntry, PortIndex};
+use crate::mac_table::{FdbEntry, KeptMac, PortIndex};
 use crate::ports::calls::Calls;
 use crate::ports::packet::SlotBurst;
 use crate::ports::pool::PoolBurst;
@@ -32,7 +32,7 @@ use crate::ports::{Device, Doorbell, Port, Watcher};
 use crate::probe::ProbeKey;
 use crate::sources::Sources;
 use crate::storm::Storm;
-use crate::time::Time;
+use crate::time::{Epoch, Time};
 pub use crate::types::{
     EngineError, HdrLen, NetworkId, NetworkSettings, PortFault, PortFilter, PortId, PortSettings,
     Promiscuous, Spoof, Station,
@@ -334,6 +334,7 @@ impl Engine {
         }
         if let Some(network) = self.networks[slot].as_mut() {
             network.ports_changed();
+            network.name_port(location.index);
         }
         Ok(())
     }
@@ -364,6 +365,23 @@ impl Engine {
     pub fn count_macs(&self, network: NetworkId, part: usize, now: Time) -> Option<usize> {
         let slot = self.network_slot(network).ok()?;
         self.networks[slot].as_ref()?.table.len_of_part(part, now)
+    }
+
+    /// Learns addresses that an earlier process had learned, of the ports of the same names that
+    /// carry their VLANs, and returns how many. Those that are known, or too old, are left out. To
+    /// be called for each of [`MacImage::parts`](crate::MacImage::parts), so that frames move in
+    /// between. `epoch` is the one of `now`.
+    ///
+    /// # Errors
+    /// The network does not exist.
+    pub fn import_macs(
+        &mut self,
+        network: NetworkId,
+        macs: &[KeptMac],
+        epoch: Epoch,
+        now: Time,
+    ) -> Result<usize, EngineError> {
+        Ok(self.network_mut(network)?.import_macs(macs, epoch, now))
     }
 
     /// Forgets the learned addresses of one network or of all; static ones stay.

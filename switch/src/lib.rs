@@ -35,7 +35,7 @@ pub use engine::{
 };
 pub use kept::KeptError;
 pub use loops::LoopReport;
-pub use mac_table::{FdbEntry, MacTable, PortIndex, StaticEntry};
+pub use mac_table::{FdbEntry, KeptMac, MacImage, MacTable, PortIndex, StaticEntry};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
 pub use ports::packet::{Uplink, UplinkError, UplinkParts};
 pub use ports::tap::{NamespaceId, Tap, TapError, TapOptions, TapParts};
@@ -43,7 +43,7 @@ pub use ports::vhost::VhostDevice;
 pub use ports::{Device, Doorbell};
 pub use spin::{ParseSpinError, Spin};
 pub use storm::{FloodKind, Storm, StormLimits};
-pub use time::Time;
+pub use time::{Epoch, Time};
 pub use trama_virtqueue::RingFds;
 pub use vlan::{Egress, VlanMode, VlanModeName, VlanSet};
 pub use worker::{

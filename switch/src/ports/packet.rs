@@ -14,6 +14,7 @@ mod burst;
 mod option;
 mod outbox;
 mod setup;
+mod slot;
 mod take_over;
 mod to_host;
 

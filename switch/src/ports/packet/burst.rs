@@ -8,23 +8,10 @@ use trama_frame::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, TAG_
 use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD, VnetHeader};
 use trama_virtqueue::{MAX_BURST, RingError, Segment};
 
-use super::take_over::{LEAST_START, save};
+use super::slot::{
+    ADDRESSES, BLOCK, BLOCKS, LEAST_START, PER_BLOCK, RING_HEADER, SLOT, SLOTS, save,
+};
 use crate::forward::{MAX_FRAME, Source};
-
-/// Bytes of a slot: the kernel's header, a virtio-net header, the largest frame.
-pub(super) const SLOT: usize = (MAX_FRAME + 256).next_multiple_of(64);
-/// Bytes of a block: contiguous memory that is divided into slots.
-pub(super) const BLOCK: usize = 1 << 20;
-/// Slots of a block.
-pub(super) const PER_BLOCK: usize = BLOCK / SLOT;
-/// Blocks of a ring: 480 slots, a millisecond of small frames.
-pub(super) const BLOCKS: usize = 32;
-pub(super) const SLOTS: usize = BLOCKS * PER_BLOCK;
-/// Bytes of the virtio-net header before each frame: without `num_buffers`, whatever header size
-/// the socket was given.
-pub(super) const RING_HEADER: usize = 10;
-/// Two addresses before a tag.
-pub(super) const ADDRESSES: usize = 12;
 
 /// The memory of a ring, written by the kernel.
 pub(super) struct Mapping(NonNull<u8>);

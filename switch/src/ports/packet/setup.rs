@@ -11,8 +11,9 @@ use trama_frame::vnet::LEN as HEADER;
 use trama_frame::{MacAddr, Offloads};
 
 use super::UplinkParts;
-use super::burst::{BLOCK, BLOCKS, Mapping, PER_BLOCK, Ring, SLOT};
+use super::burst::{Mapping, Ring};
 use super::option::set_option;
+use super::slot::{BLOCK, BLOCKS, PER_BLOCK, SLOT};
 use super::to_host;
 use crate::ports::tap::setup::{ioctl, request};
 

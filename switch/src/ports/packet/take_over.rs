@@ -6,24 +6,13 @@
 //! oldest frame follows the newest. Of an empty ring nothing shows it until the next frame.
 //!
 //! **Frames.** A burst that was fetched but not released is read again, so its frames may be
-//! delivered twice, but none is left out. Inserting a VLAN tag changes a frame in place; what it
-//! overwrites is saved in the slot first, and put back here.
+//! delivered twice, but none is left out. Those that had a tag inserted are restored first.
 
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use trama_frame::ethernet::TAG_LEN;
+use super::burst::Ring;
+use super::slot::{SLOTS, restore};
 
-use super::burst::{ADDRESSES, RING_HEADER, Ring, SLOTS};
-
-/// Bytes that the insertion of a tag may overwrite: the virtio-net header and two addresses.
-const SAVED: usize = RING_HEADER + ADDRESSES;
-/// Where they are saved: over the kernel's `sockaddr_ll`, which the switch does not read.
-const SAVED_AT: usize = size_of::<libc::tpacket2_hdr>();
-/// Where a slot says that they are saved: in padding that the kernel clears with each frame.
-const MARK_AT: usize = std::mem::offset_of!(libc::tpacket2_hdr, tp_padding);
-/// Least distance of a frame from the start of its slot: saved bytes, tag and header before it.
-pub(super) const LEAST_START: usize = SAVED_AT + SAVED + TAG_LEN + RING_HEADER;
 /// Looks at the ring until two agree. The kernel may be filling slots out of order, each for less
 /// than a microsecond.
 const MAX_LOOKS: usize = 100;
@@ -89,50 +78,12 @@ fn before(index: usize) -> usize {
     (index + SLOTS - 1) % SLOTS
 }
 
-/// Returns the mark of a slot.
-///
-/// # Safety
-/// The slot is mapped and belongs to this process.
-unsafe fn mark<'a>(slot: NonNull<u8>) -> &'a AtomicU8 {
-    // SAFETY: it lies within the slot's header and is only accessed atomically here.
-    unsafe { AtomicU8::from_ptr(slot.add(MARK_AT).as_ptr()) }
-}
-
-/// Saves what the insertion of a tag into the frame at `at` overwrites.
-///
-/// # Safety
-/// The slot belongs to this process, and `at` is [`LEAST_START`] bytes or more behind its start
-/// with a whole Ethernet header.
-pub(super) unsafe fn save(slot: NonNull<u8>, at: NonNull<u8>) {
-    // SAFETY: both ranges lie within the slot, and at LEAST_START they do not overlap.
-    unsafe {
-        slot.add(SAVED_AT).copy_from_nonoverlapping(at.sub(RING_HEADER), SAVED);
-        mark(slot).store(1, Ordering::Release);
-    }
-    // A killed process has done all stores up to an instruction, so the compiler's order suffices.
-    compiler_fence(Ordering::SeqCst);
-}
-
-/// Puts back what was saved in a slot, if a tag was inserted there.
-///
-/// # Safety
-/// The slot holds a frame, and belongs to this process.
-unsafe fn restore(slot: NonNull<u8>) {
-    // SAFETY: the same ranges as in `save`, which has set the mark.
-    unsafe {
-        if mark(slot).load(Ordering::Acquire) == 0 {
-            return;
-        }
-        let start = usize::from(slot.cast::<libc::tpacket2_hdr>().read().tp_mac);
-        slot.add(start - RING_HEADER).copy_from_nonoverlapping(slot.add(SAVED_AT), SAVED);
-        mark(slot).store(0, Ordering::Release);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::burst::{BLOCK, BLOCKS};
+    use std::ptr::NonNull;
+
     use super::super::burst::{Mapping, SlotBurst};
+    use super::super::slot::{BLOCK, BLOCKS, LEAST_START, RING_HEADER};
     use super::*;
     use crate::forward::Source;
 
