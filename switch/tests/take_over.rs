@@ -3,17 +3,20 @@
 //! and passes.
 #![cfg(test)]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::thread::UnshareFlags;
 use trama_frame::vnet::NEEDS_CSUM;
-use trama_frame::{Offloads, VnetHeader};
+use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::{
-    Captured, CounterSlab, Device, Engine, Tap, TapOptions, TapParts, Time, Uplink, UplinkParts,
-    dummy,
+    Captured, CounterSlab, Device, DummyHandle, Engine, Epoch, MacImage, NetworkId,
+    NetworkSettings, PortIndex, PortSettings, Tap, TapOptions, TapParts, Time, Uplink, UplinkParts,
+    WorkerGroup, dummy,
 };
 use trama_test_kit::{Station, c_tag, eventually, frame, mac, network, port, tagged, trunk};
 
@@ -142,6 +145,79 @@ fn a_port_goes_on_with_its_counters() {
     }
 }
 
+/// Addresses that a process learns in a table of a quarter as many, so that entries are evicted and
+/// moved all the time.
+const MACS: u32 = 4000;
+const PORTS: [&str; 4] = ["p0", "p1", "p2", "p3"];
+
+/// Makes an engine with a network and its ports; the table is kept if `keep` is set.
+fn learner(keep: bool) -> (Engine, NetworkId, Vec<DummyHandle>, Option<OwnedFd>) {
+    let settings = NetworkSettings {
+        name: "lab".into(),
+        mtu: 1500,
+        mac_table_size: MACS as usize / 4,
+        mac_aging: Duration::from_secs(300),
+    };
+    let (id, mut value) = WorkerGroup::new(1).network(settings);
+    let fd = keep.then(|| value.keep_macs(Epoch::of(Time::ZERO)).unwrap());
+    let mut engine = Engine::new(1);
+    engine.take_network(value, Time::ZERO);
+    let mut plug = |name: &str| {
+        let (device, handle) = dummy(64);
+        let settings = PortSettings { name: name.into(), ..port(id, trunk()) };
+        engine.add_port(settings, Device::Dummy(device)).unwrap();
+        handle
+    };
+    let handles = PORTS.map(&mut plug).into();
+    (engine, id, handles, fd)
+}
+
+#[test]
+fn a_learner_in_a_process_of_its_own() {
+    if std::env::var(KIND).as_deref() != Ok("learner") {
+        return;
+    }
+    let (mut engine, _, handles, fd) = learner(true);
+    for round in 0u64.. {
+        for n in 0..MACS {
+            let source = MacAddr::from_u64(0x0200_0000_0000 | u64::from(n));
+            let sender = &handles[n as usize % PORTS.len()];
+            sender.inject(VnetHeader::default(), &frame(mac(1), source, 60)).unwrap();
+            engine.poll(Time(round));
+            handles.iter().for_each(|handle| drop(handle.captured()));
+        }
+        if round == 0 {
+            println!("\nread: {}", fd.as_ref().unwrap().as_raw_fd());
+        }
+    }
+}
+
+/// A process is killed while it learns; no address has another port than it was seen on.
+#[test]
+fn what_a_killed_process_had_learned_is_known() {
+    for _ in 0..20 {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "a_learner_in_a_process_of_its_own", "--nocapture"]);
+        let mut process =
+            Reader(command.env(KIND, "learner").stdout(Stdio::piped()).spawn().unwrap());
+        let fd = first_report(&mut process.0);
+        let image = File::open(format!("/proc/{}/fd/{fd}", process.0.id())).unwrap();
+        drop(process);
+        let image = MacImage::read(image.into()).unwrap();
+        let (mut engine, network, ..) = learner(false);
+        let (now, mut imported) = (Time(1), 0);
+        for part in image.parts() {
+            imported += engine.import_macs(network, part, Epoch::of(now), now).unwrap();
+        }
+        let known = engine.fdb(network, now);
+        assert!(known.len() == imported && imported >= MACS as usize / 4 - 1, "{imported}");
+        for (_, entry) in known {
+            let wanted = entry.mac.to_u64() as u16 % PORTS.len() as u16;
+            assert_eq!(entry.port, PortIndex(wanted), "{}", entry.mac);
+        }
+    }
+}
+
 /// A process that reads a device.
 struct Reader(Child);
 
@@ -159,14 +235,21 @@ fn read_and_be_killed(kind: &str, device: &OwnedFd) -> Vec<u32> {
     command.args(["--exact", "a_reader_in_a_process_of_its_own", "--nocapture"]).env(KIND, kind);
     command.stdin(device.try_clone().unwrap()).stdout(Stdio::piped());
     let mut reader = Reader(command.spawn().unwrap());
-    let lines = BufReader::new(reader.0.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let said = lines.filter_map(|line| line.strip_prefix("read:").map(str::to_owned)).next();
-    said.unwrap().split_whitespace().map(|number| number.parse().unwrap()).collect()
+    let report = first_report(&mut reader.0);
+    report.split_whitespace().map(|number| number.parse().unwrap()).collect()
+}
+
+/// Waits until a process reports, and returns what.
+fn first_report(process: &mut Child) -> String {
+    let lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut reports = lines.filter_map(|line| Some(line.strip_prefix("read: ")?.to_owned()));
+    reports.next().expect("the process reports")
 }
 
 #[test]
 fn a_reader_in_a_process_of_its_own() {
     let Ok(kind) = std::env::var(KIND) else { return };
+    assert!(["tap", "uplink"].contains(&kind.as_str()), "{kind}");
     let device = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
     let mut lab = if kind == "tap" { Lab::tap(device) } else { Lab::uplink(device) };
     let mut numbers = Vec::new();

@@ -62,8 +62,8 @@ pub fn in_memfd<T: Copy>(
     let file = memfd(NAME, (TABLE_AT + bytes) as u64)?;
     let head = Pages::map(&file, 0, head_bytes)?;
     let pages = Pages::map_aligned(&file, TABLE_AT as u64, bytes, HUGE_PAGE)?;
-    add_seals(&file, libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
-    huge_pages::advise(pages.base(), bytes);
+    let fixed_size = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+    add_seals(&file, libc::F_SEAL_FUTURE_WRITE | fixed_size | libc::F_SEAL_SEAL)?;
     // SAFETY: the mapping has room for `len` rows, at a page or better, and nothing else uses it.
     let at = unsafe {
         let at = NonNull::new_unchecked(pages.base().cast::<T>());
@@ -102,5 +102,42 @@ impl<T> Drop for Table<T> {
             // SAFETY: it was a boxed slice of this length.
             drop(unsafe { Box::from_raw(rows) });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn every_size_is_filled() {
+        for len in [0, 1, 1000, 5 << 17] {
+            let mut table = Table::on_heap(7u64, len);
+            assert_eq!((table.len(), table.iter().sum::<u64>()), (len, 7 * len as u64));
+            table.iter_mut().for_each(|row| *row = 1);
+        }
+        for len in [1, 1000, 5 << 17] {
+            let (head, table, _file) = in_memfd(7u64, len, 9).unwrap();
+            assert_eq!((table.len(), table.iter().sum::<u64>()), (len, 7 * len as u64));
+            assert_eq!(&*head, [0; 9]);
+            assert_eq!(table.as_ptr().addr() % HUGE_PAGE, 0);
+        }
+        assert!(in_memfd(7u64, 0, 9).is_err() && in_memfd(7u64, 1, TABLE_AT).is_err());
+    }
+
+    #[test]
+    fn the_file_has_what_is_written_and_cannot_be_written() {
+        let (mut head, mut table, file) = in_memfd(7u64, 100, 9).unwrap();
+        (head[8], table[99]) = (3, 4);
+        let word = |at: usize| {
+            let mut bytes = [0; 8];
+            file.read_exact_at(&mut bytes, at as u64).unwrap();
+            u64::from_ne_bytes(bytes)
+        };
+        assert_eq!((word(8 * 8), word(TABLE_AT), word(TABLE_AT + 99 * 8)), (3, 7, 4));
+        assert!(file.write_all_at(&[1], 0).is_err() && file.set_len(1).is_err());
+        assert!(Pages::map(&file, 0, 4096).is_err(), "no mapping that can be written");
     }
 }
