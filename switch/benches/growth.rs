@@ -1,5 +1,6 @@
 //! How the worker's time per frame grows with the addresses it knows, with its ports, and with the
-//! frames it finds at once. `cargo bench -p trama-switch --bench growth [-- macs|kept|ports|burst]`.
+//! frames it finds at once, and with a MAC table that outlives the process.
+//! `cargo bench -p trama-switch --bench growth [-- macs|kept|ports|burst]`.
 //!
 //! All drivers are in this process on this thread; their time is not counted. The sizes of a table
 //! take turns in blocks. A figure is the median of its blocks; each block begins with rounds that

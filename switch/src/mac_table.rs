@@ -175,8 +175,9 @@ impl MacTable {
         }
     }
 
-    /// Changes the limits; another capacity ends the keeping of the table. Entries beyond a smaller capacity are evicted as by new ones; a longer
-    /// ageing time may revive entries that had just expired.
+    /// Changes the limits. Entries beyond a smaller capacity are evicted as by new ones; a longer
+    /// ageing time may revive entries that had just expired. With another capacity the table is no
+    /// longer kept.
     pub fn set_limits(&mut self, capacity: usize, aging: Duration) {
         self.max_age = max_age(aging);
         let capacity = capacity.clamp(1, MAX_CAPACITY);

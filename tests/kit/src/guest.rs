@@ -30,8 +30,19 @@ impl Guest {
         tx_options: DriverOptions,
         rx_options: DriverOptions,
     ) -> Guest {
+        Guest::add_with(engine, settings, Lasting::default(), tx_options, rx_options)
+    }
+
+    /// Does the same as [`Guest::add`], for a port that goes on with these counters.
+    pub fn add_with(
+        engine: &mut Engine,
+        settings: PortSettings,
+        counters: Lasting<PortCounters>,
+        tx_options: DriverOptions,
+        rx_options: DriverOptions,
+    ) -> Guest {
         let device = Device::Vhost(VhostDevice::new(1));
-        let (id, counters) = engine.add_port(settings, device).unwrap();
+        let id = engine.add_port_with(settings, device, counters.clone()).unwrap();
         let size = tx_options.memory_size() + rx_options.memory_size();
         let memory = DriverMemory::new(size).unwrap();
         let tx = DriverTx::new(&memory, tx_options).unwrap();
