@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use trama_frame::MacAddr;
 use trama_helper::Rights;
-use trama_switch::counters::{NetworkCounters, PortCounters};
+use trama_switch::counters::{Lasting, NetworkCounters, PortCounters};
 use trama_switch::{
     Device, Engine, EngineError, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time,
     VhostDevice, WorkerGroup, WorkerHandle,
@@ -82,7 +82,7 @@ pub(crate) struct Worker {
 pub(crate) struct RunningNetwork {
     pub(crate) worker: usize,
     pub(crate) id: NetworkId,
-    pub(crate) counters: Arc<NetworkCounters>,
+    pub(crate) counters: Lasting<NetworkCounters>,
     config: Network,
     /// Its gateway, if it has one.
     pub(crate) gateway: Option<Gateway>,
@@ -91,7 +91,7 @@ pub(crate) struct RunningNetwork {
 pub(crate) struct RunningPort {
     pub(crate) worker: usize,
     pub(crate) id: PortId,
-    pub(crate) counters: Arc<PortCounters>,
+    pub(crate) counters: Lasting<PortCounters>,
     pub(crate) settings: PortSettings,
     /// What is done about loops at the port.
     pub(crate) loop_mode: LoopMode,

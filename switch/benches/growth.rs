@@ -1,5 +1,6 @@
 //! How the worker's time per frame grows with the addresses it knows, with its ports, and with the
-//! frames it finds at once. `cargo bench -p trama-switch --bench growth [-- macs|ports|burst]`.
+//! frames it finds at once, and with a MAC table that outlives the process.
+//! `cargo bench -p trama-switch --bench growth [-- macs|kept|ports|burst]`.
 //!
 //! All drivers are in this process on this thread; their time is not counted. The sizes of a table
 //! take turns in blocks. A figure is the median of its blocks; each block begins with rounds that
@@ -10,7 +11,7 @@
 use std::time::Duration;
 
 use trama_frame::MacAddr;
-use trama_switch::{Engine, NetworkId, NetworkSettings, Time};
+use trama_switch::{Doorbell, Engine, Epoch, NetworkId, NetworkSettings, Time};
 use trama_test_kit::{Guest, IN_ORDER_FEATURES, PLAIN, access, driver_options, frame, port, ticks};
 use trama_virtqueue::{DriverOptions, HEADER_LEN, MAX_BURST};
 
@@ -56,6 +57,14 @@ impl Lab {
             mac_aging: Duration::from_secs(300),
         });
         Lab { engine, network, clock: 0 }
+    }
+
+    /// Keeps the MAC table in memory that outlives the process.
+    fn keep(mut self) -> Lab {
+        let mut network = self.engine.give_network(self.network, &Doorbell::default()).unwrap();
+        drop(network.keep_macs(Epoch::of(Time::ZERO)).unwrap());
+        self.engine.take_network(network, Time::ZERO);
+        self
     }
 
     fn guest(&mut self, size: u16) -> Guest {
@@ -196,6 +205,17 @@ fn main() {
             Trial { step: 16_000, ..trial }
         };
         compare("MAC addresses", [1000, 10, 100, 10_000, 100_000, 1_000_000].map(trial).into());
+    }
+    if is_wanted("kept") {
+        let trial = |(macs, is_kept): (u32, bool)| {
+            let lab = Lab::new(Engine::new(1), macs as usize);
+            let lab = if is_kept { lab.keep() } else { lab };
+            let name = format!("{macs} addresses{}", if is_kept { ", kept" } else { "" });
+            Trial { step: 16_000, ..Trial::new(name, lab, 1, BATCH, macs / 2) }
+        };
+        let both = |macs| [(macs, false), (macs, true)].map(trial);
+        compare("where the table is", both(1_000_000).into());
+        compare("where the table is", both(10_000).into());
     }
     if is_wanted("ports") {
         let busy =

@@ -5,28 +5,24 @@
 //! snapshot is not taken at one instant. The structures fill whole 128-byte blocks (a pair of cache
 //! lines, as the prefetcher fetches them), so that readers and adjacent counters never share a line
 //! with the worker's own state.
+//!
+//! Counters are on the heap, or in a [`CounterSlab`], where the next process finds them.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+mod slab;
+
+pub use trama_virtqueue::{Counter, Lasting};
+use trama_virtqueue::{Words, atomic_words};
 
 use crate::drop_reason::DropReason;
+pub use slab::{CounterSlab, MAX_NAME};
 
-/// One counter. Only its one writer may call [`Counter::add`].
-#[derive(Default, Debug)]
-#[repr(transparent)]
-pub struct Counter(AtomicU64);
+/// A structure of counters.
+trait CounterSet: Words {
+    /// The names of its fields, in their order in memory.
+    const FIELDS: &[&str];
 
-impl Counter {
-    /// Adds `n`. A second writer would lose counts; only the worker writes.
-    #[inline]
-    pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
-    }
-
-    /// Returns the current value.
-    #[inline]
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
+    /// Sets every counter to zero.
+    fn reset(&self);
 }
 
 /// Declares a structure of counters and the plain structure of its snapshot.
@@ -34,12 +30,13 @@ macro_rules! counters {
     ($(#[$doc:meta])* $name:ident / $(#[$snapshot_doc:meta])* $snapshot:ident {
         $($(#[$field_doc:meta])* $field:ident,)*
     } $({ $(#[$array_doc:meta])* $array:ident: [$len:expr] })?) => {
-        $(#[$doc])*
-        #[derive(Default, Debug)]
-        #[repr(align(128))]
-        pub struct $name {
-            $($(#[$field_doc])* pub $field: Counter,)*
-            $($(#[$array_doc])* pub $array: [Counter; $len],)?
+        atomic_words! {
+            $(#[$doc])*
+            #[derive(Default, Debug)]
+            pub struct $name {
+                $($(#[$field_doc])* pub $field: Counter,)*
+                $($(#[$array_doc])* pub $array: [Counter; $len],)?
+            }
         }
 
         $(#[$snapshot_doc])*
@@ -56,6 +53,15 @@ macro_rules! counters {
                     $($field: self.$field.get(),)*
                     $($array: std::array::from_fn(|i| self.$array[i].get()),)?
                 }
+            }
+        }
+
+        impl CounterSet for $name {
+            const FIELDS: &[&str] = &[$(stringify!($field),)* $(stringify!($array),)?];
+
+            fn reset(&self) {
+                $(self.$field.reset();)*
+                $(self.$array.iter().for_each(Counter::reset);)?
             }
         }
     };

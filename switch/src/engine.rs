@@ -21,10 +21,10 @@ use std::time::Duration;
 use trama_frame::Offloads;
 use trama_virtqueue::{MAX_BURST, TxBurst};
 
-use crate::counters::{PortCounters, WorkerCounters};
+use crate::counters::{Lasting, PortCounters, WorkerCounters};
 use crate::delivery::Scratch;
 use crate::forward::Plan;
-use crate::mac_table::{FdbEntry, PortIndex};
+use crate::mac_table::{FdbEntry, KeptMac, PortIndex};
 use crate::ports::calls::Calls;
 use crate::ports::packet::SlotBurst;
 use crate::ports::pool::PoolBurst;
@@ -33,7 +33,7 @@ use crate::ports::{Device, Doorbell, Port, Watcher};
 use crate::probe::ProbeKey;
 use crate::sources::Sources;
 use crate::storm::Storm;
-use crate::time::Time;
+use crate::time::{Epoch, Time};
 pub use crate::types::{
     EngineError, HdrLen, NetworkId, NetworkSettings, PortFault, PortFilter, PortId, PortSettings,
     Promiscuous, Spoof, Station,
@@ -211,21 +211,34 @@ impl Engine {
     pub fn add_port(
         &mut self,
         settings: PortSettings,
+        device: Device,
+    ) -> Result<(PortId, Lasting<PortCounters>), EngineError> {
+        let counters = Lasting::<PortCounters>::default();
+        let id = self.add_port_with(settings, device, counters.clone())?;
+        Ok((id, counters))
+    }
+
+    /// Adds a port that goes on with these counters, of which it is the only writer.
+    ///
+    /// # Errors
+    /// The same as of [`Engine::add_port`].
+    pub fn add_port_with(
+        &mut self,
+        settings: PortSettings,
         mut device: Device,
-    ) -> Result<(PortId, Arc<PortCounters>), EngineError> {
+        counters: Lasting<PortCounters>,
+    ) -> Result<PortId, EngineError> {
         let slot = self.slot_for(&settings)?;
         let id = self.ids.next_port();
         device.watch(&self.watcher(id)).map_err(EngineError::Watch)?;
-        if !settings.cable {
-            device.set_cable(false);
-        }
+        // A device that another process has had may show another state.
+        device.set_cable(settings.cable);
         if let Device::Vhost(vhost) = &mut device {
             vhost.set_seed(self.ids.seed);
         }
-        let counters = Arc::<PortCounters>::default();
-        let port = Port::new(id, settings, Arc::clone(&counters), device);
+        let port = Port::new(id, settings, counters, device);
         self.insert_port(slot, port, Time::ZERO)?;
-        Ok((id, counters))
+        Ok(id)
     }
 
     /// Returns the slot of the network for a port with these settings.
@@ -325,6 +338,7 @@ impl Engine {
         }
         if let Some(network) = self.networks[slot].as_mut() {
             network.ports_changed();
+            network.name_port(location.index);
         }
         Ok(())
     }
@@ -355,6 +369,23 @@ impl Engine {
     pub fn count_macs(&self, network: NetworkId, part: usize, now: Time) -> Option<usize> {
         let slot = self.network_slot(network).ok()?;
         self.networks[slot].as_ref()?.table.len_of_part(part, now)
+    }
+
+    /// Learns addresses that an earlier process had learned, of the ports of the same names that
+    /// carry their VLANs, and returns how many. Those that are known, or too old, are left out. To
+    /// be called for each of [`MacImage::parts`](crate::MacImage::parts), so that frames move in
+    /// between. `epoch` is the one of `now`.
+    ///
+    /// # Errors
+    /// The network does not exist.
+    pub fn import_macs(
+        &mut self,
+        network: NetworkId,
+        macs: &[KeptMac],
+        epoch: Epoch,
+        now: Time,
+    ) -> Result<usize, EngineError> {
+        Ok(self.network_mut(network)?.import_macs(macs, epoch, now))
     }
 
     /// Forgets the learned addresses of one network or of all; static ones stay.

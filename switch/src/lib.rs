@@ -14,6 +14,7 @@ pub mod engine;
 mod filter;
 mod flow;
 mod forward;
+mod kept;
 mod loops;
 pub mod mac_table;
 pub mod ports;
@@ -26,14 +27,15 @@ mod types;
 pub mod vlan;
 pub mod worker;
 
-pub use counters::{NetworkCounters, PortCounters, WorkerCounters};
+pub use counters::{CounterSlab, Lasting, NetworkCounters, PortCounters, WorkerCounters};
 pub use drop_reason::DropReason;
 pub use engine::{
     DetachedPort, Engine, EngineError, HdrLen, Network, NetworkId, NetworkSettings, PortFault,
     PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
 };
+pub use kept::KeptError;
 pub use loops::LoopReport;
-pub use mac_table::{FdbEntry, MacTable, PortIndex, StaticEntry};
+pub use mac_table::{FdbEntry, KeptMac, MacImage, MacTable, PortIndex, StaticEntry};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
 pub use ports::packet::{Uplink, UplinkError, UplinkParts};
 pub use ports::tap::{NamespaceId, Tap, TapError, TapOptions, TapParts};
@@ -41,7 +43,7 @@ pub use ports::vhost::VhostDevice;
 pub use ports::{Device, Doorbell};
 pub use spin::{ParseSpinError, Spin};
 pub use storm::{FloodKind, Storm, StormLimits};
-pub use time::Time;
+pub use time::{Epoch, Time};
 pub use trama_virtqueue::RingFds;
 pub use vlan::{Egress, VlanMode, VlanModeName, VlanSet};
 pub use worker::{

@@ -18,11 +18,14 @@
 //! **Static entries** ([`MacTable::set_static`]) belong to one port: they do not expire, move or
 //! count, and are never evicted.
 //!
+//! **Keeping.** The buckets can be in a memfd that a later process reads; `image` has the details.
+//!
 //! Only the constructor, [`MacTable::set_limits`], [`MacTable::set_static`] and
 //! [`MacTable::reserve_ports`] allocate.
 
 mod bucket;
 mod fixed;
+mod image;
 mod moves;
 
 use std::hash::{BuildHasher, Hasher};
@@ -30,12 +33,15 @@ use std::time::Duration;
 
 use foldhash::quality::FixedState;
 use trama_frame::{MacAddr, VlanId};
-use trama_virtqueue::{in_huge_pages, prefetch};
+use trama_virtqueue::{Table, prefetch};
 
 use crate::time::Time;
 pub(crate) use bucket::Address;
 use bucket::{Bucket, Slot, Value, WAYS, key, vlan_of};
 pub use fixed::StaticEntry;
+pub(crate) use image::identity;
+use image::{Head, in_this_order};
+pub use image::{KeptMac, MacImage};
 use moves::Moves;
 pub(crate) use moves::MovingPair;
 
@@ -60,6 +66,8 @@ const BUCKETS_PER_PART: usize = 8192;
 const INITIAL_PORTS: usize = 64;
 /// Unit of ages, as a power of two of nanoseconds: 268 ms. 32 bits of it are 36 years.
 const TICK_SHIFT: u32 = 28;
+/// The tick of [`Time::ZERO`]: 78 hours, so that addresses seen by an earlier process have a tick.
+const FIRST_TICK: u64 = 1 << 20;
 
 /// Number of a port within its network.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -98,7 +106,7 @@ pub enum Learned {
 }
 
 fn tick(now: Time) -> u32 {
-    u32::try_from(now.0 >> TICK_SHIFT).unwrap_or(u32::MAX)
+    u32::try_from((now.0 >> TICK_SHIFT) + FIRST_TICK).unwrap_or(u32::MAX)
 }
 
 /// State of each port.
@@ -112,7 +120,9 @@ struct PortState {
 
 /// The addresses learned in one network. The module describes the algorithm.
 pub struct MacTable {
-    buckets: Box<[Bucket]>,
+    buckets: Table<Bucket>,
+    /// The head of the image that the buckets are in, if the table is kept.
+    head: Option<Head>,
     ports: Vec<PortState>,
     /// Sum of the ports' `entries`.
     held: usize,
@@ -143,7 +153,8 @@ impl MacTable {
         let capacity = capacity.clamp(1, MAX_CAPACITY);
         let buckets = capacity.div_ceil(FILL_PER_BUCKET).max(MIN_BUCKETS);
         MacTable {
-            buckets: in_huge_pages(Bucket::EMPTY, buckets),
+            buckets: Table::on_heap(Bucket::EMPTY, buckets),
+            head: None,
             ports: vec![PortState::default(); INITIAL_PORTS],
             held: 0,
             fixed: Vec::new(),
@@ -165,7 +176,8 @@ impl MacTable {
     }
 
     /// Changes the limits. Entries beyond a smaller capacity are evicted as by new ones; a longer
-    /// ageing time may revive entries that had just expired.
+    /// ageing time may revive entries that had just expired. With another capacity the table is no
+    /// longer kept.
     pub fn set_limits(&mut self, capacity: usize, aging: Duration) {
         self.max_age = max_age(aging);
         let capacity = capacity.clamp(1, MAX_CAPACITY);
@@ -173,8 +185,9 @@ impl MacTable {
             return;
         }
         let count = capacity.div_ceil(FILL_PER_BUCKET).max(MIN_BUCKETS);
-        let buckets = in_huge_pages(Bucket::EMPTY, count);
+        let buckets = Table::on_heap(Bucket::EMPTY, count);
         let old = std::mem::replace(&mut self.buckets, buckets);
+        self.head = None;
         let counted: Vec<(u64, Value)> = old
             .iter()
             .flat_map(|bucket| bucket.keys.into_iter().zip(bucket.values))
@@ -290,6 +303,7 @@ impl MacTable {
         self.held -= state.entries as usize;
         let generation = state.generation.wrapping_add(1);
         self.ports[usize::from(port.0)] = PortState { entries: 0, generation };
+        self.keep_generation(port);
         self.write_static(Some(port));
     }
 
@@ -411,8 +425,12 @@ impl MacTable {
             self.clear(slot);
             slot
         });
-        self.buckets[slot.bucket].keys[slot.way] = address.key;
-        self.buckets[slot.bucket].values[slot.way] = value;
+        let bucket = &mut self.buckets[slot.bucket];
+        bucket.keys[slot.way] = 0;
+        in_this_order();
+        bucket.values[slot.way] = value;
+        in_this_order();
+        bucket.keys[slot.way] = address.key;
         self.ports[usize::from(value.port().0)].entries += 1;
         self.held += 1;
         evicted.map_or(Learned::New, Learned::Evicted)
@@ -431,7 +449,7 @@ impl MacTable {
     /// Empties the slots of flushed entries.
     fn clear_flushed(&mut self) {
         let ports = &self.ports;
-        for bucket in &mut self.buckets {
+        for bucket in self.buckets.iter_mut() {
             for (key, value) in bucket.keys.iter_mut().zip(bucket.values) {
                 if ports[usize::from(value.port().0)].generation != value.generation() {
                     *key = 0;
@@ -562,8 +580,9 @@ impl MacTable {
     /// Copies an entry to an emptied slot.
     fn relocate(&mut self, from: Slot, to: Slot) {
         let Bucket { keys, values } = self.buckets[from.bucket];
-        self.buckets[to.bucket].keys[to.way] = keys[from.way];
         self.buckets[to.bucket].values[to.way] = values[from.way];
+        in_this_order();
+        self.buckets[to.bucket].keys[to.way] = keys[from.way];
     }
 }
 

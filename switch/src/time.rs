@@ -39,6 +39,29 @@ impl Add<Duration> for Time {
     }
 }
 
+/// When [`Time::ZERO`] was on the system's monotonic clock, which processes share until the host
+/// restarts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Epoch(i64);
+
+impl Epoch {
+    /// Returns the epoch of a clock that shows `now`. Reads the system's clock.
+    pub fn of(now: Time) -> Epoch {
+        let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Epoch((clock.tv_sec * 1_000_000_000 + clock.tv_nsec).wrapping_sub_unsigned(now.0))
+    }
+
+    /// Makes the epoch that is at `nanos` nanoseconds of the monotonic clock.
+    pub const fn from_nanos(nanos: i64) -> Epoch {
+        Epoch(nanos)
+    }
+
+    /// Returns the nanoseconds of the monotonic clock at [`Time::ZERO`].
+    pub const fn as_nanos(self) -> i64 {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

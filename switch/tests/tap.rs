@@ -62,7 +62,7 @@ struct Lab {
     engine: Engine,
     network: NetworkId,
     tap: trama_switch::PortId,
-    tap_counters: std::sync::Arc<trama_switch::PortCounters>,
+    tap_counters: trama_switch::Lasting<trama_switch::PortCounters>,
     station: Station,
     clock: u64,
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use trama_frame::Offloads;
-use trama_switch::{Engine, EngineError, PortCounters, PortFault, PortId, WorkerHandle};
+use trama_switch::{Engine, EngineError, Lasting, PortCounters, PortFault, PortId, WorkerHandle};
 use trama_vhost_net_backend::{RingFds, Rings, RingsError, features};
 use trama_virtqueue::{CountFrames, GuestMemory, RingError, RingSetup};
 
@@ -30,12 +30,12 @@ pub struct SwitchPort {
     place: PortPlace,
     port: PortId,
     fault: Arc<OwnedFd>,
-    counters: Arc<PortCounters>,
+    counters: Lasting<PortCounters>,
 }
 
 /// The frames that a port has sent to its guest.
 #[derive(Debug)]
-struct Received(Arc<PortCounters>);
+struct Received(Lasting<PortCounters>);
 
 impl CountFrames for Received {
     fn frames(&self) -> u64 {
@@ -73,7 +73,7 @@ impl SwitchPort {
     pub fn with_fault_event(
         worker: WorkerHandle,
         port: PortId,
-        counters: Arc<PortCounters>,
+        counters: Lasting<PortCounters>,
         fault: Arc<OwnedFd>,
     ) -> SwitchPort {
         SwitchPort { place: PortPlace(Arc::new(Mutex::new(worker))), port, fault, counters }

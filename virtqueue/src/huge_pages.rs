@@ -5,26 +5,39 @@
 
 use std::mem::MaybeUninit;
 
-const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 
 /// Allocates `count` copies of `value`. Parts that fill a huge page use one if the system has it
 /// (`transparent_hugepage` of `always` or `madvise`); the rest uses ordinary pages.
-pub fn in_huge_pages<T: Clone>(value: T, count: usize) -> Box<[T]> {
+pub(crate) fn in_huge_pages<T: Clone>(value: T, count: usize) -> Box<[T]> {
     let mut values = Vec::with_capacity(count);
-    advise(values.spare_capacity_mut());
+    let spare: &mut [MaybeUninit<T>] = values.spare_capacity_mut();
+    let len = size_of_val(spare);
+    advise(spare.as_mut_ptr().cast(), len);
     values.resize(count, value);
     values.into_boxed_slice()
 }
 
-/// Asks for huge pages. Must run before the memory is first touched: a page that is present keeps
-/// its size.
-fn advise<T>(memory: &[MaybeUninit<T>]) {
-    let start = memory.as_ptr().addr().next_multiple_of(HUGE_PAGE);
-    let end = (memory.as_ptr().addr() + size_of_val(memory)) / HUGE_PAGE * HUGE_PAGE;
+/// Asks for huge pages in `len` bytes of the caller's memory. Must run before they are first
+/// touched: a page that is present keeps its size.
+pub(crate) fn advise(memory: *mut u8, len: usize) {
+    advise_whole_pages(memory, len, libc::MADV_HUGEPAGE);
+}
+
+/// Replaces the pages of `len` bytes of the caller's shared memory by huge ones. Linux does so from
+/// 6.1 on, whatever `shmem_enabled` says but `deny`; asking for them ahead, as [`advise`] does, had
+/// no effect. Without huge pages a frame among a million addresses takes 14 % more cycles.
+pub(crate) fn collapse(memory: *mut u8, len: usize) {
+    advise_whole_pages(memory, len, libc::MADV_COLLAPSE);
+}
+
+fn advise_whole_pages(memory: *mut u8, len: usize, advice: libc::c_int) {
+    let start = memory.addr().next_multiple_of(HUGE_PAGE);
+    let end = (memory.addr() + len) / HUGE_PAGE * HUGE_PAGE;
     if start < end {
         // SAFETY: the range lies within memory that the caller owns. The size of its pages changes
         // nothing that a program can see, and a refusal leaves them as they were.
-        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, advice) };
     }
 }
 

@@ -16,12 +16,14 @@ mod device;
 mod driver;
 mod error;
 mod huge_pages;
+mod lasting;
 mod mapping;
 mod memory;
 mod ring;
 mod room;
 mod segment;
 mod sigbus;
+mod table;
 mod userfault;
 
 pub use account::{CountFrames, MemoryAccount, MemoryLimits};
@@ -32,12 +34,13 @@ pub use driver::{
     Received, RingAddresses,
 };
 pub use error::{MemoryError, PushError, RingError};
-pub use huge_pages::in_huge_pages;
+pub use lasting::{Counter, Lasting, LastingMemory, Words};
 pub use mapping::RegionSpec;
 pub use memory::{GuestMemory, Region};
 pub use ring::{HEADER_LEN, MAX_BURST, RingFds, RingFeatures, RingSetup};
 pub use segment::Segment;
 pub use sigbus::install_sigbus_guard;
+pub use table::{TABLE_AT, Table, in_memfd};
 
 /// Prepares for the memory of frontends that need not be honest: opens what tells how much memory
 /// the process has left, and catches pages that their files lack. Idempotent, and to be called

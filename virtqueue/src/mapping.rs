@@ -1,9 +1,10 @@
 //! Mappings of shared files.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
@@ -119,24 +120,74 @@ impl Mapping {
 
 /// A shared mapping, unmapped when dropped.
 #[derive(Debug)]
-struct Pages {
+pub(crate) struct Pages {
     base: *mut u8,
     len: usize,
 }
 
 impl Pages {
-    fn map(file: &File, offset: u64, len: usize) -> io::Result<Pages> {
-        // SAFETY: a new mapping at an address of the kernel's choosing touches no memory in use.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_NORESERVE,
-                file.as_raw_fd(),
-                offset as libc::off_t,
-            )
-        };
+    /// Returns where the mapping starts.
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Returns its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn map(file: &File, offset: u64, len: usize) -> io::Result<Pages> {
+        // SAFETY: the kernel chooses the address.
+        unsafe { Self::map_at(std::ptr::null_mut(), 0, file, offset, len) }
+    }
+
+    /// Maps at an address that is a multiple of `align`, a power of two.
+    pub(crate) fn map_aligned(
+        file: &File,
+        offset: u64,
+        len: usize,
+        align: usize,
+    ) -> io::Result<Pages> {
+        let room = len.checked_add(align).ok_or(io::ErrorKind::InvalidInput)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping without access, at an address of the kernel's choosing.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), room, libc::PROT_NONE, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let room = Pages { base: base.cast(), len: room };
+        let skip = room.base.addr().next_multiple_of(align) - room.base.addr();
+        // SAFETY: the new mapping replaces a part of `room`, which is not used otherwise. What is
+        // left of `room` is unmapped, and the new mapping alone remains.
+        unsafe {
+            let at = room.base.add(skip);
+            let pages = Self::map_at(at, libc::MAP_FIXED, file, offset, len)?;
+            let end = len.next_multiple_of(PAGE as usize);
+            let (base, whole) = (room.base, room.len);
+            std::mem::forget(room);
+            if skip > 0 {
+                libc::munmap(base.cast(), skip);
+            }
+            libc::munmap(base.add(skip + end).cast(), whole - skip - end);
+            Ok(pages)
+        }
+    }
+
+    /// # Safety
+    /// With `MAP_FIXED` in `flags`, nothing uses the memory at `at`.
+    unsafe fn map_at(
+        at: *mut u8,
+        flags: libc::c_int,
+        file: &File,
+        offset: u64,
+        len: usize,
+    ) -> io::Result<Pages> {
+        let flags = flags | libc::MAP_SHARED | libc::MAP_NORESERVE;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let (fd, offset) = (file.as_raw_fd(), offset as libc::off_t);
+        // SAFETY: a new mapping; at an address of the kernel's choosing it touches no memory in
+        // use, and of another the caller says so.
+        let base = unsafe { libc::mmap(at.cast(), len, access, flags, fd, offset) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -158,6 +209,34 @@ impl Drop for Pages {
 unsafe impl Send for Pages {}
 // SAFETY: as for Send.
 unsafe impl Sync for Pages {}
+
+/// Makes a memfd of whole pages whose size is fixed, for at least `size` bytes.
+pub(crate) fn sealed_memfd(name: &CStr, size: u64) -> io::Result<File> {
+    let file = memfd(name, size)?;
+    add_seals(&file, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL)?;
+    Ok(file)
+}
+
+/// Makes a memfd of whole pages for at least `size` bytes.
+pub(crate) fn memfd(name: &CStr, size: u64) -> io::Result<File> {
+    // SAFETY: the name is a C string; the descriptor, if any, is new and owned here.
+    let file = unsafe {
+        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        File::from_raw_fd(fd)
+    };
+    file.set_len(size.next_multiple_of(PAGE))?;
+    Ok(file)
+}
+
+/// Adds seals to a memfd.
+pub(crate) fn add_seals(file: &File, seals: libc::c_int) -> io::Result<()> {
+    // SAFETY: fcntl on an open descriptor, with an integer argument.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
 
 /// The kinds of files in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]

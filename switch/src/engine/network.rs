@@ -4,15 +4,19 @@
 //! passing this value, and slow work (making, resizing and freeing a large MAC table) can be done
 //! by its current owner while no worker waits.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::batching::Batching;
-use crate::counters::NetworkCounters;
+use crate::counters::{Lasting, NetworkCounters};
 use crate::loops::LoopReports;
-use crate::mac_table::{MacTable, PortIndex, StaticEntry};
+use crate::mac_table::{KeptMac, MacTable, PortIndex, StaticEntry, identity};
 use crate::ports::Port;
+use crate::time::{Epoch, Time};
 use crate::types::{EngineError, MAX_PORTS, NetworkId, NetworkSettings, PortId, Promiscuous};
+use crate::vlan::VlanMode;
 
 /// A network with its ports and state.
 pub struct Network {
@@ -30,7 +34,7 @@ pub struct Network {
     pub(super) awake: bool,
     pub(super) batching: Batching,
     pub(super) loops: LoopReports,
-    pub(super) counters: Arc<NetworkCounters>,
+    pub(super) counters: Lasting<NetworkCounters>,
 }
 
 impl Network {
@@ -46,7 +50,7 @@ impl Network {
             awake: false,
             batching: Batching::new(),
             loops: LoopReports::new(),
-            counters: Arc::default(),
+            counters: Lasting::default(),
         }
     }
 
@@ -62,8 +66,13 @@ impl Network {
     }
 
     /// Returns its counters.
-    pub fn counters(&self) -> Arc<NetworkCounters> {
-        Arc::clone(&self.counters)
+    pub fn counters(&self) -> Lasting<NetworkCounters> {
+        self.counters.clone()
+    }
+
+    /// Goes on with these counters, of which it is the only writer.
+    pub fn set_counters(&mut self, counters: Lasting<NetworkCounters>) {
+        self.counters = counters;
     }
 
     /// Changes its settings and keeps what it has learned. Another size of the MAC table moves
@@ -87,7 +96,9 @@ impl Network {
         self.active.reserve(self.ports.len());
         self.table.reserve_ports(self.ports.len());
         self.ports_changed();
-        Ok(PortIndex(free as u16))
+        let index = PortIndex(free as u16);
+        self.name_port(index);
+        Ok(index)
     }
 
     /// Checks that there is room for another port.
@@ -104,7 +115,44 @@ impl Network {
         self.active.retain(|active| *active != index);
         let port = self.ports.get_mut(usize::from(index.0))?.take();
         self.ports_changed();
+        self.name_port(index);
         port
+    }
+
+    /// Keeps the MAC table in memory that outlives the process: returns its descriptor, for
+    /// [`MacImage::read`](crate::MacImage::read). To be called again after
+    /// [`Network::set`] with another size. Copies the table, which takes long if it is large.
+    ///
+    /// # Errors
+    /// The memory cannot be made; the table stays where it is.
+    pub fn keep_macs(&mut self, epoch: Epoch) -> io::Result<OwnedFd> {
+        let fd = self.table.keep(epoch)?;
+        (0..self.ports.len()).for_each(|index| self.name_port(PortIndex(index as u16)));
+        Ok(fd)
+    }
+
+    /// Tells the kept table which port has this index.
+    pub(super) fn name_port(&mut self, index: PortIndex) {
+        if self.table.is_kept() {
+            let port = self.ports.get(usize::from(index.0)).and_then(Option::as_ref);
+            self.table.set_identity(index, port.map(|port| identity(&port.settings.name)));
+        }
+    }
+
+    /// Learns addresses that an earlier process had learned; returns how many.
+    pub(super) fn import_macs(&mut self, macs: &[KeptMac], epoch: Epoch, now: Time) -> usize {
+        let ports = (0..).map(PortIndex).zip(&self.ports);
+        let plugged = ports.filter_map(|(index, port)| {
+            let settings = &port.as_ref()?.settings;
+            settings.cable.then(|| (identity(&settings.name), (index, &settings.vlan)))
+        });
+        let plugged: HashMap<u64, (PortIndex, &VlanMode)> = plugged.collect();
+        let table = &mut self.table;
+        let is_learned = |mac: &&KeptMac| {
+            let port = plugged.get(&mac.port).filter(|(_, vlans)| vlans.carries(mac.vlan));
+            port.is_some_and(|(index, _)| table.import(mac, *index, epoch, now))
+        };
+        macs.iter().filter(is_learned).count()
     }
 
     /// Updates what depends on all ports after one or its settings have changed.

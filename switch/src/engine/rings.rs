@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trama_virtqueue::{GuestMemory, RingFds, RingSetup};
 
 use super::{Engine, EngineError, PortId, PortLocation};
-use crate::counters::PortCounters;
+use crate::counters::{Lasting, PortCounters};
 use crate::ports::{Device, Port};
 use crate::sources::Sources;
 use crate::time::Time;
@@ -114,7 +114,7 @@ impl Engine {
     ///
     /// # Errors
     /// The port does not exist.
-    pub fn port_counters(&mut self, port: PortId) -> Result<Arc<PortCounters>, EngineError> {
+    pub fn port_counters(&mut self, port: PortId) -> Result<Lasting<PortCounters>, EngineError> {
         Ok(self.port_mut(port)?.counters.clone())
     }
 

@@ -25,6 +25,11 @@ impl Value {
         Value::new(port, generation, STATIC)
     }
 
+    /// The value of an image, which may be any bits.
+    pub(super) fn from_raw(bits: u64) -> Value {
+        Value(bits)
+    }
+
     pub(super) fn is_static(self) -> bool {
         self.tick() == STATIC
     }

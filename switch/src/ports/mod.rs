@@ -23,7 +23,7 @@ use trama_frame::ethernet::TAG_LEN;
 use trama_frame::vnet::PRIVATE_HEAD;
 use trama_virtqueue::{Head, Segment};
 
-use crate::counters::PortCounters;
+use crate::counters::{Lasting, PortCounters};
 use crate::drop_reason::DropReason;
 use crate::engine::{HdrLen, PortFault, PortId, PortSettings};
 use crate::sources::Sources;
@@ -210,7 +210,7 @@ pub(crate) trait Sink {
 pub(crate) struct Port {
     pub id: PortId,
     pub settings: PortSettings,
-    pub counters: Arc<PortCounters>,
+    pub counters: Lasting<PortCounters>,
     pub device: Device,
     /// Offloads that the port's receiver takes.
     pub offloads: Offloads,
@@ -240,7 +240,7 @@ impl Port {
     pub(crate) fn new(
         id: PortId,
         settings: PortSettings,
-        counters: Arc<PortCounters>,
+        counters: Lasting<PortCounters>,
         device: Device,
     ) -> Port {
         let offloads = match &device {

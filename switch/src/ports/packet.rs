@@ -14,6 +14,8 @@ mod burst;
 mod option;
 mod outbox;
 mod setup;
+mod slot;
+mod take_over;
 mod to_host;
 
 use std::io;
@@ -77,7 +79,9 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// Takes over an interface that another process has joined, and maps its receive ring.
+    /// Takes over an interface that another process has joined, and maps its receive ring. If that
+    /// process was killed, frames that it had not released come first; those that it was delivering
+    /// come again. Two readers at a time would take each other's frames.
     ///
     /// # Errors
     /// The socket has no such ring.

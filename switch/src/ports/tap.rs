@@ -89,7 +89,8 @@ impl Tap {
         setup::open(options)
     }
 
-    /// Takes over a device that another process has opened.
+    /// Takes over a device that another process has opened, even if that was killed. Addresses,
+    /// routes, offloads and frames that wait to be read stay with the device.
     pub fn from_parts(parts: TapParts) -> Tap {
         let TapParts { fd, offloads, vnet_header, namespace } = parts;
         Tap { fd, offloads, vnet_header, gone: false, holes: 0, watched: None, namespace }

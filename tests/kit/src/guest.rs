@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use trama_frame::VnetHeader;
-use trama_switch::{Device, Engine, PortCounters, PortId, PortSettings, RingFds, VhostDevice};
+use trama_switch::{
+    Device, Engine, Lasting, PortCounters, PortId, PortSettings, RingFds, VhostDevice,
+};
 use trama_virtqueue::{DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN};
 
 /// A vhost port and the driver of a guest on it.
@@ -11,7 +13,7 @@ pub struct Guest {
     /// The port.
     pub id: PortId,
     /// The port's counters.
-    pub counters: Arc<PortCounters>,
+    pub counters: Lasting<PortCounters>,
     /// The driver side of the transmit ring.
     pub tx: DriverTx,
     /// The driver side of the receive ring.
@@ -28,8 +30,19 @@ impl Guest {
         tx_options: DriverOptions,
         rx_options: DriverOptions,
     ) -> Guest {
+        Guest::add_with(engine, settings, Lasting::default(), tx_options, rx_options)
+    }
+
+    /// Does the same as [`Guest::add`], for a port that goes on with these counters.
+    pub fn add_with(
+        engine: &mut Engine,
+        settings: PortSettings,
+        counters: Lasting<PortCounters>,
+        tx_options: DriverOptions,
+        rx_options: DriverOptions,
+    ) -> Guest {
         let device = Device::Vhost(VhostDevice::new(1));
-        let (id, counters) = engine.add_port(settings, device).unwrap();
+        let id = engine.add_port_with(settings, device, counters.clone()).unwrap();
         let size = tx_options.memory_size() + rx_options.memory_size();
         let memory = DriverMemory::new(size).unwrap();
         let tx = DriverTx::new(&memory, tx_options).unwrap();

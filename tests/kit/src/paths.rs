@@ -8,7 +8,10 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use trama_frame::{MacAddr, Offloads};
-use trama_switch::{Device, Engine, HdrLen, NetworkId, PortSettings, Tap, Time, VlanMode};
+use trama_switch::{
+    CounterSlab, Device, Doorbell, Engine, Epoch, HdrLen, NetworkId, PortSettings, Tap, Time,
+    VlanMode,
+};
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST, RxQueue,
     TxBurst, TxQueue,
@@ -33,7 +36,7 @@ pub trait Path {
 pub type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub const ALL: [Named; 13] = [
+pub const ALL: [Named; 15] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
@@ -43,6 +46,8 @@ pub const ALL: [Named; 13] = [
     ("unicast-60B-to-gateway", gateway),
     ("flood-60B-to-8", flood),
     ("learn-60B-every-source-new", learn),
+    ("unicast-60B-kept", || kept(None)),
+    ("learn-60B-kept", || kept(Some(0))),
     ("gso-64KiB-passed-through", || gso(Offloads::ALL, 1)),
     ("gso-64KiB-cut-in-software", || gso(Offloads::NONE, 46)),
     ("tap-to-vhost-60B", || over_tap(End::tap, End::guest)),
@@ -257,6 +262,24 @@ fn learn() -> Box<dyn Path> {
     let receiver = End::guest(&mut engine, lab);
     let switch = switch(engine, sender, vec![receiver], small());
     Switch { fresh: Some(0), ..switch }.teach(&hello())
+}
+
+/// Makes a path with counters and a MAC table that outlive the process. Each frame has a new source
+/// if there is a first one.
+fn kept(fresh: Option<u64>) -> Box<dyn Path> {
+    let (mut engine, lab) = lab();
+    let mut network = engine.give_network(lab, &Doorbell::default()).unwrap();
+    drop(network.keep_macs(Epoch::from_nanos(0)).unwrap());
+    engine.take_network(network, Time::ZERO);
+    let mut slab = CounterSlab::create(2).unwrap().0;
+    let mut guest = |name: &str| {
+        let (settings, counters) = (port(lab, access(10)), slab.port(name).unwrap());
+        let guest = Guest::add_with(&mut engine, settings, counters, options(), options());
+        End::Guest(Box::new(guest))
+    };
+    let (sender, receiver) = (guest("sender"), guest("receiver"));
+    let switch = switch(engine, sender, vec![receiver], small());
+    Switch { fresh, ..switch }.teach(&hello())
 }
 
 /// Makes a path for frames of 64 KiB in 18 descriptors, to a receiver with many small buffers.

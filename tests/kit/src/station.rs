@@ -1,10 +1,10 @@
 //! Dummy ports.
 
-use std::sync::Arc;
-
 use trama_frame::{Offloads, VnetHeader};
 use trama_switch::ports::dummy::dummy_with_offloads;
-use trama_switch::{Captured, Device, DummyHandle, Engine, PortCounters, PortId, PortSettings};
+use trama_switch::{
+    Captured, Device, DummyHandle, Engine, Lasting, PortCounters, PortId, PortSettings,
+};
 
 /// A dummy port and the station behind it.
 pub struct Station {
@@ -13,7 +13,7 @@ pub struct Station {
     /// The station's end of the port.
     pub handle: DummyHandle,
     /// The port's counters.
-    pub counters: Arc<PortCounters>,
+    pub counters: Lasting<PortCounters>,
 }
 
 impl Station {

@@ -1,12 +1,11 @@
 //! An engine and its model.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use trama_frame::VnetHeader;
 use trama_switch::counters::PortSnapshot;
 use trama_switch::{
-    Captured, Doorbell, DropReason, Engine, HdrLen, MacTable, NetworkId, NetworkSettings,
+    Captured, Doorbell, DropReason, Engine, HdrLen, Lasting, MacTable, NetworkId, NetworkSettings,
     PortCounters, PortFilter, PortId, PortSettings, Time,
 };
 
@@ -26,7 +25,7 @@ const HOLD_ROUNDS: usize = 20;
 struct Port {
     id: PortId,
     plug: Plug,
-    counters: Arc<PortCounters>,
+    counters: Lasting<PortCounters>,
     settings: PortSettings,
     stalled: bool,
 }

@@ -3,13 +3,12 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::DriverError;
 use crate::error::MemoryError;
-use crate::mapping::RegionSpec;
+use crate::mapping::{RegionSpec, sealed_memfd};
 use crate::memory::GuestMemory;
 
 const PAGE: usize = 4096;
@@ -43,7 +42,7 @@ impl DriverMemory {
     /// The memory cannot be made or mapped.
     pub fn new(size: usize) -> Result<Arc<DriverMemory>, DriverError> {
         let size = size.max(1).next_multiple_of(PAGE);
-        Self::from_file(sealed_memfd(size as u64)?, size)
+        Self::from_file(sealed_memfd(NAME, size as u64)?, size)
     }
 
     fn from_file(file: File, size: usize) -> Result<Arc<DriverMemory>, DriverError> {
@@ -101,23 +100,4 @@ impl From<MemoryError> for DriverError {
     fn from(error: MemoryError) -> Self {
         DriverError::System(io::Error::other(error))
     }
-}
-
-/// Makes a memfd whose size is fixed.
-fn sealed_memfd(size: u64) -> io::Result<File> {
-    // SAFETY: the name is a C string; the descriptor, if any, is new and owned here.
-    let file = unsafe {
-        let fd = libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        File::from_raw_fd(fd)
-    };
-    file.set_len(size)?;
-    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-    // SAFETY: fcntl on a descriptor owned here, with an integer argument.
-    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(file)
 }

@@ -8,22 +8,10 @@ use trama_frame::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, TAG_
 use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD, VnetHeader};
 use trama_virtqueue::{MAX_BURST, RingError, Segment};
 
+use super::slot::{
+    ADDRESSES, BLOCK, BLOCKS, LEAST_START, PER_BLOCK, RING_HEADER, SLOT, SLOTS, save,
+};
 use crate::forward::{MAX_FRAME, Source};
-
-/// Bytes of a slot: the kernel's header, a virtio-net header, the largest frame.
-pub(super) const SLOT: usize = (MAX_FRAME + 256).next_multiple_of(64);
-/// Bytes of a block: contiguous memory that is divided into slots.
-pub(super) const BLOCK: usize = 1 << 20;
-/// Slots of a block.
-pub(super) const PER_BLOCK: usize = BLOCK / SLOT;
-/// Blocks of a ring: 480 slots, a millisecond of small frames.
-pub(super) const BLOCKS: usize = 32;
-const SLOTS: usize = BLOCKS * PER_BLOCK;
-/// Bytes of the virtio-net header before each frame: without `num_buffers`, whatever header size
-/// the socket was given.
-const RING_HEADER: usize = 10;
-/// Two addresses before a tag.
-const ADDRESSES: usize = 12;
 
 /// The memory of a ring, written by the kernel.
 pub(super) struct Mapping(NonNull<u8>);
@@ -53,14 +41,39 @@ impl Drop for Mapping {
 pub(super) struct Ring {
     mapping: Arc<Mapping>,
     next: usize,
+    /// Whether `next` is unknown: there was no frame yet.
+    is_sought: bool,
 }
 
 impl Ring {
-    pub(super) fn new(mapping: Mapping) -> Ring {
-        Ring { mapping: Arc::new(mapping), next: 0 }
+    /// Makes the reader of a ring that is new or had another reader, which is gone.
+    pub(super) fn take_over(mapping: Mapping) -> Ring {
+        Ring::of(Arc::new(mapping))
     }
 
-    fn slot(&self, index: usize) -> NonNull<u8> {
+    fn of(mapping: Arc<Mapping>) -> Ring {
+        let mut ring = Ring { mapping, next: 0, is_sought: true };
+        ring.restore_frames();
+        ring.seek();
+        ring
+    }
+
+    /// Makes another reader of the same ring, as if this one had been killed.
+    #[cfg(test)]
+    pub(super) fn successor(&self) -> Ring {
+        Ring::of(Arc::clone(&self.mapping))
+    }
+
+    /// Finds the read position if there is a frame.
+    #[cold]
+    #[inline(never)]
+    fn seek(&mut self) {
+        if let Some(oldest) = self.oldest() {
+            (self.next, self.is_sought) = (oldest, false);
+        }
+    }
+
+    pub(super) fn slot(&self, index: usize) -> NonNull<u8> {
         let index = index % SLOTS;
         let offset = index / PER_BLOCK * BLOCK + index % PER_BLOCK * SLOT;
         // SAFETY: index < SLOTS, so the slot lies within the mapping.
@@ -68,12 +81,18 @@ impl Ring {
     }
 
     /// Returns the first word of a slot, which names its owner.
-    fn owner(&self, index: usize) -> &AtomicU32 {
+    pub(super) fn owner(&self, index: usize) -> &AtomicU32 {
         // SAFETY: it is mapped, aligned to 64, and only ever accessed atomically by both sides.
         unsafe { AtomicU32::from_ptr(self.slot(index).as_ptr().cast()) }
     }
 
-    pub(super) fn fetch(&self, burst: &mut SlotBurst) {
+    pub(super) fn fetch(&mut self, burst: &mut SlotBurst) {
+        if self.is_sought {
+            self.seek();
+            if self.is_sought {
+                return;
+            }
+        }
         while burst.len < MAX_BURST {
             let index = self.next + burst.len;
             let status = self.owner(index).load(Ordering::Acquire);
@@ -119,7 +138,7 @@ impl Entry {
         // SAFETY: each slot begins with this structure, which the kernel has filled in.
         let about = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
         let (start, len) = (usize::from(about.tp_mac), about.tp_snaplen as usize);
-        if start < size_of::<libc::tpacket2_hdr>() + HEADER + TAG_LEN || start + len > SLOT {
+        if start < LEAST_START || start + len > SLOT {
             return Entry::NONE;
         }
         let mut header = [0; HEADER];
@@ -142,7 +161,10 @@ impl Entry {
             _ => about.tp_vlan_tpid,
         };
         // SAFETY: the slot belongs to this process.
-        unsafe { entry.with_tag(at, tpid, about.tp_vlan_tci) }
+        unsafe {
+            save(slot, at);
+            entry.with_tag(at, tpid, about.tp_vlan_tci)
+        }
     }
 
     /// Inserts the tag that the kernel has removed from the frame. The virtio-net header, which was

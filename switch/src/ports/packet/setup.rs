@@ -11,8 +11,9 @@ use trama_frame::vnet::LEN as HEADER;
 use trama_frame::{MacAddr, Offloads};
 
 use super::UplinkParts;
-use super::burst::{BLOCK, BLOCKS, Mapping, PER_BLOCK, Ring, SLOT};
+use super::burst::{Mapping, Ring};
 use super::option::set_option;
+use super::slot::{BLOCK, BLOCKS, PER_BLOCK, SLOT};
 use super::to_host;
 use crate::ports::tap::setup::{ioctl, request};
 
@@ -185,7 +186,7 @@ pub(super) fn map_ring(fd: &OwnedFd) -> io::Result<Ring> {
     let place = NonNull::new(mapped.cast())
         .ok_or_else(|| io::Error::other("the receive ring was mapped at zero"))?;
     // SAFETY: the ring was just mapped there, in this length.
-    Ok(Ring::new(unsafe { Mapping::new(place) }))
+    Ok(Ring::take_over(unsafe { Mapping::new(place) }))
 }
 
 /// Makes the interface promiscuous as long as the socket lives.
