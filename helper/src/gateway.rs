@@ -1,7 +1,7 @@
 //! Starts gateway processes.
 //!
-//! A gateway is a child of `tramad`, which waits for its end, although the helper starts it. It
-//! begins as the helper's user in namespaces of its own, and becomes the gateways' user before it
+//! A gateway is a child of `tramad`, although the helper starts it; `tramad` is passed a pidfd, by
+//! which it waits for the end. The process begins as the helper's user in namespaces of its own, and becomes the gateways' user before it
 //! reads anything (`trama_gateway::process`).
 
 use std::collections::HashMap;
@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 
 use libc::{CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT};
 use nix::unistd::{User, getegid, geteuid};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, AtFlags, Gid, Mode as FileMode, OFlags, Uid, access, chownat, open};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use trama_sandbox::{Mode, TRAP_VARIABLE};
 
+use crate::pidfd::has_ended;
 use crate::request::{Answer, Reply};
 use crate::spawn::{Spawn, Spawned, is_first_process, spawn};
 
@@ -112,8 +112,9 @@ impl Gateways {
             format!("a user of their own for gateways, which are user {NOBODY}: useradd -r {USER}")
         }));
         self.prune();
+        let copy = pidfd.try_clone().map_err(|error| format!("its pidfd: {error}"));
         self.running.insert(process, pidfd);
-        Ok((Reply::Gateway { process, folder_fault, missing }, Vec::new()))
+        Ok((Reply::Gateway { process, folder_fault, missing }, vec![copy?]))
     }
 
     fn spawn(
@@ -198,11 +199,6 @@ impl Gateways {
     }
 }
 
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
-}
-
 fn environment() -> io::Result<Vec<CString>> {
     let of = |name: &&str| std::env::var(name).ok().map(|value| format!("{name}={value}"));
     PASSED.iter().filter_map(of).map(|text| Ok(CString::new(text)?)).collect()
@@ -221,6 +217,7 @@ fn user_maps() -> io::Result<[(&'static std::ffi::CStr, CString); 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pidfd::status_at_end;
 
     fn gateways() -> Gateways {
         Gateways::new("/bin/true".into(), Parent::Itself, Mode::Enforce)
@@ -248,11 +245,10 @@ mod tests {
         let (channel, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let mut gateways = Gateways::new("/bin/sh".into(), Parent::Itself, Mode::Enforce);
         // `sh gateway` ends at once, with an error: there is no such script.
-        let (reply, _) = gateways.start("lab", None, channel.into()).unwrap();
+        let (reply, fds) = gateways.start("lab", None, channel.into()).unwrap();
         let Reply::Gateway { process, folder_fault: None, .. } = reply else { panic!("{reply:?}") };
-        let pid = rustix::process::Pid::from_raw(process as i32);
-        let ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
-        assert!(ended.unwrap().unwrap().1.exit_status().is_some());
+        assert!(status_at_end(&fds[0]).unwrap().starts_with("exit status: "));
+        assert_eq!(status_at_end(&fds[0]), None, "it was waited for");
         gateways.kill(1);
         gateways.kill(process);
     }

@@ -23,6 +23,7 @@ mod approvals;
 mod client;
 mod config_file;
 mod gateway;
+mod pidfd;
 mod process;
 mod remote_sockets;
 mod request;

@@ -62,7 +62,7 @@ pub(crate) enum Request {
     /// Whether a network's lease folder can be had; makes it.
     LeaseFolder { network: String },
     /// Starts the gateway process of a network; with its end of the channel. Answer:
-    /// [`Reply::Gateway`].
+    /// [`Reply::Gateway`] and the process's pidfd.
     Gateway { network: String, leases: bool },
     /// Kills a gateway process.
     Kill { process: u32 },

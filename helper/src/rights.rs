@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::process::{Pid, WaitOptions, waitpid};
 use trama_frame::{MacAddr, Offloads};
 use trama_switch::{NamespaceId, Tap, TapOptions, TapParts, Uplink, UplinkParts};
 
@@ -14,6 +13,7 @@ use crate::acts::Acts;
 use crate::client::Client;
 use crate::config_file;
 use crate::gateway::{Gateways, Parent};
+use crate::pidfd::status_at_end;
 use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest, unexpected};
 use crate::rules::Rules;
 
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Rights {
     }
 }
 
-/// A gateway process that was started. It is a child of this process.
+/// A gateway process that was started. It is a child of this process, or of an earlier `tramad`.
 #[derive(Debug)]
 pub struct Gateway {
     /// Its process.
@@ -46,6 +46,7 @@ pub struct Gateway {
     pub folder_fault: Option<String>,
     /// What of its sandbox is not in force, each with its reason.
     pub missing: Vec<String>,
+    pidfd: OwnedFd,
     rights: Rights,
 }
 
@@ -171,9 +172,10 @@ impl Rights {
         channel: &OwnedFd,
     ) -> Result<Gateway, String> {
         let request = Request::Gateway { network: network.to_owned(), leases };
-        match self.ask(request, &[channel.as_fd()])? {
-            (Reply::Gateway { process, folder_fault, missing }, _) => {
-                Ok(Gateway { process, folder_fault, missing, rights: self.clone() })
+        let (reply, fds) = self.ask(request, &[channel.as_fd()])?;
+        match (reply, fds.into_iter().next()) {
+            (Reply::Gateway { process, folder_fault, missing }, Some(pidfd)) => {
+                Ok(Gateway { process, folder_fault, missing, pidfd, rights: self.clone() })
             }
             (reply, _) => Err(unexpected(&reply)),
         }
@@ -224,14 +226,9 @@ impl Gateway {
         let _ = self.rights.ask(Request::Kill { process: self.process }, &[]);
     }
 
-    /// Waits until the process has ended; returns its status in words.
+    /// Waits until the process has ended; returns its status in words, if it is a child of this
+    /// process.
     pub fn wait(self) -> Option<String> {
-        let pid = Pid::from_raw(self.process.try_into().ok()?)?;
-        let (_, status) = waitpid(Some(pid), WaitOptions::empty()).ok()??;
-        match (status.exit_status(), status.terminating_signal()) {
-            (Some(code), _) => Some(format!("exit status: {code}")),
-            (None, Some(signal)) => Some(format!("signal: {signal}")),
-            (None, None) => None,
-        }
+        status_at_end(self.pidfd)
     }
 }

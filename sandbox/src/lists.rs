@@ -25,7 +25,7 @@ use libc::{
     SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmmsg,
     SYS_sendmsg, SYS_sendto, SYS_set_robust_list, SYS_setns, SYS_setsockopt, SYS_shutdown,
     SYS_sigaltstack, SYS_socket, SYS_socketpair, SYS_statx, SYS_sysinfo, SYS_tgkill, SYS_umount2,
-    SYS_unshare, SYS_userfaultfd, SYS_wait4, SYS_write, SYS_writev, c_int, c_long,
+    SYS_unshare, SYS_userfaultfd, SYS_wait4, SYS_waitid, SYS_write, SYS_writev, c_int, c_long,
 };
 
 /// A kind of process.
@@ -247,8 +247,9 @@ const SWITCH: &[c_long] = &[
     SYS_sysinfo,
     // Watches guests' memory.
     SYS_userfaultfd,
-    // Gateways end.
+    // Gateways and the helper end.
     SYS_wait4,
+    SYS_waitid,
 ];
 
 /// All of a keeper's calls: it has one thread, and no file but its descriptors.
