@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use trama_frame::MacAddr;
-use trama_helper::Rights;
+use trama_helper::{Entry, Rights};
 use trama_switch::counters::{Lasting, NetworkCounters, PortCounters};
 use trama_switch::{
     Device, Engine, EngineError, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time,
@@ -105,6 +105,8 @@ pub(crate) struct RunningPort {
     pub(crate) place: Option<PortPlace>,
     /// The namespace of a TAP that is in a named one.
     pub(crate) namespace: Option<NamespaceId>,
+    /// The keeper's entry of its device, which lives until both are dropped.
+    _entry: Option<Entry>,
 }
 
 /// Where a port belongs.
@@ -379,22 +381,23 @@ impl DataPlane {
         descriptors::check(&new).map_err(|refused| refused.to_string())?;
         drop(new);
         let Placement { worker, mut settings, mtu } = self.place(port)?;
-        let mut namespace = None;
-        let mut mac = None;
+        let (mut namespace, mut mac) = (None, None);
+        let mut entry = None;
         let device = match &port.interface {
             Interface::VhostUser(device) => Device::Vhost(VhostDevice::new(device.queues)),
             Interface::Tap(device) => {
                 self.check_routes(port)?;
-                let (tap, address) = open_tap(&self.rights, device, port.mac, mtu)?;
-                namespace = tap.namespace();
-                mac = address;
+                let opened = open_tap(&self.rights, device, port.mac, mtu)?;
+                namespace = opened.tap.namespace();
+                (mac, entry) = (opened.mac, opened.entry);
                 settings.filter.own_address = mac.filter(|_| port.of_network);
-                Device::Tap(tap)
+                Device::Tap(opened.tap)
             }
             Interface::Uplink(device) => {
-                let uplink = join_uplink(&self.rights, &device.ifname, &port.name, mtu)?;
-                settings.filter.own_address = Some(uplink.mac());
-                Device::Uplink(Box::new(uplink))
+                let opened = join_uplink(&self.rights, &device.ifname, &port.name, mtu)?;
+                settings.filter.own_address = Some(opened.uplink.mac());
+                entry = opened.entry;
+                Device::Uplink(Box::new(opened.uplink))
             }
         };
         let fault = match &port.interface {
@@ -422,6 +425,7 @@ impl DataPlane {
             session: None,
             place: None,
             namespace,
+            _entry: entry,
         };
         let connected = match &port.interface {
             Interface::VhostUser(device) => {
@@ -458,6 +462,7 @@ impl DataPlane {
             cable: config.cable,
             access,
             sockets: Arc::new(self.rights.clone()),
+            keeper: self.rights.connection_keeper(),
             memory: config.memory,
             ..SessionOptions::new(&device.path, device.role)
         };

@@ -1,13 +1,13 @@
 //! Has the devices of ports on the host opened: TAPs and uplinks.
 
 use trama_frame::MacAddr;
-use trama_helper::Rights;
-use trama_switch::{Tap, TapOptions, Uplink};
+use trama_helper::{OpenedTap, OpenedUplink, Rights};
+use trama_switch::TapOptions;
 
 use crate::config::model::Tap as TapConfig;
 use crate::convert;
 
-/// Opens the TAP device of a port; also returns its hardware address.
+/// Opens the TAP device of a port.
 ///
 /// # Errors
 /// The helper or the kernel refuses it; the text has a remedy.
@@ -16,7 +16,7 @@ pub(crate) fn open_tap(
     device: &TapConfig,
     mac: Option<MacAddr>,
     mtu: u16,
-) -> Result<(Tap, Option<MacAddr>), String> {
+) -> Result<OpenedTap, String> {
     let options = TapOptions {
         ifname: device.ifname.clone(),
         netns: device.netns.clone(),
@@ -37,12 +37,12 @@ pub(crate) fn join_uplink(
     ifname: &str,
     network: &str,
     mtu: u16,
-) -> Result<Uplink, String> {
-    let uplink = rights.uplink(ifname, mtu)?;
-    if let Some(fault) = uplink.to_host_fault() {
+) -> Result<OpenedUplink, String> {
+    let opened = rights.uplink(ifname, mtu)?;
+    if let Some(fault) = opened.uplink.to_host_fault() {
         tracing::warn!(
             "network {network}: its machines do not reach this host by {ifname}: {fault}"
         );
     }
-    Ok(uplink)
+    Ok(opened)
 }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod confinement;
 mod convert;
 pub mod ctl;
+pub mod describe;
 pub mod descriptors;
 mod devices;
 mod fault;
@@ -21,6 +22,7 @@ pub mod gateway;
 #[cfg(test)]
 mod growth;
 pub mod host;
+pub mod listeners;
 mod loops;
 pub mod metrics;
 mod moves;
@@ -34,6 +36,7 @@ mod spread;
 pub mod state;
 pub mod status;
 mod storms;
+pub mod succession;
 pub mod watchdog;
 
 pub use fault::Fault;

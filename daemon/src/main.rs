@@ -4,35 +4,37 @@
 //! no frames, and waits for signals.
 #![forbid(unsafe_code)]
 
+mod probe;
+
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use rustix::io::Errno;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use trama_api::folders::Folders;
-use trama_daemon::config::model::{
-    Config, DaemonConfig, Interface, Role, Tap, Uplink, VhostUser, Vlan,
-};
+use trama_daemon::config::model::DaemonConfig;
+use trama_daemon::listeners::Listeners;
 use trama_daemon::notify::Notifier;
-use trama_daemon::socket::ControlSocket;
 use trama_daemon::state::{Daemon, Source};
+use trama_daemon::succession::{self, ClaimError, Origin};
 use trama_daemon::watchdog::Watchdog;
-use trama_daemon::{api, config, confinement, descriptors, host, panics};
-use trama_helper::Rights;
-use trama_vhost_net_backend::{Access, access};
+use trama_daemon::{api, confinement, describe, descriptors, panics};
+use trama_helper::{Rights, Setup};
+use trama_keeper::Keeper;
 
-/// The user and group that own nothing.
-const NOBODY: u32 = 65534;
+use probe::Confined;
+
 /// How often ports that do not run are tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often a stand-in checks that its control socket is still there.
+const CONTROL_CHECK: Duration = Duration::from_secs(10);
 
 /// The trama daemon: a switch for virtual machines, containers and namespaces.
 #[derive(Parser)]
@@ -51,6 +53,9 @@ struct Options {
     /// "trama_daemon=debug"
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// Take over from a tramad that runs, which then ends; guests do not notice
+    #[arg(long)]
+    take_over: bool,
     #[command(subcommand)]
     command: Option<Subcommand>,
 }
@@ -71,6 +76,16 @@ enum Subcommand {
         #[arg(long, default_value_t)]
         sandbox: trama_sandbox::Mode,
     },
+    /// A daemon that goes on after another one has ended without a word; only a helper starts it.
+    #[command(hide = true)]
+    StandIn {
+        /// The process that has ended
+        #[arg(long, value_name = "PROCESS")]
+        after: i32,
+        /// How it has ended
+        #[arg(long, value_name = "WORDS")]
+        ended: Option<String>,
+    },
     /// Tries what a restricted process must not be able to do, and prints the outcome; for tests.
     #[command(hide = true)]
     ProbeSandbox {
@@ -79,15 +94,6 @@ enum Subcommand {
         /// What is tried
         attempt: String,
     },
-}
-
-/// A kind of process that is restricted.
-#[derive(Clone, Copy, ValueEnum)]
-enum Confined {
-    Switch,
-    Gateway,
-    Helper,
-    Keeper,
 }
 
 /// How the process of a gateway is started.
@@ -131,16 +137,20 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    if let Some(command) = options.command {
-        panics::end_process(|text| eprintln!("{text}"));
-        return match command {
-            Subcommand::Gateway(options) => ended(trama_gateway::process::run(options.into())),
-            Subcommand::Helper => ended(trama_helper::run()),
-            Subcommand::Keeper { sandbox } => ended(trama_keeper::run(sandbox)),
-            Subcommand::ProbeSandbox { process, attempt } => probe(process, &attempt),
-        };
-    }
+    let mut options = Options::parse();
+    let origin = match options.command.take() {
+        None => Origin::Started { takes_over: options.take_over },
+        Some(Subcommand::StandIn { after, ended }) => Origin::StandsIn { after, ended },
+        Some(Subcommand::Gateway(options)) => {
+            return ended(|| trama_gateway::process::run(options.into()));
+        }
+        Some(Subcommand::Helper) => return ended(trama_helper::run),
+        Some(Subcommand::Keeper { sandbox }) => return ended(|| trama_keeper::run(sandbox)),
+        Some(Subcommand::ProbeSandbox { process, attempt }) => {
+            return ended(|| process.probe(&attempt));
+        }
+    };
+    let stand_in = stand_in_arguments(&options);
     let source = match source(options.config, options.user) {
         Ok(source) => source,
         Err(message) => {
@@ -149,7 +159,7 @@ fn main() -> ExitCode {
         }
     };
     if options.check {
-        return check(&source);
+        return describe::check(&source);
     }
     start_log(options.log_format);
     // Before anything is opened: each port takes some.
@@ -157,13 +167,22 @@ fn main() -> ExitCode {
         tracing::warn!("the limit of open files stays as it is: {error}");
     }
     panics::end_process(|text| tracing::error!("{text}"));
-    match run(source) {
+    match run(source, &origin, stand_in) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             message.lines().for_each(|line| tracing::error!("{line}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The arguments with which a stand-in has the same files and log as this process.
+fn stand_in_arguments(options: &Options) -> Vec<OsString> {
+    let format = options.log_format.to_possible_value();
+    let format = format.map(|value| format!("--log-format={}", value.get_name()));
+    let config = options.config.iter().flat_map(|file| ["--config".into(), file.into()]);
+    let user = options.user.then(|| "--user".into());
+    config.chain(user).chain(format.map(OsString::from)).collect()
 }
 
 /// Chooses the configuration file and the default folders.
@@ -178,137 +197,16 @@ fn source(stated: Option<PathBuf>, wants_user: bool) -> Result<Source, String> {
     Ok(Source { file, folders, may_be_missing })
 }
 
-/// The exit status of a process that a daemon has started.
-fn ended<E: Display>(result: Result<(), E>) -> ExitCode {
-    match result {
+/// Runs a process that a daemon has started, or a test; returns its exit status.
+fn ended<E: Display>(run: impl FnOnce() -> Result<(), E>) -> ExitCode {
+    panics::end_process(|text| eprintln!("{text}"));
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// Enters the sandbox of a process, tries something and prints the outcome.
-fn probe(process: Confined, attempt: &str) -> ExitCode {
-    match confine(process).map(|missing| (missing, trama_sandbox::probe::attempt(attempt))) {
-        Ok((missing, Some(outcome))) => {
-            missing.iter().for_each(|missing| println!("missing: {missing}"));
-            match outcome {
-                Ok(()) => println!("done"),
-                Err(error) => println!("refused: {error}"),
-            }
-            ExitCode::SUCCESS
-        }
-        Ok((_, None)) => {
-            eprintln!("{attempt:?} is not known");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Restricts this process. Returns what is not in force.
-fn confine(process: Confined) -> io::Result<Vec<String>> {
-    use trama_sandbox::{CapabilitySet, Mode, Process, keep_only, restrict_calls};
-    match process {
-        Confined::Gateway => {
-            let user = rustix::process::geteuid().is_root().then_some((NOBODY, NOBODY));
-            let options = trama_gateway::process::Options { user, ..Default::default() };
-            trama_gateway::process::confine(options)
-        }
-        Confined::Switch => {
-            confinement::enter(Mode::Enforce)?;
-            Ok(confinement::missing())
-        }
-        Confined::Helper => {
-            keep_only(CapabilitySet::empty())?;
-            let missing = restrict_calls(Process::Helper, Mode::Enforce).err();
-            Ok(missing.iter().map(ToString::to_string).collect())
-        }
-        Confined::Keeper => trama_keeper::confine(Mode::Enforce),
-    }
-}
-
-/// Prints what a configuration would build, or all its faults.
-fn check(source: &Source) -> ExitCode {
-    let name = source.file.display().to_string();
-    let text = match std::fs::read_to_string(&source.file) {
-        Ok(text) => text,
-        Err(error) => {
-            eprintln!("{name}: {error}; name a configuration with --config FILE");
-            return ExitCode::FAILURE;
-        }
-    };
-    match config::parse_on(&text, &name, &source.folders, host::problems) {
-        Ok(config) => {
-            describe(&config);
-            ExitCode::SUCCESS
-        }
-        Err(faults) => {
-            faults.iter().for_each(|fault| eprintln!("{fault}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Prints one line for each network and port that would be built.
-fn describe(config: &Config) {
-    for network in &config.networks {
-        let mut words = format!("{}, MTU {}", network.mode.name(), network.mtu);
-        for subnet in network.subnets() {
-            words.push_str(&format!(", {subnet}"));
-        }
-        if let Some(uplink) = &network.uplink {
-            words.push_str(&format!(", uplink {uplink}"));
-        }
-        println!("network {}: {words}", network.name);
-    }
-    for network in &config.expanded().networks {
-        for (kind, rules) in [("forward", &network.forward), ("loopback", &network.loopback)] {
-            for rule in rules {
-                println!("{kind} {} on {}: {rule}", rule.label(), network.name);
-            }
-        }
-    }
-    for port in &config.expanded().ports {
-        let device = match &port.interface {
-            Interface::VhostUser(VhostUser { path, role: Role::Server, .. }) => {
-                format!("vhost-user, listens on {}", path.display())
-            }
-            Interface::VhostUser(VhostUser { path, role: Role::Client, .. }) => {
-                format!("vhost-user, connects to {}", path.display())
-            }
-            Interface::Tap(Tap { ifname, netns: None, .. }) => format!("TAP {ifname}"),
-            Interface::Tap(Tap { ifname, netns: Some(netns), .. }) => {
-                format!("TAP {ifname} in namespace {netns}")
-            }
-            Interface::Uplink(Uplink { ifname }) => format!("uplink {ifname}"),
-        };
-        // Printed as written: a port of a network of mode `nat` runs on a network of its own.
-        let written = config.port(&port.name).unwrap_or(port);
-        let place = match &written.network {
-            Some(network) => format!("on {network}, {}", vlans(&written.vlan)),
-            None => "not attached".to_owned(),
-        };
-        println!("port {}: {device}; {place}", port.name);
-    }
-}
-
-/// Describes the VLANs of a port in a few words.
-fn vlans(vlan: &Vlan) -> String {
-    let mut words = vlan.mode_or_default().name().to_owned();
-    if let Some(tag) = vlan.tag {
-        words.push_str(&format!(", VLAN {tag}"));
-    }
-    if !vlan.trunks.is_empty() {
-        let trunks: Vec<String> = vlan.trunks.iter().map(u16::to_string).collect();
-        words.push_str(&format!(", trunks {}", trunks.join(" ")));
-    }
-    words
 }
 
 fn start_log(format: LogFormat) {
@@ -320,7 +218,7 @@ fn start_log(format: LogFormat) {
     }
 }
 
-fn run(mut source: Source) -> Result<(), String> {
+fn run(mut source: Source, origin: &Origin, stand_in: Vec<OsString>) -> Result<(), String> {
     let started = Instant::now();
     let notifier = Arc::new(Notifier::from_environment());
     let config = source.read().map_err(|error| error.to_string())?;
@@ -329,61 +227,94 @@ fn run(mut source: Source) -> Result<(), String> {
         tracing::info!("{file} is not there: nothing is set up, and the first change makes it");
     }
     // The sockets come first: a second daemon must end before it disturbs the first one's ports.
-    let access = control_access(&config.daemon)?;
-    let (socket, control) =
-        ControlSocket::bind(&config.daemon.control, &access).map_err(|fault| fault.to_string())?;
-    let metrics = config.daemon.metrics.map(bind_metrics).transpose()?;
-    let setup = source.helper_setup(&config.daemon, true);
-    let (rights, missing) = Rights::start_helper(&setup)
-        .map_err(|error| format!("the helper does not run: {error}"))?;
+    let control = &config.daemon.control;
+    let found = match succession::follow(control, origin) {
+        Err(ClaimError::Taken(pid)) => return give_way(control, pid, origin),
+        found => found.map_err(|error| format!("the keeper does not work: {error}"))?,
+    };
+    let listeners = Listeners::open(&config.daemon, found.as_ref())?;
+    let keeper = match found {
+        Some(keeper) => Some(keeper),
+        None => start_keeper(&config.daemon, origin),
+    };
+    let setup = Setup { stand_in, ..source.helper_setup(&config.daemon, true) };
+    let (rights, missing) = match origin {
+        Origin::Started { .. } => Rights::start_helper(&setup),
+        Origin::StandsIn { .. } => Rights::of_starter(&setup),
+    }
+    .map_err(|error| format!("the helper does not run: {error}"))?;
     confinement::note_missing(&missing);
-    socket.leave();
+    let Listeners { control, file, metrics } = keep(listeners, &config.daemon, keeper.as_ref());
+    if let Some(file) = file {
+        // The helper removes it.
+        file.leave();
+    }
     confinement::enter(config.daemon.sandbox)
         .map_err(|error| format!("capabilities cannot be dropped: {error}"))?;
-    let daemon = Daemon::prepare(source, config, rights).map_err(|error| error.to_string())?;
-    let served = serve(&daemon, control, metrics, &notifier, started);
+    if let Origin::StandsIn { after, ended } = origin {
+        let (own, how) = (std::process::id(), ended.as_deref().unwrap_or("signal unknown"));
+        tracing::warn!(
+            "process {after} ended without a word ({how}); going on as process {own}: kill -TERM \
+             {own} ends it, a new tramad takes over"
+        );
+    }
+    let rights = rights.with_keeper(keeper.clone());
+    let prepared = Daemon::prepare(source, config, rights.clone());
+    let daemon = prepared.map_err(|error| error.to_string())?;
+    if let Some(keeper) = keeper.clone() {
+        succession::hand_over_when_told(keeper, rights.clone(), daemon.workers())
+            .map_err(|error| format!("thread: {error}"))?;
+    }
+    let served = serve(&daemon, (control, metrics), &notifier, started, origin);
     notifier.send("STOPPING=1");
+    // First, so that no stand-in follows whatever happens from here on.
+    rights.end(false);
     daemon.stop();
+    // One that has ended keeps nothing.
+    let _ = keeper.map(|keeper| keeper.end());
     if served.is_ok() {
         tracing::info!("ended");
     }
     served
 }
 
-/// Returns the users that may connect to the control socket and so do everything: its owner and its
-/// group. A user's daemon has a group only if one is named.
-fn control_access(daemon: &DaemonConfig) -> Result<Access, String> {
-    let group = daemon.group.as_deref().map(access::group_id).transpose();
-    let group = group.map_err(|error| format!("daemon.group: {error}"))?;
-    let is_shared = group.is_some() || !daemon.folders.is_private;
-    Ok(Access { owner: None, group, mode: Some(if is_shared { 0o660 } else { 0o600 }) })
+/// Leaves the place to the process that has it.
+fn give_way(control: &Path, pid: i32, origin: &Origin) -> Result<(), String> {
+    match origin {
+        Origin::Started { .. } => Err(succession::taken(control).to_string()),
+        Origin::StandsIn { .. } => {
+            tracing::info!("process {pid} goes on; ends");
+            Rights::decline();
+            Ok(())
+        }
+    }
 }
 
-fn bind_metrics(address: SocketAddr) -> Result<std::net::TcpListener, String> {
-    let bind = |address: SocketAddr| -> io::Result<_> {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
+/// Starts a keeper. Without one, guests lose their link when the daemon ends, as a warning says.
+fn start_keeper(daemon: &DaemonConfig, origin: &Origin) -> Option<Keeper> {
+    let started = succession::start_keeper(&daemon.control, daemon.sandbox, origin);
+    let warn = |error: &io::Error| {
+        tracing::warn!("no keeper: {error}; a restart will disconnect guests");
     };
-    let no_ipv6 = Some(Errno::AFNOSUPPORT.raw_os_error());
-    let bound = match bind(address) {
-        // On a host without IPv6, `::` stands for all IPv4 addresses.
-        Err(error) if error.raw_os_error() == no_ipv6 && address.ip() == Ipv6Addr::UNSPECIFIED => {
-            bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
-        }
-        result => result,
-    };
-    bound.map_err(|error: io::Error| {
-        format!("{address}: {error}; set another address as daemon.metrics")
-    })
+    started.inspect_err(warn).ok()
+}
+
+/// Gives the keeper copies of the sockets.
+fn keep(listeners: Listeners, daemon: &DaemonConfig, keeper: Option<&Keeper>) -> Listeners {
+    if let Some(keeper) = keeper
+        && let Err(error) = listeners.keep(daemon, keeper)
+    {
+        tracing::warn!("a restart will close the control socket: {error}");
+    }
+    listeners
 }
 
 fn serve(
     daemon: &Arc<Daemon>,
-    control: std::os::unix::net::UnixListener,
-    metrics: Option<std::net::TcpListener>,
+    (control, metrics): (std::os::unix::net::UnixListener, Option<std::net::TcpListener>),
     notifier: &Arc<Notifier>,
     started: Instant,
+    origin: &Origin,
 ) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -407,7 +338,12 @@ fn serve(
                 }
             }
         });
-        let ended = wait_for_end(signals, daemon, notifier);
+        let ended = async {
+            tokio::select! {
+                () = wait_for_end(signals, daemon, notifier) => {}
+                () = lose_control(daemon), if matches!(origin, Origin::StandsIn { .. }) => {}
+            }
+        };
         api::serve(daemon.clone(), control, metrics, ended).await;
         daemon.give_up_building();
         maintenance.abort();
@@ -464,6 +400,15 @@ async fn wait_for_end(mut signals: Signals, daemon: &Arc<Daemon>, notifier: &Not
             }
         }
     }
+}
+
+/// Waits until the control socket's file is gone, without which nobody can steer a stand-in.
+async fn lose_control(daemon: &Daemon) {
+    let control = &daemon.started_with().control;
+    while control.exists() {
+        tokio::time::sleep(CONTROL_CHECK).await;
+    }
+    tracing::info!("{} is gone; ends", control.display());
 }
 
 fn reload(daemon: &Daemon) {

@@ -25,6 +25,7 @@ use crate::moves::MoveError;
 use crate::panics;
 use crate::plan::{Step, daemon_keys, plan, plan_start};
 use crate::status::{FdbRow, Status};
+use crate::succession::keeper_socket;
 
 /// Time limit for a gateway's answer; 65,000 rows take a fraction of it.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -149,6 +150,8 @@ impl Source {
             state: daemon.state.clone(),
             run: daemon.folders.run.clone(),
             sandbox: daemon.sandbox.name().to_owned(),
+            keeper: is_process.then(|| keeper_socket(&daemon.control)),
+            stand_in: Vec::new(),
             control: is_process.then(|| daemon.control.clone()),
             approvals: is_process.then(|| folders::approvals_socket(&daemon.control)),
         }
@@ -291,6 +294,9 @@ impl Daemon {
         let mut inner = self.lock();
         // Only now, so that a thousand processes do not delay the ports.
         inner.data_plane.start_gateways();
+        for key in inner.rights.started() {
+            tracing::info!("{key} of the last switch is not configured any more");
+        }
         inner.phase = Phase::Running;
         self.start.end();
     }

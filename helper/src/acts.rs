@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use trama_frame::MacAddr;
@@ -27,20 +27,37 @@ const LONGEST_CONFIG: u64 = 64 << 20;
 
 /// The state of the one that carries out requests.
 pub(crate) struct Acts {
-    setup: Setup,
+    pub(crate) setup: Setup,
+    /// Whether the switch has finished its start.
+    pub(crate) has_started: bool,
     pub(crate) rules: Rules,
     sockets: SocketFiles,
     gateways: Gateways,
     pub(crate) approvals: Option<Approvals>,
-    /// The control socket's file, which is removed with this.
-    pub(crate) control: Option<Arc<dyn SocketFile>>,
+    /// The files of the control socket and the keeper's, which are removed with this.
+    pub(crate) control: Vec<Arc<dyn SocketFile>>,
 }
 
 impl Acts {
     /// Everything is approved if `rules` says so.
     pub(crate) fn new(setup: Setup, rules: Rules, gateways: Gateways) -> Acts {
         let sockets = SocketFiles::new(setup.run.clone());
-        Acts { setup, rules, sockets, gateways, approvals: None, control: None }
+        let (has_started, approvals, control) = (false, None, Vec::new());
+        Acts { setup, has_started, rules, sockets, gateways, approvals, control }
+    }
+
+    /// Prepares for the next switch, after one has ended without a word.
+    pub(crate) fn begin_again(&mut self, setup: Setup) {
+        self.setup = setup;
+        self.sockets.leave_all();
+        // The next switch goes on with the sockets, or makes new files.
+        std::mem::forget(std::mem::take(&mut self.control));
+    }
+
+    /// Leaves the files of all sockets to another helper.
+    pub(crate) fn hand_over(mut self) {
+        std::mem::forget(std::mem::replace(&mut self.sockets, SocketFiles::new(PathBuf::new())));
+        std::mem::forget(std::mem::take(&mut self.control));
     }
 
     /// Carries out a request.
@@ -48,10 +65,20 @@ impl Acts {
         let done = Ok((Reply::Done, Vec::new()));
         match request {
             Request::Setup(_) => Err("the helper is set up already".into()),
+            Request::Started => {
+                self.sockets.remove_left();
+                self.has_started = true;
+                done
+            }
+            Request::End { .. } => done,
             Request::Ids { user, group } => ids(user.as_deref(), group.as_deref()),
             Request::Tap(request) => self.tap(request),
             Request::Uplink { ifname, mtu } => self.uplink(&ifname, mtu),
             Request::Listen { path, access } => self.sockets.listen(&path, access),
+            Request::Adopt { path, access } => {
+                let listener = fds.into_iter().next().ok_or("no socket was passed")?;
+                self.sockets.adopt(&path, access, &listener)
+            }
             Request::SetAccess { socket, access } => {
                 self.sockets.set_access(socket, access).map(|()| (Reply::Done, Vec::new()))
             }

@@ -24,7 +24,8 @@ const ENDED: &str = "the helper has ended; restart tramad";
 pub(crate) struct Client {
     /// `None` after a failure: a late answer would be taken for that of the next request.
     socket: Mutex<Option<OwnedFd>>,
-    process: Mutex<Child>,
+    /// `None` in a stand-in, which is a child of its helper.
+    process: Mutex<Option<Child>>,
 }
 
 impl Client {
@@ -35,8 +36,6 @@ impl Client {
     pub(crate) fn start(program: &Path) -> io::Result<Client> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE))?;
-        set_socket_timeout(&ours, Timeout::Send, Some(PATIENCE))?;
         // A process group of its own: a terminal's interrupt goes to the daemon alone.
         let process = Command::new(program)
             .arg0("trama:helper")
@@ -45,7 +44,21 @@ impl Client {
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()?;
-        Ok(Client { socket: Mutex::new(Some(ours)), process: Mutex::new(process) })
+        Client::new(ours, Some(process))
+    }
+
+    /// Uses the helper at the other end of a channel, which has started this process.
+    ///
+    /// # Errors
+    /// It is no socket.
+    pub(crate) fn at(socket: OwnedFd) -> io::Result<Client> {
+        Client::new(socket, None)
+    }
+
+    fn new(socket: OwnedFd, process: Option<Child>) -> io::Result<Client> {
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        Ok(Client { socket: Mutex::new(Some(socket)), process: Mutex::new(process) })
     }
 
     /// Sends a request and waits for its answer.
@@ -79,6 +92,8 @@ impl Drop for Client {
     fn drop(&mut self) {
         // The helper ends when its channel closes.
         *self.socket.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
-        let _ = self.process.get_mut().unwrap_or_else(PoisonError::into_inner).wait();
+        if let Some(process) = self.process.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            let _ = process.wait();
+        }
     }
 }

@@ -1,4 +1,8 @@
 //! The helper process.
+//!
+//! It serves the `tramad` that has started it until that says that it ends. If the channel closes
+//! without a word, that process was killed or has crashed: the helper then starts a *stand-in*,
+//! `tramad stand-in` with the same options, and serves it in the same way.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,18 +10,20 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::set_parent_process_death_signal;
+use rustix::process::{Pid, getppid, set_parent_process_death_signal};
 use rustix::thread::capabilities;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use trama_keeper::wire::{Message, receive, send};
+use trama_keeper::{Claim, Keeper};
 use trama_sandbox::{CapabilitySet, Mode, Process, keep_only, restrict_calls};
 use trama_vhost_net_backend::take_over;
 
 use crate::acts::Acts;
 use crate::approvals::Approvals;
 use crate::gateway::{Gateways, Parent};
-use crate::request::{Answer, LONGEST, Reply, Request};
+use crate::request::{Answer, LONGEST, Reply, Request, Setup};
 use crate::rules::Rules;
+use crate::stand_in::{Ended, Pauses, start};
 
 /// The capabilities that the helper keeps, as far as it has them.
 const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
@@ -32,20 +38,89 @@ const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::DAC_OVERRIDE);
 
-/// Runs the helper until `tramad`, at the other end of standard input, ends.
+/// Runs the helper until `tramad`, at the other end of standard input, or its last stand-in ends.
 ///
 /// # Errors
 /// The process was not started by `tramad`, or the system fails it.
 pub fn run() -> io::Result<()> {
     ignore_signals()?;
     set_parent_process_death_signal(None)?;
-    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let first = getppid().map_or(0, Pid::as_raw_pid);
+    let mut socket = io::stdin().as_fd().try_clone_to_owned()?;
     let Some(mut acts) = set_up(&socket)? else { return Ok(()) };
-    while let Some(message) = next(&socket, &mut acts)? {
-        let Message { body, fds } = message;
-        answer(&socket, acts.carry_out(body, fds))?;
+    let mut ended = Ended { process: first, how: None };
+    let mut pauses = Pauses::default();
+    let mut child = None;
+    loop {
+        match serve(&socket, &mut acts) {
+            Served::Ended { hands_over: true } => {
+                acts.hand_over();
+                return Ok(());
+            }
+            Served::Ended { hands_over: false } => return Ok(()),
+            Served::Lost => {}
+        }
+        // The end of the channel is the end of the process: it passes the channel to nobody.
+        if let Some(mut child) = child.take() {
+            ended.wait_for(&mut child);
+        }
+        drop(acts.approvals.take());
+        pauses.wait();
+        if !may_follow(&acts) {
+            end_keeper(&acts.setup);
+            return Ok(());
+        }
+        let (next, process) = start(&acts.setup.stand_in, &ended)?;
+        ended = Ended { process: process.id() as i32, how: None };
+        (socket, child) = (next, Some(process));
     }
-    Ok(())
+}
+
+/// Whether a stand-in may follow: the switch had finished its start, and somebody can still steer
+/// it. A test, or an operator, that kills the switch and removes its files wants no other.
+fn may_follow(acts: &Acts) -> bool {
+    let has_control = acts.setup.control.as_ref().is_some_and(|path| path.exists());
+    acts.has_started && has_control && !acts.setup.stand_in.is_empty()
+}
+
+/// Ends the keeper, whose entries no switch will ask for; unless another one has attached.
+fn end_keeper(setup: &Setup) {
+    let found = setup.keeper.as_ref().and_then(|path| Keeper::find(path).ok()?);
+    if let Some(keeper) = found
+        && keeper.attach(Claim::StandIn).is_ok()
+    {
+        // It waits for no switch any more, whatever it answers.
+        let _ = keeper.end();
+    }
+}
+
+/// How the service of a switch has come to its end.
+enum Served {
+    /// The switch has said so.
+    Ended { hands_over: bool },
+    /// Its channel has closed without a word.
+    Lost,
+}
+
+/// Serves a switch until its end.
+fn serve(socket: &OwnedFd, acts: &mut Acts) -> Served {
+    let mut end = Served::Lost;
+    while let Ok(Some(message)) = next(socket, acts) {
+        let Message { body, fds } = message;
+        let served = match body {
+            Request::End { hands_over } => {
+                end = Served::Ended { hands_over };
+                Ok((Reply::Done, Vec::new()))
+            }
+            // The first request of a stand-in.
+            Request::Setup(setup) => set_up_again(setup, acts),
+            request => acts.carry_out(request, fds),
+        };
+        if answer(socket, served).is_err() {
+            break;
+        }
+    }
+    end
 }
 
 /// Waits for the first request, which says where things are, and answers it.
@@ -57,13 +132,28 @@ fn set_up(socket: &OwnedFd) -> io::Result<Option<Acts>> {
     let mode = setup.sandbox.parse().unwrap_or_default();
     let mut missing = confine(mode)?;
     let gateways = Gateways::new("/proc/self/exe".into(), Parent::Caller, mode);
-    let mut acts = Acts::new(setup.clone(), Rules::new(setup.run), gateways);
+    let mut acts = Acts::new(setup.clone(), Rules::new(setup.run.clone()), gateways);
+    open_sockets(&setup, &mut acts, &mut missing);
+    answer(socket, Ok((Reply::Ready { missing }, Vec::new())))?;
+    Ok(Some(acts))
+}
+
+/// The same for a stand-in, which may find another configuration.
+fn set_up_again(setup: Setup, acts: &mut Acts) -> Answer {
+    let mut missing = Vec::new();
+    acts.begin_again(setup.clone());
+    open_sockets(&setup, acts, &mut missing);
+    Ok((Reply::Ready { missing }, Vec::new()))
+}
+
+/// Reads the operator's words, and takes over the sockets by which a user steers the switch.
+fn open_sockets(setup: &Setup, acts: &mut Acts, missing: &mut Vec<String>) {
     if let Ok(text) = std::fs::read_to_string(&setup.config) {
         acts.rules.read(&text);
     }
-    if let Some(path) = &setup.control {
+    for path in [&setup.control, &setup.keeper].into_iter().flatten() {
         match take_over(path) {
-            Ok(file) => acts.control = Some(file),
+            Ok(file) => acts.control.push(file),
             Err(error) => missing.push(format!("removal of {}: {error}", path.display())),
         }
     }
@@ -73,8 +163,6 @@ fn set_up(socket: &OwnedFd) -> io::Result<Option<Acts>> {
             Err(error) => missing.push(format!("approvals by root: {error}")),
         }
     }
-    answer(socket, Ok((Reply::Ready { missing }, Vec::new())))?;
-    Ok(Some(acts))
 }
 
 /// Gives up what the helper does not need, before the first request that could be another's wish.

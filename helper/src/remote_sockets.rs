@@ -1,22 +1,27 @@
 //! Has the helper make the sockets of vhost-user sessions.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
 use trama_vhost_net_backend::{Access, Listening, SocketError, SocketFile, Sockets};
 
+use crate::kept::Entry;
 use crate::request::{Reply, Request, unexpected};
 use crate::rights::Rights;
 
 impl Sockets for Rights {
     fn listen(&self, path: &Path, access: &Access) -> Result<Listening, SocketError> {
+        if let Some(adopted) = self.adopt(path, access) {
+            return Ok(adopted);
+        }
         let request = Request::Listen { path: path.into(), access: access.into() };
         match self.ask_for_one(request).map_err(SocketError::Refused)? {
             (Reply::Listening { socket, note }, listener) => {
-                let file = Arc::new(File { rights: self.clone(), socket });
+                let entry = self.put(&key(path), &note, &listener);
+                let file = Arc::new(File { rights: self.clone(), socket, _entry: entry });
                 Ok(Listening { listener: UnixListener::from(listener), file, note })
             }
             (reply, _) => Err(SocketError::Refused(unexpected(&reply))),
@@ -30,11 +35,33 @@ impl Sockets for Rights {
     }
 }
 
+impl Rights {
+    /// Goes on with the listening socket of an earlier switch.
+    fn adopt(&self, path: &Path, access: &Access) -> Option<Listening> {
+        let (note, listener, entry) = self.get::<Option<String>>(&key(path))?;
+        let request = Request::Adopt { path: path.into(), access: access.into() };
+        match self.ask(request, &[listener.as_fd()]) {
+            Ok((Reply::Adopted { socket }, _)) => {
+                let file = Arc::new(File { rights: self.clone(), socket, _entry: Some(entry) });
+                Some(Listening { listener: UnixListener::from(listener), file, note })
+            }
+            // Its file was removed, or is another user's now. The entry goes, and it is made again.
+            _ => None,
+        }
+    }
+}
+
+fn key(path: &Path) -> String {
+    format!("listen/{}", path.display())
+}
+
 /// A socket's file that the helper has made.
 #[derive(Debug)]
 struct File {
     rights: Rights,
     socket: u64,
+    /// The socket, as the keeper has it.
+    _entry: Option<Entry>,
 }
 
 impl SocketFile for File {

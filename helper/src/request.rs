@@ -1,5 +1,6 @@
 //! What `tramad` may ask of the helper, and the answers.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -21,10 +22,14 @@ pub struct Setup {
     pub run: PathBuf,
     /// The control socket, which `tramad` has made and the helper removes at the end; `None`: none.
     pub control: Option<PathBuf>,
+    /// The keeper's socket, which `tramad` has made and the helper removes at the end.
+    pub keeper: Option<PathBuf>,
     /// The socket on which root approves what `tramad` may ask for; `None`: none.
     pub approvals: Option<PathBuf>,
     /// How strictly system calls are restricted: the name of a [`trama_sandbox::Mode`].
     pub sandbox: String,
+    /// The arguments of `tramad` with which a stand-in starts; empty: none starts.
+    pub stand_in: Vec<OsString>,
 }
 
 /// How the configuration file is written.
@@ -42,8 +47,16 @@ pub enum ConfigFile {
 /// A request. Descriptors that belong to it are passed with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// The first one.
+    /// The first one of each switch.
     Setup(Setup),
+    /// The start is over: from now on a stand-in follows if `tramad` ends without a word. Files of
+    /// sockets that an earlier switch has left and this one has not adopted are removed.
+    Started,
+    /// `tramad` ends, and the helper with it.
+    End {
+        /// Whether another switch goes on with the sockets, so that their files stay.
+        hands_over: bool,
+    },
     /// The numbers of a user and a group, which are names or numbers.
     Ids { user: Option<String>, group: Option<String> },
     /// A TAP device. Answer: [`Reply::Tap`] and the device.
@@ -53,7 +66,10 @@ pub(crate) enum Request {
     Uplink { ifname: String, mtu: u16 },
     /// A listening Unix socket. Answer: [`Reply::Listening`] and the socket.
     Listen { path: PathBuf, access: AccessIds },
-    /// Changes owner, group and mode of a socket that the helper has made.
+    /// Takes over the file of a listening Unix socket that an earlier switch has left; with the
+    /// socket. Answer: [`Reply::Adopted`].
+    Adopt { path: PathBuf, access: AccessIds },
+    /// Changes owner, group and mode of a socket that the helper has made or adopted.
     SetAccess { socket: u64, access: AccessIds },
     /// Removes the file of a socket that the helper has made.
     Close { socket: u64 },
@@ -127,6 +143,9 @@ pub(crate) enum Reply {
     Listening {
         socket: u64,
         note: Option<String>,
+    },
+    Adopted {
+        socket: u64,
     },
     Gateway {
         process: u32,

@@ -7,19 +7,27 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trama_frame::{MacAddr, Offloads};
+use trama_keeper::Keeper;
 use trama_switch::{NamespaceId, Tap, TapOptions, TapParts, Uplink, UplinkParts};
+use trama_vhost_net_backend::ConnectionKeeper;
 
 use crate::acts::Acts;
 use crate::client::Client;
 use crate::config_file;
+use crate::connections::Connections;
 use crate::gateway::{Gateways, Parent};
+use crate::kept::Entry;
 use crate::pidfd::status_at_end;
 use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest, unexpected};
 use crate::rules::Rules;
 
 /// Opens what needs privileges. Clones are handles of the same.
 #[derive(Clone)]
-pub struct Rights(Arc<Kind>);
+pub struct Rights {
+    kind: Arc<Kind>,
+    /// Keeps what was opened beyond the end of this process.
+    keeper: Option<Keeper>,
+}
 
 enum Kind {
     /// A helper process does it.
@@ -30,11 +38,29 @@ enum Kind {
 
 impl std::fmt::Debug for Rights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match *self.0 {
+        f.write_str(match *self.kind {
             Kind::Helper(_) => "Rights(helper)",
             Kind::Own(_) => "Rights(own)",
         })
     }
+}
+
+/// A TAP device that was opened.
+pub struct OpenedTap {
+    /// The device.
+    pub tap: Tap,
+    /// Its hardware address, as far as it is known.
+    pub mac: Option<MacAddr>,
+    /// Its entry with the keeper; the device lives until this is dropped as well.
+    pub entry: Option<Entry>,
+}
+
+/// An interface of the host that was joined.
+pub struct OpenedUplink {
+    /// The interface.
+    pub uplink: Uplink,
+    /// Its entry with the keeper; the interface stays joined until this is dropped as well.
+    pub entry: Option<Entry>,
 }
 
 /// A gateway process that was started. It is a child of this process, or of an earlier `tramad`.
@@ -56,10 +82,23 @@ impl Rights {
     /// # Errors
     /// The process cannot be started.
     pub fn start_helper(setup: &Setup) -> io::Result<(Rights, Vec<String>)> {
-        let client = Client::start(Path::new("/proc/self/exe"))?;
+        Rights::of(Client::start(Path::new("/proc/self/exe"))?, setup)
+    }
+
+    /// Uses the helper that has started this process, a stand-in, at the other end of its standard
+    /// input. Also returns what of the sandbox is not in force.
+    ///
+    /// # Errors
+    /// The process was not started by a helper.
+    pub fn of_starter(setup: &Setup) -> io::Result<(Rights, Vec<String>)> {
+        Rights::of(Client::at(io::stdin().as_fd().try_clone_to_owned()?)?, setup)
+    }
+
+    fn of(client: Client, setup: &Setup) -> io::Result<(Rights, Vec<String>)> {
         match client.ask(&Request::Setup(setup.clone()), &[]) {
             Ok((Reply::Ready { missing }, _)) => {
-                Ok((Rights(Arc::new(Kind::Helper(client))), missing))
+                let kind = Arc::new(Kind::Helper(client));
+                Ok((Rights { kind, keeper: None }, missing))
             }
             Ok((reply, _)) => Err(io::Error::other(unexpected(&reply))),
             Err(text) => Err(io::Error::other(text)),
@@ -71,11 +110,26 @@ impl Rights {
     pub fn own(setup: Setup, gateway: impl Into<PathBuf>) -> Rights {
         let sandbox = setup.sandbox.parse().unwrap_or_default();
         let gateways = Gateways::new(gateway.into(), Parent::Itself, sandbox);
-        Rights(Arc::new(Kind::Own(Box::new(Mutex::new(Acts::new(setup, Rules::All, gateways))))))
+        let acts = Acts::new(setup, Rules::All, gateways);
+        Rights { kind: Arc::new(Kind::Own(Box::new(Mutex::new(acts)))), keeper: None }
+    }
+
+    /// The same, with a keeper for what is opened from now on.
+    pub fn with_keeper(self, keeper: Option<Keeper>) -> Rights {
+        Rights { keeper, ..self }
+    }
+
+    pub(crate) fn keeper(&self) -> Option<&Keeper> {
+        self.keeper.as_ref()
+    }
+
+    /// Returns what keeps the connections of frontends, if there is a keeper.
+    pub fn connection_keeper(&self) -> Option<Arc<dyn ConnectionKeeper>> {
+        self.keeper.clone().map(|keeper| Arc::new(Connections(keeper)) as Arc<dyn ConnectionKeeper>)
     }
 
     pub(crate) fn ask(&self, request: Request, fds: &[BorrowedFd<'_>]) -> Answer {
-        match &*self.0 {
+        match &*self.kind {
             Kind::Helper(client) => client.ask(&request, fds),
             Kind::Own(acts) => {
                 let fds = fds.iter().map(|fd| fd.try_clone_to_owned());
@@ -91,6 +145,30 @@ impl Rights {
         let (reply, fds) = self.ask(request, &[])?;
         let fd = fds.into_iter().next();
         fd.map(|fd| (reply.clone(), fd)).ok_or_else(|| unexpected(&reply))
+    }
+
+    /// Says that the start is over: what an earlier switch had and this one has not asked for goes
+    /// away, and if this process ends without a word from now on, its helper starts a stand-in.
+    /// Returns the keeper's keys of what went away.
+    pub fn started(&self) -> Vec<String> {
+        let dropped = self.keeper.as_ref().and_then(|keeper| keeper.settle().ok());
+        // Without a helper, no stand-in follows.
+        let _ = self.ask(Request::Started, &[]);
+        dropped.unwrap_or_default()
+    }
+
+    /// Ends the helper that has started this process, whose place another switch has taken.
+    pub fn decline() {
+        if let Ok(client) = io::stdin().as_fd().try_clone_to_owned().and_then(Client::at) {
+            let _ = client.ask(&Request::End { hands_over: true }, &[]);
+        }
+    }
+
+    /// Says that this process ends, and the helper with it. If it hands over to another switch, the
+    /// files of its sockets stay.
+    pub fn end(&self, hands_over: bool) {
+        // A helper that has ended needs no word.
+        let _ = self.ask(Request::End { hands_over }, &[]);
     }
 
     /// Returns the numbers of a user and a group, which are names or numbers.
@@ -112,31 +190,35 @@ impl Rights {
         }
     }
 
-    /// Opens a TAP device; also returns its hardware address, as far as it is known.
+    /// Opens a TAP device, or goes on with that of an earlier switch.
     ///
     /// # Errors
     /// The helper refuses or the kernel does; the text has the remedy.
-    pub fn tap(&self, options: &TapOptions) -> Result<(Tap, Option<MacAddr>), String> {
+    pub fn tap(&self, options: &TapOptions) -> Result<OpenedTap, String> {
         let TapOptions { ifname, netns, address, mtu, mac, vnet_header } = options.clone();
         let mac = mac.map(|mac| mac.0);
         let request = TapRequest { ifname, netns, address, mtu, mac, vnet_header };
-        match self.ask_for_one(Request::Tap(request))? {
-            (Reply::Tap { offloads, vnet_header, namespace, mac }, fd) => {
+        let place = request.netns.clone().unwrap_or_default();
+        let key = format!("tap/{}/{place}", request.ifname);
+        let (reply, fds, entry) = self.ask_kept(&key, Request::Tap(request))?;
+        match (reply, fds.into_iter().next()) {
+            (Reply::Tap { offloads, vnet_header, namespace, mac }, Some(fd)) => {
                 let namespace = namespace.map(|(device, inode)| NamespaceId { device, inode });
                 let offloads = Offloads::from_bits(offloads);
                 let tap = Tap::from_parts(TapParts { fd, offloads, vnet_header, namespace });
-                Ok((tap, mac.map(MacAddr)))
+                Ok(OpenedTap { tap, mac: mac.map(MacAddr), entry })
             }
             (reply, _) => Err(unexpected(&reply)),
         }
     }
 
-    /// Joins an interface of the host.
+    /// Joins an interface of the host, or goes on with the socket of an earlier switch.
     ///
     /// # Errors
     /// The helper refuses or the kernel does; the text has the remedy.
-    pub fn uplink(&self, ifname: &str, mtu: u16) -> Result<Uplink, String> {
-        let (reply, fds) = self.ask(Request::Uplink { ifname: ifname.to_owned(), mtu }, &[])?;
+    pub fn uplink(&self, ifname: &str, mtu: u16) -> Result<OpenedUplink, String> {
+        let request = Request::Uplink { ifname: ifname.to_owned(), mtu };
+        let (reply, fds, entry) = self.ask_kept(&format!("uplink/{ifname}"), request)?;
         let mut fds = fds.into_iter();
         let Reply::Uplink { header, offloads, mac, to_host_fault } = &reply else {
             return Err(unexpected(&reply));
@@ -150,7 +232,8 @@ impl Rights {
             offloads: Offloads::from_bits(*offloads),
             mac: MacAddr(*mac),
         };
-        Uplink::from_parts(parts).map_err(|error| format!("uplink {ifname}: {error}"))
+        let uplink = Uplink::from_parts(parts).map_err(|it| format!("uplink {ifname}: {it}"))?;
+        Ok(OpenedUplink { uplink, entry })
     }
 
     /// Makes sure that a network's lease folder can be had.

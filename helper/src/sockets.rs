@@ -1,10 +1,15 @@
 //! The Unix sockets that the helper makes.
 
 use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use trama_vhost_net_backend::{Access, Listening, OwnSockets, SocketFile, Sockets};
+use rustix::net::sockopt::socket_acceptconn;
+use rustix::net::{SocketAddrUnix, getsockname};
+use trama_vhost_net_backend::{Access, Listening, OwnSockets, SocketFile, Sockets, take_over};
 
 use crate::request::{AccessIds, Answer, Reply};
 
@@ -22,11 +27,18 @@ impl From<AccessIds> for Access {
     }
 }
 
-/// The files of the sockets that were made.
+/// The files of the sockets that were made or adopted.
 pub(crate) struct SocketFiles {
     run: PathBuf,
-    files: HashMap<u64, Arc<dyn SocketFile>>,
+    files: HashMap<u64, File>,
     next: u64,
+}
+
+struct File {
+    path: PathBuf,
+    file: Arc<dyn SocketFile>,
+    /// Whether it belongs to an earlier switch, and the present one has not adopted it.
+    is_left: bool,
 }
 
 impl SocketFiles {
@@ -42,22 +54,111 @@ impl SocketFiles {
         }
         let made = OwnSockets.listen(path, &access.into()).map_err(|error| error.to_string())?;
         let Listening { listener, file, note } = made;
+        let socket = self.add(path, file);
+        Ok((Reply::Listening { socket, note }, vec![listener.into()]))
+    }
+
+    /// Takes over the file of a socket that an earlier switch has left.
+    pub(crate) fn adopt(&mut self, path: &Path, access: AccessIds, listener: &OwnedFd) -> Answer {
+        let explain = |error: io::Error| format!("{}: {error}", path.display());
+        check_listener(path, listener).map_err(explain)?;
+        let known = self.files.iter_mut().find(|(_, file)| file.path == path);
+        let socket = match known {
+            Some((socket, file)) => {
+                file.is_left = false;
+                *socket
+            }
+            None => self.add(path, take_over(path).map_err(explain)?),
+        };
+        self.set_access(socket, access).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok((Reply::Adopted { socket }, Vec::new()))
+    }
+
+    fn add(&mut self, path: &Path, file: Arc<dyn SocketFile>) -> u64 {
         self.next += 1;
-        self.files.insert(self.next, file);
-        Ok((Reply::Listening { socket: self.next, note }, vec![listener.into()]))
+        self.files.insert(self.next, File { path: path.to_owned(), file, is_left: false });
+        self.next
     }
 
     pub(crate) fn set_access(&self, socket: u64, access: AccessIds) -> Result<(), String> {
-        let file = self.files.get(&socket).ok_or("there is no such socket")?;
-        file.set_access(&access.into()).map_err(|error| error.to_string())
+        let made = self.files.get(&socket).ok_or("there is no such socket")?;
+        made.file.set_access(&access.into()).map_err(|error| error.to_string())
     }
 
     pub(crate) fn close(&mut self, socket: u64) {
         self.files.remove(&socket);
     }
 
+    /// The switch has ended, and left all of them to the next one.
+    pub(crate) fn leave_all(&mut self) {
+        self.files.values_mut().for_each(|file| file.is_left = true);
+    }
+
+    /// Removes those that an earlier switch has left.
+    pub(crate) fn remove_left(&mut self) {
+        self.files.retain(|_, file| !file.is_left);
+    }
+
     pub(crate) fn connect(&self, path: &Path) -> Answer {
         let stream = OwnSockets.connect(path)?;
         Ok((Reply::Done, vec![stream.into()]))
+    }
+}
+
+/// Checks that a socket listens on the path: the file at the path is removed on behalf of the one
+/// that has the socket.
+fn check_listener(path: &Path, socket: &OwnedFd) -> io::Result<()> {
+    let address = SocketAddrUnix::try_from(getsockname(socket)?)?;
+    let is_there = address.path_bytes() == Some(path.as_os_str().as_bytes());
+    match is_there && socket_acceptconn(socket)? {
+        true => Ok(()),
+        false => Err(io::Error::other("the socket that was passed does not listen there")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    const ACCESS: AccessIds = AccessIds { owner: None, group: None, mode: Some(0o600) };
+
+    #[test]
+    fn a_socket_of_another_helper_is_adopted_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("vm1.sock"), folder.path().join("vm2.sock"));
+        let listener: OwnedFd = UnixListener::bind(&path).unwrap().into();
+        let mut files = SocketFiles::new("/none".into());
+        let _others = UnixListener::bind(&other).unwrap();
+        let refused = files.adopt(&other, ACCESS, &listener).unwrap_err();
+        assert!(refused.ends_with("does not listen there"), "{refused}");
+        files.adopt(&path, ACCESS, &listener).unwrap();
+        files.remove_left();
+        assert!(path.exists());
+        drop(files);
+        assert!(!path.exists() && other.exists());
+    }
+
+    #[test]
+    fn what_a_switch_has_left_is_removed_unless_the_next_one_adopts_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["a", "b", "c"].map(|name| folder.path().join(name));
+        let mut files = SocketFiles::new("/none".into());
+        let made = paths.each_ref().map(|path| {
+            let (reply, fds) = files.listen(path, ACCESS).unwrap();
+            let Reply::Listening { socket, .. } = reply else { panic!("{reply:?}") };
+            (socket, fds)
+        });
+        files.leave_all();
+        let (socket, listener) = &made[0];
+        let adopted = files.adopt(&paths[0], ACCESS, &listener[0]).unwrap();
+        assert_eq!(adopted.0, Reply::Adopted { socket: *socket });
+        // Nobody listens there any more, and the next switch makes it again.
+        let [_, (_, listener), _] = made;
+        drop(listener);
+        files.listen(&paths[1], ACCESS).unwrap();
+        files.remove_left();
+        assert_eq!(paths.map(|path| path.exists()), [true, true, false]);
     }
 }

@@ -1,0 +1,200 @@
+//! Which process is the switch, and how one follows another.
+//!
+//! ```text
+//!  tramad ─ killed, or crashes ─▶ stand-in ─ a user starts tramad ─▶ tramad
+//!    │                             ▲  │                                ▲
+//!    │ channel closes              │  │ is told to freeze, and exits   │ attaches as the next one
+//!    └───────────────────▶ helper ─┘  └─────────────── keeper ─────────┘
+//! ```
+//!
+//! The keeper has one switch at a time. What each has opened is kept there, so the next one goes on
+//! with the same devices, sockets and connections. A stand-in is the switch until a `tramad` that a
+//! user or the system starts takes over, until it is told to end, or until its control socket is
+//! gone, by which alone it can be steered.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use trama_helper::Rights;
+use trama_keeper::{AttachError, Claim, Keeper};
+use trama_sandbox::Mode;
+use trama_switch::WorkerHandle;
+
+use crate::{Fault, confinement};
+
+/// How long a switch that has ended may still look attached: the keeper learns of its end when the
+/// kernel has closed its descriptors.
+const ENDING: Duration = Duration::from_secs(5);
+/// Pause between tries.
+const PAUSE: Duration = Duration::from_millis(2);
+/// How long the workers may take to stop before the process ends all the same.
+const STOPPING: Duration = Duration::from_millis(100);
+
+/// How this process comes to be the switch.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A user or the system has started it.
+    Started {
+        /// Whether it may take over from another that was started.
+        takes_over: bool,
+    },
+    /// The helper of another one has started it.
+    StandsIn {
+        /// The process of that one, which has ended.
+        after: i32,
+        /// How it has ended, in words, if that is known.
+        ended: Option<String>,
+    },
+}
+
+/// Why this process does not become the switch.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Another process is the switch.
+    #[error("process {0} is the switch")]
+    Taken(i32),
+    /// The keeper does not work.
+    #[error(transparent)]
+    Keeper(#[from] io::Error),
+    /// The keeper that runs is of another version.
+    #[error(transparent)]
+    Version(AttachError),
+}
+
+/// Returns the path of the keeper's socket.
+pub fn keeper_socket(control: &Path) -> PathBuf {
+    let mut path = control.as_os_str().to_owned();
+    path.push(".keeper");
+    path.into()
+}
+
+/// Becomes the switch of the keeper that runs, and waits until the one before has ended; returns
+/// `None` if no keeper runs.
+///
+/// # Errors
+/// Another process is the switch and stays it, or the keeper does not work.
+pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Keeper>, ClaimError> {
+    let path = keeper_socket(control);
+    let until = Instant::now() + ENDING;
+    loop {
+        let Some(keeper) = Keeper::find(&path)? else { return Ok(None) };
+        match keeper.attach(claim(origin)) {
+            Ok(attached) => {
+                confinement::note_missing(&attached.missing);
+                keeper.go()?;
+                return Ok(Some(keeper));
+            }
+            Err(AttachError::Busy { pid }) if is_ending(pid, origin) && Instant::now() < until => {}
+            Err(AttachError::Busy { pid }) => return Err(ClaimError::Taken(pid)),
+            // It ends because no switch has come for a while. Its socket is closed soon.
+            Err(AttachError::Io(_)) if Instant::now() < until => {}
+            Err(AttachError::Io(error)) => return Err(error.into()),
+            Err(version) => return Err(ClaimError::Version(version)),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Starts a keeper and becomes its first switch.
+///
+/// # Errors
+/// The process cannot be started.
+pub fn start_keeper(control: &Path, mode: Mode, origin: &Origin) -> io::Result<Keeper> {
+    let keeper = Keeper::start(&keeper_socket(control), mode)?;
+    let attached = keeper.attach(claim(origin)).map_err(io::Error::other)?;
+    confinement::note_missing(&attached.missing);
+    Ok(keeper)
+}
+
+fn claim(origin: &Origin) -> Claim {
+    match origin {
+        Origin::Started { takes_over: true } => Claim::TakeOver,
+        Origin::Started { takes_over: false } => Claim::Main,
+        Origin::StandsIn { .. } => Claim::StandIn,
+    }
+}
+
+/// Whether the process has ended or is about to.
+fn is_ending(pid: i32, origin: &Origin) -> bool {
+    let is_predecessor = matches!(origin, Origin::StandsIn { after, .. } if *after == pid);
+    let status = || std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    // The state follows the name in parentheses; Z is one whose parent has not waited for it.
+    let state = || status()?.rsplit_once(") ")?.1.chars().next();
+    is_predecessor || state().is_none_or(|state| matches!(state, 'Z' | 'X'))
+}
+
+/// Waits, on a thread of its own, until another switch takes over; then stops the workers between
+/// two bursts and ends the process. What it has opened stays with the keeper.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn hand_over_when_told(
+    keeper: Keeper,
+    rights: Rights,
+    workers: Vec<WorkerHandle>,
+) -> io::Result<()> {
+    let wait = move || {
+        let Some(freeze) = keeper.freeze_event() else { return };
+        while poll(&mut [PollFd::from_borrowed_fd(freeze, PollFlags::IN)], None) == Err(Errno::INTR)
+        {
+        }
+        stop(workers);
+        tracing::info!("another tramad takes over; ends");
+        rights.end(true);
+        // Nothing is dropped: that would remove devices and close connections.
+        std::process::exit(0);
+    };
+    std::thread::Builder::new().name("hand-over".to_owned()).spawn(wait).map(drop)
+}
+
+/// Stops the workers, each between two bursts, for the rest of the process's life.
+fn stop(workers: Vec<WorkerHandle>) {
+    let (stopped, all) = mpsc::channel();
+    let count = workers.len();
+    for worker in workers {
+        let stopped = stopped.clone();
+        // The call does not return. Without a thread, the worker ends in the middle of a burst.
+        let _ = std::thread::Builder::new().spawn(move || {
+            worker.call(move |_, _| {
+                let _ = stopped.send(());
+                loop {
+                    std::thread::park();
+                }
+            })
+        });
+    }
+    let until = Instant::now() + STOPPING;
+    for _ in 0..count {
+        let _ = all.recv_timeout(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// The message for a user whose `tramad` is not the first one.
+pub fn taken(control: &Path) -> Fault {
+    let message = format!("{}: another tramad listens there", control.display());
+    Fault::new(message, "stop it first, or start this one with --take-over")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_ending_if_it_is_gone_or_its_helper_says_so() {
+        let started = Origin::Started { takes_over: false };
+        let own = std::process::id() as i32;
+        assert!(!is_ending(own, &started));
+        assert!(is_ending(own, &Origin::StandsIn { after: own, ended: None }));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id() as i32;
+        while !is_ending(pid, &started) {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(is_ending(pid, &started));
+    }
+}

@@ -1,0 +1,66 @@
+//! Has the keeper pass the messages of frontends on, so that their connections outlive `tramad`.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use trama_keeper::Keeper;
+use trama_vhost_net_backend::{ConnectionKeeper, Peer, ResumedConnection};
+
+/// The format of values.
+const FORMAT: u32 = 1;
+
+/// The keeper, as sessions see it.
+#[derive(Debug)]
+pub(crate) struct Connections(pub(crate) Keeper);
+
+fn key(path: &Path) -> String {
+    format!("frontend/{}", path.display())
+}
+
+impl ConnectionKeeper for Connections {
+    fn keep(&self, path: &Path, peer: Option<Peer>, stream: UnixStream) -> io::Result<UnixStream> {
+        let direct = stream.try_clone()?;
+        // Without the keeper, the connection ends with this process.
+        Ok(self.0.relay(&key(path), &value(peer), stream).unwrap_or(direct))
+    }
+
+    fn resume(&self, path: &Path) -> Option<ResumedConnection> {
+        let resumed = self.0.resume(&key(path)).ok()??;
+        let peer = peer(&resumed.value);
+        Some(ResumedConnection { stream: resumed.stream, peer, messages: resumed.messages })
+    }
+
+    fn served(&self, path: &Path) {
+        let _ = self.0.done(&key(path));
+    }
+
+    fn closed(&self, path: &Path) {
+        let _ = self.0.close(&key(path));
+    }
+}
+
+fn value(peer: Option<Peer>) -> Vec<u8> {
+    let peer = peer.map(|peer| (peer.pid, peer.uid));
+    postcard::to_allocvec(&(FORMAT, peer)).unwrap_or_default()
+}
+
+fn peer(value: &[u8]) -> Option<Peer> {
+    let (format, peer): (u32, Option<(i32, u32)>) = postcard::from_bytes(value).ok()?;
+    let (pid, uid) = peer.filter(|_| format == FORMAT)?;
+    Some(Peer { pid, uid })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_remembered_and_another_format_is_not_read() {
+        let known = Peer { pid: 7, uid: 1000 };
+        assert_eq!(peer(&value(Some(known))), Some(known));
+        assert_eq!(peer(&value(None)), None);
+        assert_eq!(peer(&postcard::to_allocvec(&(2_u32, Some((7, 1000_u32)))).unwrap()), None);
+        assert_eq!(peer(b""), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! Starts stand-ins: the `tramad` that goes on when another one has ended without a word.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+/// The pauses before the first stand-in and those that follow; the last one stays.
+const PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_millis(1600),
+    Duration::from_secs(5),
+];
+/// A switch that was well for this long is followed without a pause.
+const WELL: Duration = Duration::from_secs(60);
+
+/// What a stand-in's environment lacks: a service manager hears its own process alone.
+const OF_THE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// A switch that has ended without a word.
+pub(crate) struct Ended {
+    pub(crate) process: i32,
+    /// How, in words, if it is known: the kernel tells it of an own child.
+    pub(crate) how: Option<String>,
+}
+
+impl Ended {
+    /// Waits for the end of the process, a child whose channel has closed.
+    pub(crate) fn wait_for(&mut self, child: &mut Child) {
+        self.how = child.wait().ok().map(|status| status.to_string());
+    }
+}
+
+/// Chooses the pause before the next stand-in.
+#[derive(Default)]
+pub(crate) struct Pauses {
+    /// How many have followed each other, and when the last one was started.
+    last: Option<(usize, Instant)>,
+}
+
+impl Pauses {
+    /// Waits before a stand-in is started.
+    pub(crate) fn wait(&mut self) {
+        std::thread::sleep(self.next(Instant::now()));
+        if let Some((_, started)) = &mut self.last {
+            *started = Instant::now();
+        }
+    }
+
+    /// The pause before the stand-in of a switch that has ended now.
+    fn next(&mut self, now: Instant) -> Duration {
+        let number = match self.last {
+            Some((number, started)) if now - started < WELL => (number + 1).min(PAUSES.len() - 1),
+            _ => 0,
+        };
+        self.last = Some((number, now));
+        PAUSES[number]
+    }
+}
+
+/// Starts a stand-in; returns the helper's end of its channel.
+///
+/// # Errors
+/// The process cannot be started.
+pub(crate) fn start(arguments: &[OsString], ended: &Ended) -> io::Result<(OwnedFd, Child)> {
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("tramad").args(arguments).args(["stand-in", "--after"]);
+    command.arg(ended.process.to_string());
+    if let Some(how) = &ended.how {
+        command.arg("--ended").arg(how);
+    }
+    for name in OF_THE_MANAGER {
+        command.env_remove(name);
+    }
+    let child = command.stdin(Stdio::from(theirs)).process_group(0).spawn()?;
+    Ok((ours, child))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_until_a_switch_was_well() {
+        let mut pauses = Pauses::default();
+        let mut now = Instant::now();
+        let mut taken = Vec::new();
+        for _ in 0..7 {
+            let pause = pauses.next(now);
+            taken.push(pause.as_millis());
+            now += pause + Duration::from_millis(10);
+        }
+        assert_eq!(taken, [0, 100, 400, 1600, 5000, 5000, 5000]);
+        assert_eq!(pauses.next(now + WELL), Duration::ZERO);
+        assert_eq!(pauses.next(now + WELL), Duration::from_millis(100));
+    }
+}
