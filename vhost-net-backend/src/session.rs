@@ -130,12 +130,14 @@ impl Session {
         control.made(socket.as_ref().map(|made| made.file.clone()));
         let handler =
             Handler::new(rings, control.clone(), (features, queue_pairs), Pace::new(spacing));
+        // Before this returns, so that the caller knows when all connections are resumed.
+        let resumed = keeper.as_ref().and_then(|keeper| keeper.resume(&path));
         let worker = Worker {
             path: path.clone(),
             spacing,
             sockets,
             keeper,
-            resumed: None,
+            resumed,
             control: control.clone(),
             handler: Arc::new(Mutex::new(handler)),
             stop,
@@ -243,7 +245,6 @@ struct Worker<R: Rings> {
 
 impl<R: Rings> Worker<R> {
     fn run(mut self, role: Role, mut socket: Option<Listening>) {
-        self.resumed = self.keeper.as_ref().and_then(|keeper| keeper.resume(&self.path));
         while !self.control.is_stopping() {
             if self.control.is_unplugged() {
                 self.abandon();
