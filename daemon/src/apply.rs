@@ -300,6 +300,14 @@ impl DataPlane {
         self.workers[worker].handle.call(job).map_err(|e| e.to_string())
     }
 
+    /// Runs a job on each worker between two bursts.
+    pub(crate) fn on_each_worker(&self, job: fn(&mut Engine, Time)) {
+        for index in 0..self.workers.len() {
+            // One that has ended has no ports.
+            let _ = self.on_worker(index, job);
+        }
+    }
+
     fn fail(&mut self, name: &str, reason: impl Display) {
         let reason = reason.to_string();
         if self.failed.get(name) != Some(&reason) {

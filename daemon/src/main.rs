@@ -23,7 +23,7 @@ use trama_daemon::config::model::DaemonConfig;
 use trama_daemon::listeners::Listeners;
 use trama_daemon::notify::Notifier;
 use trama_daemon::state::{Daemon, Source};
-use trama_daemon::succession::{self, ClaimError, Origin};
+use trama_daemon::succession::{self, ClaimError, Origin, Seat};
 use trama_daemon::watchdog::Watchdog;
 use trama_daemon::{api, confinement, describe, descriptors, panics};
 use trama_helper::{Rights, Setup};
@@ -232,11 +232,10 @@ fn run(mut source: Source, origin: &Origin, stand_in: Vec<OsString>) -> Result<(
         Err(ClaimError::Taken(pid)) => return give_way(control, pid, origin),
         found => found.map_err(|error| format!("the keeper does not work: {error}"))?,
     };
-    let listeners = Listeners::open(&config.daemon, found.as_ref())?;
-    let keeper = match found {
-        Some(keeper) => Some(keeper),
-        None => start_keeper(&config.daemon, origin),
-    };
+    let listeners = Listeners::open(&config.daemon, found.as_ref().map(|seat| &seat.keeper))?;
+    let seat = found.or_else(|| start_keeper(&config.daemon, origin));
+    let resumes = seat.as_ref().is_some_and(|seat| seat.resumes);
+    let keeper = seat.map(|seat| seat.keeper);
     let setup = Setup { stand_in, ..source.helper_setup(&config.daemon, true) };
     let (rights, missing) = match origin {
         Origin::Started { .. } => Rights::start_helper(&setup),
@@ -261,6 +260,9 @@ fn run(mut source: Source, origin: &Origin, stand_in: Vec<OsString>) -> Result<(
     let rights = rights.with_keeper(keeper.clone());
     let prepared = Daemon::prepare(source, config, rights.clone());
     let daemon = prepared.map_err(|error| error.to_string())?;
+    if resumes {
+        daemon.hold();
+    }
     if let Some(keeper) = keeper.clone() {
         succession::hand_over_when_told(keeper, rights.clone(), daemon.workers())
             .map_err(|error| format!("thread: {error}"))?;
@@ -291,7 +293,7 @@ fn give_way(control: &Path, pid: i32, origin: &Origin) -> Result<(), String> {
 }
 
 /// Starts a keeper. Without one, guests lose their link when the daemon ends, as a warning says.
-fn start_keeper(daemon: &DaemonConfig, origin: &Origin) -> Option<Keeper> {
+fn start_keeper(daemon: &DaemonConfig, origin: &Origin) -> Option<Seat> {
     let started = succession::start_keeper(&daemon.control, daemon.sandbox, origin);
     let warn = |error: &io::Error| {
         tracing::warn!("no keeper: {error}; a restart will disconnect guests");

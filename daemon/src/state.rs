@@ -273,6 +273,12 @@ impl Daemon {
         Ok(Arc::new(Daemon { started_with, started, event, inner, start, waiting }))
     }
 
+    /// Lets no frame pass until [`Daemon::build`] has built all: those that wait since an earlier
+    /// switch has ended must find all ports.
+    pub fn hold(&self) {
+        self.lock().data_plane.on_each_worker(|engine, _| engine.hold());
+    }
+
     /// Builds what the configuration describes. Meanwhile other threads can read the status.
     pub fn build(&self) {
         let inner = self.lock();
@@ -292,6 +298,7 @@ impl Daemon {
             }
         }
         let mut inner = self.lock();
+        inner.data_plane.on_each_worker(|engine, now| engine.release(now));
         // Only now, so that a thousand processes do not delay the ports.
         inner.data_plane.start_gateways();
         for key in inner.rights.started() {

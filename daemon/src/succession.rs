@@ -31,8 +31,8 @@ use crate::{Fault, confinement};
 const ENDING: Duration = Duration::from_secs(5);
 /// Pause between tries.
 const PAUSE: Duration = Duration::from_millis(2);
-/// How long the workers may take to stop before the process ends all the same.
-const STOPPING: Duration = Duration::from_millis(100);
+/// How long the workers may take to stand still before the process ends all the same.
+const HOLDING: Duration = Duration::from_millis(100);
 
 /// How this process comes to be the switch.
 #[derive(Clone, Debug)]
@@ -72,12 +72,21 @@ pub fn keeper_socket(control: &Path) -> PathBuf {
     path.into()
 }
 
+/// The keeper of this process's things.
+#[derive(Debug)]
+pub struct Seat {
+    /// The keeper.
+    pub keeper: Keeper,
+    /// Whether another switch was there before, whose devices and connections go on.
+    pub resumes: bool,
+}
+
 /// Becomes the switch of the keeper that runs, and waits until the one before has ended; returns
 /// `None` if no keeper runs.
 ///
 /// # Errors
 /// Another process is the switch and stays it, or the keeper does not work.
-pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Keeper>, ClaimError> {
+pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Seat>, ClaimError> {
     let path = keeper_socket(control);
     let until = Instant::now() + ENDING;
     loop {
@@ -86,7 +95,7 @@ pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Keeper>, ClaimEr
             Ok(attached) => {
                 confinement::note_missing(&attached.missing);
                 keeper.go()?;
-                return Ok(Some(keeper));
+                return Ok(Some(Seat { keeper, resumes: attached.resumes }));
             }
             Err(AttachError::Busy { pid }) if is_ending(pid, origin) && Instant::now() < until => {}
             Err(AttachError::Busy { pid }) => return Err(ClaimError::Taken(pid)),
@@ -103,11 +112,11 @@ pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Keeper>, ClaimEr
 ///
 /// # Errors
 /// The process cannot be started.
-pub fn start_keeper(control: &Path, mode: Mode, origin: &Origin) -> io::Result<Keeper> {
+pub fn start_keeper(control: &Path, mode: Mode, origin: &Origin) -> io::Result<Seat> {
     let keeper = Keeper::start(&keeper_socket(control), mode)?;
     let attached = keeper.attach(claim(origin)).map_err(io::Error::other)?;
     confinement::note_missing(&attached.missing);
-    Ok(keeper)
+    Ok(Seat { keeper, resumes: false })
 }
 
 fn claim(origin: &Origin) -> Claim {
@@ -142,7 +151,7 @@ pub fn hand_over_when_told(
         while poll(&mut [PollFd::from_borrowed_fd(freeze, PollFlags::IN)], None) == Err(Errno::INTR)
         {
         }
-        stop(workers);
+        hold(workers);
         tracing::info!("another tramad takes over; ends");
         rights.end(true);
         // Nothing is dropped: that would remove devices and close connections.
@@ -151,23 +160,19 @@ pub fn hand_over_when_told(
     std::thread::Builder::new().name("hand-over".to_owned()).spawn(wait).map(drop)
 }
 
-/// Stops the workers, each between two bursts, for the rest of the process's life.
-fn stop(workers: Vec<WorkerHandle>) {
+/// Holds the workers, each between two bursts, for the rest of the process's life.
+fn hold(workers: Vec<WorkerHandle>) {
     let (stopped, all) = mpsc::channel();
     let count = workers.len();
     for worker in workers {
         let stopped = stopped.clone();
-        // The call does not return. Without a thread, the worker ends in the middle of a burst.
+        // Side by side. Without a thread, the worker ends in the middle of a burst.
         let _ = std::thread::Builder::new().spawn(move || {
-            worker.call(move |_, _| {
-                let _ = stopped.send(());
-                loop {
-                    std::thread::park();
-                }
-            })
+            let held = worker.call(|engine, _| engine.hold());
+            let _ = held.map(|()| stopped.send(()));
         });
     }
-    let until = Instant::now() + STOPPING;
+    let until = Instant::now() + HOLDING;
     for _ in 0..count {
         let _ = all.recv_timeout(until.saturating_duration_since(Instant::now()));
     }

@@ -227,6 +227,17 @@ impl<'a> Pinging<'a> {
     /// after the last reply.
     #[track_caller]
     pub fn stop_without_loss(self, at_least: u32) {
+        self.stop(at_least, 0);
+    }
+
+    /// The same, when up to `most` answers may be missing.
+    #[track_caller]
+    pub fn stop_with_losses(self, most: u32) {
+        self.stop(1, most);
+    }
+
+    #[track_caller]
+    fn stop(self, at_least: u32, most_losses: u32) {
         // A ping sent from now on shows whether replies still come; earlier ones have arrived by
         // then. How many are in flight at the end depends on the machine.
         self.host.wait_for_ping(&self.address, SOON);
@@ -255,9 +266,21 @@ impl<'a> Pinging<'a> {
         assert!(sent >= at_least, "{name}: only {sent} echo requests");
         // Linux's ping counts from 1, busybox's from 0.
         assert!(
-            first <= 1 && last - first + 1 == answered,
+            first <= 1 && last - first + 1 - answered <= most_losses,
             "{name}: answers are missing: {answers}"
         );
+    }
+
+    /// Returns the longest time to an answer so far, in milliseconds, once more answers have come.
+    #[track_caller]
+    pub fn longest(&self) -> f64 {
+        let before = self.answers();
+        wait_until("ping has more answers", SOON, || (self.answers() >= before + 5).then_some(()));
+        let times = self.host.run(&format!(
+            "sed -n 's/.*time=\\([0-9.]*\\).*/\\1/p' {} | sort -n | tail -n 1",
+            self.file
+        ));
+        times.trim().parse().unwrap_or_else(|_| panic!("times of ping: {times:?}"))
     }
 
     /// Returns the number of replies. The background shell may not have created the file yet.

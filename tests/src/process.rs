@@ -226,6 +226,14 @@ impl Process {
         self.status().expect("ended above")
     }
 
+    /// Kills the process and its group, and waits for its end.
+    pub fn kill(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process_group(self.pid(), Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
@@ -233,10 +241,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            let _ = kill_process_group(self.pid(), Signal::KILL);
-            let _ = self.child.wait();
-        }
+        self.kill();
         let trapped = self.log().lines().find(|line| line.starts_with(TRAPPED)).map(str::to_owned);
         if std::thread::panicking() {
             let log = self.log();

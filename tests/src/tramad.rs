@@ -5,14 +5,14 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::host::{CommandResult, Host};
 use crate::netns::Netns;
-use crate::process::{Process, SOON, tied_command, unique, wait_until};
+use crate::process::{POLL, Process, SOON, tied_command, unique, wait_until};
 
 /// Metrics as scraped: name with labels to value.
 pub type Metrics = BTreeMap<String, f64>;
@@ -20,6 +20,11 @@ pub type Metrics = BTreeMap<String, f64>;
 /// The `[daemon]` table of a test.
 const DAEMON: &str = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n\
                       metrics = \"{metrics}\"\n\n";
+
+/// What a stand-in logs before its process id.
+const GOES_ON: &str = "going on as process ";
+/// How long a killed daemon's other processes may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Wrapper (file name and Python text) that runs a program and its children as on a host without
 /// IPv6: a seccomp(2) filter makes sockets of that family (10) fail with `EAFNOSUPPORT` (97).
@@ -42,13 +47,16 @@ os.execv(sys.argv[1], sys.argv[1:])
 "#,
 );
 
-/// A running `tramad` with its own configuration; dropping it kills the daemon.
+/// A running `tramad` with its own configuration; dropping it kills the daemon and all its
+/// processes.
 pub struct Tramad {
     process: Process,
     dir: TempDir,
     metrics: SocketAddr,
     /// The namespace that it runs in; `None` for the test's own.
     netns: Option<String>,
+    /// The process that goes on after the last kill.
+    stand_in: Option<Pid>,
 }
 
 impl Tramad {
@@ -117,7 +125,7 @@ impl Tramad {
         prepare(dir.path());
         let netns = netns.map(|netns| netns.name().to_owned());
         let process = launch(dir.path(), netns.as_deref());
-        Tramad { process, dir, metrics, netns }
+        Tramad { process, dir, metrics, netns, stand_in: None }
     }
 
     /// Replaces the `resolv.conf` of a daemon started with [`Tramad::start_inside`], by a rename as
@@ -249,7 +257,34 @@ impl Tramad {
     #[track_caller]
     pub fn restart(&mut self, signal: Signal) {
         self.process.end(signal, SOON);
+        self.start_again();
+    }
+
+    /// Kills the daemon and waits until a stand-in serves; returns its process.
+    #[track_caller]
+    pub fn kill_and_follow(&mut self) -> Pid {
+        let known = self.log().matches(GOES_ON).count();
+        match self.stand_in {
+            Some(pid) => kill_process(pid, Signal::KILL).expect("a stand-in"),
+            None => drop(self.process.end(Signal::KILL, SOON)),
+        }
+        let pid = wait_until("a stand-in goes on", SOON, || {
+            let log = self.log();
+            let (_, new) = log.match_indices(GOES_ON).nth(known).map(|(at, _)| log.split_at(at))?;
+            new.contains("ready after").then_some(())?;
+            let id: String =
+                new[GOES_ON.len()..].chars().take_while(char::is_ascii_digit).collect();
+            Pid::from_raw(id.parse().ok()?)
+        });
+        self.stand_in = Some(pid);
+        pid
+    }
+
+    /// Starts the daemon again on the same files; a stand-in, if there is one, ends.
+    #[track_caller]
+    pub fn start_again(&mut self) {
         self.process = launch(self.dir.path(), self.netns.as_deref());
+        self.stand_in = None;
         self.wait_until_ready();
     }
 
@@ -275,6 +310,22 @@ impl Tramad {
             let is_over = self.log().contains("ready after");
             (is_over && self.try_ctl(&["version"]).status == 0).then_some(())
         });
+    }
+}
+
+impl Drop for Tramad {
+    fn drop(&mut self) {
+        // Without a control socket no stand-in follows, and one that runs ends.
+        let _ = std::fs::remove_file(self.path("control.sock"));
+        self.process.kill();
+        if let Some(pid) = self.stand_in.take() {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let until = Instant::now() + ENDING;
+        // The helper removes it once it has ended the keeper.
+        while self.path("control.sock.keeper").exists() && Instant::now() < until {
+            std::thread::sleep(POLL);
+        }
     }
 }
 

@@ -36,6 +36,7 @@ mod privileges;
 mod prometheus;
 mod queues;
 mod resilience;
+mod restart;
 mod sandbox;
 mod standalone;
 mod stations;

@@ -1,0 +1,130 @@
+//! The daemon is killed, or replaced by another one: what it had open goes on.
+
+use trama_tests::{Guest, Host, Netns, Nic, Pinging, SOON, Tramad, wait_until};
+
+/// How often the daemon is killed.
+const KILLS: usize = 10;
+
+/// Three hosts on TAPs; the last one has its own in a bridge.
+fn lab(hosts: [&Netns; 3]) -> String {
+    let mut text = "[[network]]\nname = \"lab\"\n".to_owned();
+    for (host, number) in hosts.iter().zip(1..) {
+        let (name, netns) = (format!("host{number}"), host.name());
+        text += &format!(
+            "\n[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"tap\"\n\
+             ifname = \"eth0\"\nnetns = \"{netns}\"\n"
+        );
+        text += &match number {
+            3 => String::new(),
+            _ => format!("address = \"10.1.0.{number}/24\"\n"),
+        };
+    }
+    text
+}
+
+/// What a user has done to a device, as the host shows it.
+fn shown(host: &Netns) -> String {
+    let parts = ["cat /sys/class/net/eth0/ifindex", "ip -o addr", "ip route", "bridge link"];
+    parts.map(|command| host.run(command)).concat()
+}
+
+/// How long frames waited, in milliseconds.
+#[derive(Default)]
+struct Gaps {
+    /// For the stand-in of a daemon that was killed.
+    stand_in: Vec<f64>,
+    /// For a daemon that took over from a stand-in.
+    successor: Vec<f64>,
+}
+
+impl Gaps {
+    fn print(self) {
+        for (what, mut gaps) in [("stand-in", self.stand_in), ("take-over", self.successor)] {
+            gaps.sort_by(f64::total_cmp);
+            let worst = gaps.last().copied().unwrap_or_default();
+            println!("gap, {what}: median {:.1} ms, worst {worst:.1} ms", gaps[gaps.len() / 2]);
+        }
+    }
+}
+
+#[test]
+fn taps_go_on_after_a_kill_with_what_users_did_to_them() {
+    let [left, right, bridged] = ["left", "right", "bridged"].map(Netns::new);
+    let mut tramad = Tramad::start(&lab([&left, &right, &bridged]));
+    left.run("ip addr add 10.7.7.7/32 dev eth0 && ip route add default via 10.1.0.2");
+    right.run("ip route add 10.7.7.7/32 dev eth0");
+    bridged.run("ip link add br0 type bridge && ip link set br0 up && ip link set eth0 master br0");
+    bridged.run("ip addr add 10.1.0.3/24 dev br0");
+    right.wait_for_ping("10.1.0.3", SOON);
+    right.wait_for_ping("10.7.7.7", SOON);
+    let hosts = [&left, &right, &bridged];
+    let before = hosts.map(shown);
+
+    let mut gaps = Gaps::default();
+    for _ in 0..KILLS {
+        let pings = Pinging::start(&left, "10.1.0.3", 0.005);
+        tramad.kill_and_follow();
+        gaps.stand_in.push(pings.longest());
+        pings.stop_with_losses(1);
+        assert_eq!(hosts.map(shown), before);
+        right.wait_for_ping("10.7.7.7", SOON);
+
+        let pings = Pinging::start(&left, "10.1.0.3", 0.005);
+        tramad.start_again();
+        gaps.successor.push(pings.longest());
+        pings.stop_with_losses(1);
+        assert_eq!(hosts.map(shown), before);
+    }
+    gaps.print();
+    tramad.stop_and_look(|dir| {
+        let files = std::fs::read_dir(dir).expect("a folder").flatten();
+        let names = files.map(|file| file.file_name().into_string().expect("a name"));
+        let sockets: Vec<_> = names.filter(|name| name.contains("sock")).collect();
+        assert!(sockets.is_empty(), "{sockets:?}");
+    });
+    for host in hosts {
+        assert!(!host.run("ip -o link").contains("eth0"), "an orderly end removes TAPs");
+    }
+}
+
+#[test]
+fn a_guest_keeps_its_link_and_its_connections_over_kills() {
+    let host = Netns::new("host");
+    let tramad = &mut Tramad::start(&format!(
+        "[[network]]\nname = \"lab\"\n\n[[port]]\nname = \"guest\"\nnetwork = \"lab\"\n\
+         type = \"vhost-user\"\npath = \"{{dir}}/guest.sock\"\n\n[[port]]\nname = \"host\"\n\
+         network = \"lab\"\ntype = \"tap\"\nifname = \"eth0\"\nnetns = \"{}\"\n\
+         address = \"10.1.0.2/24\"\n",
+        host.name()
+    ));
+    let nic = Nic::connecting(tramad.path("guest.sock"), "52:54:00:00:00:01");
+    let guest = Guest::boot("guest", nic);
+    guest.address("10.1.0.1/24");
+    guest.start_iperf_server(5201);
+    host.wait_for_ping("10.1.0.1", SOON);
+    let link = || guest.run("cat /sys/class/net/eth0/carrier /sys/class/net/eth0/carrier_changes");
+    let before = link();
+    let report = format!("{}/transfer", host.scratch());
+    host.run(&format!("iperf3 -J -c 10.1.0.1 -t 8 >{report} 2>&1 </dev/null &"));
+
+    let mut gaps = Gaps::default();
+    for _ in 0..KILLS / 2 {
+        let pings = Pinging::start(&host, "10.1.0.1", 0.005);
+        tramad.kill_and_follow();
+        gaps.stand_in.push(pings.longest());
+        let pings = Pinging::start(&host, "10.1.0.1", 0.005);
+        tramad.start_again();
+        gaps.successor.push(pings.longest());
+    }
+    gaps.print();
+
+    let text = wait_until("the transfer ends", SOON, || {
+        let text = host.run(&format!("cat {report}"));
+        text.trim_end().ends_with("\n}").then_some(text)
+    });
+    let report: serde_json::Value = serde_json::from_str(&text).expect("a report");
+    let bytes = report["end"]["sum_received"]["bytes"].as_u64();
+    assert!(bytes.is_some_and(|bytes| bytes > 10_000_000), "{text}");
+    assert_eq!(link(), before, "the guest's link, and how often it has changed");
+    assert!(tramad.log().contains("resumed the connection"), "{}", tramad.log());
+}
