@@ -20,8 +20,8 @@ use trama_frame::MacAddr;
 use trama_helper::{Entry, Rights};
 use trama_switch::counters::{Lasting, NetworkCounters, PortCounters};
 use trama_switch::{
-    Device, Engine, EngineError, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time,
-    VhostDevice, WorkerGroup, WorkerHandle,
+    Device, Engine, EngineError, Epoch, NamespaceId, NetworkId, PortFault, PortId, PortSettings,
+    Time, VhostDevice, WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions, descriptors};
@@ -33,6 +33,7 @@ use crate::config::model::{
 };
 use crate::devices::{join_uplink, open_tap};
 use crate::gateway::{Gateway, Starts};
+use crate::kept::KeptState;
 use crate::loops::Loops;
 use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
@@ -57,6 +58,7 @@ pub struct DataPlane {
     marks: HashSet<u16>,
     starts: Arc<Starts>,
     rights: Rights,
+    pub(crate) kept: KeptState,
     group: WorkerGroup,
     /// The folder for state that survives a restart.
     state: PathBuf,
@@ -150,7 +152,10 @@ impl DataPlane {
             let _ = handle.call(move |engine, _| engine.set_alarm(alarm.into()));
             workers.push(Worker { handle, thread: Some(thread) });
         }
+        let epoch = workers.first().map(|worker| worker.handle.call(|_, now| Epoch::of(now)));
+        let epoch = epoch.and_then(Result::ok).unwrap_or_else(|| Epoch::of(Time::ZERO));
         let data_plane = DataPlane {
+            kept: KeptState::open(&rights, epoch),
             workers,
             networks: HashMap::new(),
             ports: HashMap::new(),
@@ -300,6 +305,26 @@ impl DataPlane {
         self.workers[worker].handle.call(job).map_err(|e| e.to_string())
     }
 
+    /// Everything that is configured was built: learns what was known before an earlier switch has
+    /// ended, and lets frames pass.
+    pub(crate) fn settle(&mut self) {
+        self.kept.settle();
+        let epoch = self.kept.epoch();
+        for (name, image) in self.kept.take_learned() {
+            let Some(&RunningNetwork { worker, id, .. }) = self.networks.get(&name) else {
+                continue;
+            };
+            for part in image.parts() {
+                let part = part.to_vec();
+                let learn =
+                    move |engine: &mut Engine, now| engine.import_macs(id, &part, epoch, now);
+                // A network that is gone learns nothing.
+                let _ = self.on_worker(worker, learn);
+            }
+        }
+        self.on_each_worker(|engine, now| engine.release(now));
+    }
+
     /// Runs a job on each worker between two bursts.
     pub(crate) fn on_each_worker(&self, job: fn(&mut Engine, Time)) {
         for index in 0..self.workers.len() {
@@ -416,12 +441,14 @@ impl DataPlane {
             Interface::Tap(_) | Interface::Uplink(_) => self.device_gone.clone(),
         };
         let (wanted, event) = (settings.clone(), fault.clone());
+        let counters = self.kept.port(&port.name);
+        let counted = counters.clone();
         let added = self.on_worker(worker, move |engine, _| {
-            let (id, counters) = engine.add_port(wanted, device)?;
+            let id = engine.add_port_with(wanted, device, counted)?;
             engine.set_fault_event(id, Some(event))?;
-            Ok::<_, EngineError>((id, counters))
+            Ok::<_, EngineError>(id)
         })?;
-        let (id, counters) = added.map_err(|error| error.to_string())?;
+        let id = added.map_err(|error| error.to_string())?;
         let mut running = RunningPort {
             worker,
             id,
@@ -544,6 +571,7 @@ impl DataPlane {
         if let Some(port) = self.ports.remove(name) {
             self.marks.remove(&port.settings.mark);
             self.drop_port(port);
+            self.kept.forget_port(name);
         }
     }
 

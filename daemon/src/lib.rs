@@ -22,6 +22,7 @@ pub mod gateway;
 #[cfg(test)]
 mod growth;
 pub mod host;
+mod kept;
 pub mod listeners;
 mod loops;
 pub mod metrics;

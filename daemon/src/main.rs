@@ -85,6 +85,9 @@ enum Subcommand {
         /// How it has ended
         #[arg(long, value_name = "WORDS")]
         ended: Option<String>,
+        /// Its control socket
+        #[arg(long, value_name = "PATH")]
+        control: PathBuf,
     },
     /// Tries what a restricted process must not be able to do, and prints the outcome; for tests.
     #[command(hide = true)]
@@ -140,7 +143,9 @@ fn main() -> ExitCode {
     let mut options = Options::parse();
     let origin = match options.command.take() {
         None => Origin::Started { takes_over: options.take_over },
-        Some(Subcommand::StandIn { after, ended }) => Origin::StandsIn { after, ended },
+        Some(Subcommand::StandIn { after, ended, control }) => {
+            Origin::StandsIn { after, ended, control }
+        }
         Some(Subcommand::Gateway(options)) => {
             return ended(|| trama_gateway::process::run(options.into()));
         }
@@ -221,10 +226,18 @@ fn start_log(format: LogFormat) {
 fn run(mut source: Source, origin: &Origin, stand_in: Vec<OsString>) -> Result<(), String> {
     let started = Instant::now();
     let notifier = Arc::new(Notifier::from_environment());
-    let config = source.read().map_err(|error| error.to_string())?;
+    let mut config = source.read().map_err(|error| error.to_string())?;
+    if let Origin::StandsIn { control, .. } = origin {
+        config.daemon.control.clone_from(control);
+    }
     if source.may_be_missing {
         let file = source.file.display();
         tracing::info!("{file} is not there: nothing is set up, and the first change makes it");
+    }
+    if matches!(origin, Origin::StandsIn { .. }) && !config.daemon.control.exists() {
+        tracing::info!("{} is gone; ends", config.daemon.control.display());
+        Rights::decline();
+        return Ok(());
     }
     // The sockets come first: a second daemon must end before it disturbs the first one's ports.
     let control = &config.daemon.control;
@@ -233,10 +246,14 @@ fn run(mut source: Source, origin: &Origin, stand_in: Vec<OsString>) -> Result<(
         found => found.map_err(|error| format!("the keeper does not work: {error}"))?,
     };
     let listeners = Listeners::open(&config.daemon, found.as_ref().map(|seat| &seat.keeper))?;
+    // Only now: until here, the one before goes on if this one does not start.
+    if let Some(seat) = &found {
+        seat.keeper.go().map_err(|error| error.to_string())?;
+    }
     let seat = found.or_else(|| start_keeper(&config.daemon, origin));
     let resumes = seat.as_ref().is_some_and(|seat| seat.resumes);
     let keeper = seat.map(|seat| seat.keeper);
-    let setup = Setup { stand_in, ..source.helper_setup(&config.daemon, true) };
+    let setup = Setup { stand_in, follows: resumes, ..source.helper_setup(&config.daemon, true) };
     let (rights, missing) = match origin {
         Origin::Started { .. } => Rights::start_helper(&setup),
         Origin::StandsIn { .. } => Rights::of_starter(&setup),
@@ -250,7 +267,7 @@ fn run(mut source: Source, origin: &Origin, stand_in: Vec<OsString>) -> Result<(
     }
     confinement::enter(config.daemon.sandbox)
         .map_err(|error| format!("capabilities cannot be dropped: {error}"))?;
-    if let Origin::StandsIn { after, ended } = origin {
+    if let Origin::StandsIn { after, ended, .. } = origin {
         let (own, how) = (std::process::id(), ended.as_deref().unwrap_or("signal unknown"));
         tracing::warn!(
             "process {after} ended without a word ({how}); going on as process {own}: kill -TERM \

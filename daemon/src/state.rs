@@ -152,6 +152,7 @@ impl Source {
             sandbox: daemon.sandbox.name().to_owned(),
             keeper: is_process.then(|| keeper_socket(&daemon.control)),
             stand_in: Vec::new(),
+            follows: false,
             control: is_process.then(|| daemon.control.clone()),
             approvals: is_process.then(|| folders::approvals_socket(&daemon.control)),
         }
@@ -298,7 +299,7 @@ impl Daemon {
             }
         }
         let mut inner = self.lock();
-        inner.data_plane.on_each_worker(|engine, now| engine.release(now));
+        inner.data_plane.settle();
         // Only now, so that a thousand processes do not delay the ports.
         inner.data_plane.start_gateways();
         for key in inner.rights.started() {

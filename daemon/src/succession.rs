@@ -48,6 +48,8 @@ pub enum Origin {
         after: i32,
         /// How it has ended, in words, if that is known.
         ended: Option<String>,
+        /// Its control socket, and so this one's, whatever the configuration says by now.
+        control: PathBuf,
     },
 }
 
@@ -81,8 +83,8 @@ pub struct Seat {
     pub resumes: bool,
 }
 
-/// Becomes the switch of the keeper that runs, and waits until the one before has ended; returns
-/// `None` if no keeper runs.
+/// Becomes the next switch of the keeper that runs; returns `None` if none runs. The one before may
+/// still serve: [`Keeper::go`] ends it.
 ///
 /// # Errors
 /// Another process is the switch and stays it, or the keeper does not work.
@@ -94,7 +96,6 @@ pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Seat>, ClaimErro
         match keeper.attach(claim(origin)) {
             Ok(attached) => {
                 confinement::note_missing(&attached.missing);
-                keeper.go()?;
                 return Ok(Some(Seat { keeper, resumes: attached.resumes }));
             }
             Err(AttachError::Busy { pid }) if is_ending(pid, origin) && Instant::now() < until => {}
@@ -193,7 +194,10 @@ mod tests {
         let started = Origin::Started { takes_over: false };
         let own = std::process::id() as i32;
         assert!(!is_ending(own, &started));
-        assert!(is_ending(own, &Origin::StandsIn { after: own, ended: None }));
+        assert!(is_ending(
+            own,
+            &Origin::StandsIn { after: own, ended: None, control: PathBuf::new() }
+        ));
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id() as i32;
         while !is_ending(pid, &started) {

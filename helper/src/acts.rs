@@ -42,7 +42,7 @@ impl Acts {
     /// Everything is approved if `rules` says so.
     pub(crate) fn new(setup: Setup, rules: Rules, gateways: Gateways) -> Acts {
         let sockets = SocketFiles::new(setup.run.clone());
-        let (has_started, approvals, control) = (false, None, Vec::new());
+        let (has_started, approvals, control) = (setup.follows, None, Vec::new());
         Acts { setup, has_started, rules, sockets, gateways, approvals, control }
     }
 

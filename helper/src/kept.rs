@@ -48,6 +48,19 @@ impl Rights {
         Ok((value.1, fds, entry))
     }
 
+    /// Returns memory that an earlier switch has kept under this key; `None` without a keeper.
+    pub fn kept_memory(&self, key: &str) -> Option<OwnedFd> {
+        let ((), memory, entry) = self.get(key)?;
+        // It stays, until other memory takes its place.
+        std::mem::forget(entry);
+        Some(memory)
+    }
+
+    /// Keeps memory for the next switch, in place of what is kept under the key.
+    pub fn keep_memory(&self, key: &str, memory: &OwnedFd) -> Option<Entry> {
+        self.put(key, &(), memory)
+    }
+
     /// Returns an entry of one descriptor.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Option<(T, OwnedFd, Entry)> {
         let (value, fds, entry) = self.get_all(key)?;

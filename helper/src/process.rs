@@ -70,7 +70,7 @@ pub fn run() -> io::Result<()> {
             end_keeper(&acts.setup);
             return Ok(());
         }
-        let (next, process) = start(&acts.setup.stand_in, &ended)?;
+        let (next, process) = start(&acts.setup, &ended)?;
         ended = Ended { process: process.id() as i32, how: None };
         (socket, child) = (next, Some(process));
     }

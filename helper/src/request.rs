@@ -28,6 +28,9 @@ pub struct Setup {
     pub approvals: Option<PathBuf>,
     /// How strictly system calls are restricted: the name of a [`trama_sandbox::Mode`].
     pub sandbox: String,
+    /// Whether `tramad` follows another switch: then a stand-in follows it even if it ends before
+    /// its start is over.
+    pub follows: bool,
     /// The arguments of `tramad` with which a stand-in starts; empty: none starts.
     pub stand_in: Vec<OsString>,
 }

@@ -119,6 +119,11 @@ impl Rights {
         Rights { keeper, ..self }
     }
 
+    /// Returns whether there is a keeper.
+    pub fn has_keeper(&self) -> bool {
+        self.keeper.is_some()
+    }
+
     pub(crate) fn keeper(&self) -> Option<&Keeper> {
         self.keeper.as_ref()
     }

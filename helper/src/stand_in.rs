@@ -1,6 +1,5 @@
 //! Starts stand-ins: the `tramad` that goes on when another one has ended without a word.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -8,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use crate::request::Setup;
 
 /// The pauses before the first stand-in and those that follow; the last one stays.
 const PAUSES: [Duration; 5] = [
@@ -68,12 +69,13 @@ impl Pauses {
 ///
 /// # Errors
 /// The process cannot be started.
-pub(crate) fn start(arguments: &[OsString], ended: &Ended) -> io::Result<(OwnedFd, Child)> {
+pub(crate) fn start(setup: &Setup, ended: &Ended) -> io::Result<(OwnedFd, Child)> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("tramad").args(arguments).args(["stand-in", "--after"]);
+    command.arg0("tramad").args(&setup.stand_in).args(["stand-in", "--after"]);
     command.arg(ended.process.to_string());
+    command.arg("--control").args(&setup.control);
     if let Some(how) = &ended.how {
         command.arg("--ended").arg(how);
     }

@@ -23,6 +23,8 @@ const DAEMON: &str = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir
 
 /// What a stand-in logs before its process id.
 const GOES_ON: &str = "going on as process ";
+/// What a switch logs at the end of its start.
+const READY: &str = "ready after ";
 /// How long a killed daemon's other processes may take to end.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -124,7 +126,7 @@ impl Tramad {
         std::fs::write(dir.path().join("trama.toml"), text).expect("configuration file");
         prepare(dir.path());
         let netns = netns.map(|netns| netns.name().to_owned());
-        let process = launch(dir.path(), netns.as_deref());
+        let process = launch(dir.path(), netns.as_deref(), &[]);
         Tramad { process, dir, metrics, netns, stand_in: None }
     }
 
@@ -271,7 +273,7 @@ impl Tramad {
         let pid = wait_until("a stand-in goes on", SOON, || {
             let log = self.log();
             let (_, new) = log.match_indices(GOES_ON).nth(known).map(|(at, _)| log.split_at(at))?;
-            new.contains("ready after").then_some(())?;
+            new.contains(READY).then_some(())?;
             let id: String =
                 new[GOES_ON.len()..].chars().take_while(char::is_ascii_digit).collect();
             Pid::from_raw(id.parse().ok()?)
@@ -283,8 +285,37 @@ impl Tramad {
     /// Starts the daemon again on the same files; a stand-in, if there is one, ends.
     #[track_caller]
     pub fn start_again(&mut self) {
-        self.process = launch(self.dir.path(), self.netns.as_deref());
+        let before = self.starts();
+        self.process = launch(self.dir.path(), self.netns.as_deref(), &[]);
         self.stand_in = None;
+        self.wait_for_start(before);
+    }
+
+    /// Starts another daemon on the same files, which takes over from this one; the old one must
+    /// end cleanly.
+    #[track_caller]
+    pub fn take_over(&mut self) {
+        let before = self.starts();
+        let new = launch(self.dir.path(), self.netns.as_deref(), &["--take-over"]);
+        let mut old = std::mem::replace(&mut self.process, new);
+        let status = wait_until("the old daemon ends", SOON, || old.status());
+        assert!(status.success(), "tramad ended with {status}; its log:\n{}", self.log());
+        self.wait_for_start(before);
+    }
+
+    /// Returns how many switches have finished their start.
+    fn starts(&self) -> usize {
+        self.log().matches(READY).count()
+    }
+
+    /// Waits until another switch than the first `before` ones is ready. The one before may answer
+    /// on the control socket until then.
+    #[track_caller]
+    fn wait_for_start(&mut self, before: usize) {
+        wait_until("tramad is ready", SOON, || {
+            assert!(self.is_running(), "tramad ended at once:\n{}", self.log());
+            (self.starts() > before).then_some(())
+        });
         self.wait_until_ready();
     }
 
@@ -365,7 +396,7 @@ fn write_resolvers(dir: &Path, resolvers: &[&str]) {
 }
 
 #[track_caller]
-fn launch(dir: &Path, netns: Option<&str>) -> Process {
+fn launch(dir: &Path, netns: Option<&str>, options: &[&str]) -> Process {
     let mut command = match netns {
         None => tied_command(binary("tramad")),
         Some(netns) => {
@@ -387,7 +418,7 @@ fn launch(dir: &Path, netns: Option<&str>) -> Process {
             command
         }
     };
-    command.arg("--config").arg(dir.join("trama.toml"));
+    command.arg("--config").arg(dir.join("trama.toml")).args(options);
     // A system call that is missing on a list ends the process, and the test.
     command.env("TRAMA_SANDBOX", "trap");
     Process::spawn("tramad", command, &dir.join("tramad.log"))

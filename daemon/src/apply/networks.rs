@@ -10,8 +10,10 @@ impl DataPlane {
     pub(super) fn add_network(&mut self, network: &Network, spread: &mut Spread) {
         let settings = convert::network(network);
         let worker = spread.least_loaded();
-        let (id, value) = self.group.network(settings);
-        let counters = value.counters();
+        let (id, mut value) = self.group.network(settings);
+        let counters = self.kept.network(&network.name);
+        value.set_counters(counters.clone());
+        self.kept.keep_macs(&network.name, &mut value);
         match self.workers[worker].handle.take_network(value) {
             Ok(()) => {
                 let config = network.clone();
@@ -34,7 +36,15 @@ impl DataPlane {
             set.and_then(|done| done.map_err(|error| error.to_string()))
         } else {
             // The entries move on this thread, while the worker serves other networks.
-            let set = self.move_network(&network.name, worker, |value| value.set(settings));
+            let (keeps, epoch) = (self.kept.keeps(), self.kept.epoch());
+            let mut memory = None;
+            let set = self.move_network(&network.name, worker, |value| {
+                value.set(settings);
+                memory = keeps.then(|| value.keep_macs(epoch));
+            });
+            if let Some(memory) = memory {
+                self.kept.put_macs(&network.name, memory);
+            }
             set.map_err(|error| error.to_string())
         };
         if let Err(error) = done {
@@ -91,5 +101,6 @@ impl DataPlane {
         if let Ok(Err(error)) = removed {
             tracing::error!("network {name}: {error}");
         }
+        self.kept.forget_network(name);
     }
 }

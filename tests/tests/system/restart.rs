@@ -57,8 +57,17 @@ fn taps_go_on_after_a_kill_with_what_users_did_to_them() {
     bridged.run("ip addr add 10.1.0.3/24 dev br0");
     right.wait_for_ping("10.1.0.3", SOON);
     right.wait_for_ping("10.7.7.7", SOON);
+    // A station that says nothing from now on.
+    right.run(
+        "ip link add link eth0 name mv type macvlan && ip link set mv address 02:00:00:00:00:77",
+    );
+    right.run("ip addr add 10.1.0.77/24 dev mv && ip link set mv up");
+    left.wait_for_ping("10.1.0.77", SOON);
+    right.run("ip link del mv");
+    right.run("ping -c 500 -i 0.002 -q 10.1.0.1");
     let hosts = [&left, &right, &bridged];
     let before = hosts.map(shown);
+    let packets = tramad.statistic("host2", "rx_packets");
 
     let mut gaps = Gaps::default();
     for _ in 0..KILLS {
@@ -76,6 +85,8 @@ fn taps_go_on_after_a_kill_with_what_users_did_to_them() {
         assert_eq!(hosts.map(shown), before);
     }
     gaps.print();
+    assert!(tramad.ctl("fdb/show lab").contains("02:00:00:00:00:77"), "what was learned");
+    assert!(tramad.statistic("host2", "rx_packets") > packets, "what was counted");
     tramad.stop_and_look(|dir| {
         let files = std::fs::read_dir(dir).expect("a folder").flatten();
         let names = files.map(|file| file.file_name().into_string().expect("a name"));
@@ -85,6 +96,36 @@ fn taps_go_on_after_a_kill_with_what_users_did_to_them() {
     for host in hosts {
         assert!(!host.run("ip -o link").contains("eth0"), "an orderly end removes TAPs");
     }
+}
+
+#[test]
+fn a_configuration_that_was_edited_meanwhile_is_applied_as_a_difference() {
+    let [left, right, third] = ["left", "right", "third"].map(Netns::new);
+    let mut tramad = Tramad::start(&lab([&left, &right, &third]));
+    let addresses = |host: &Netns| host.run("ip -4 -br addr show dev eth0");
+    let index = |host: &Netns| host.run("cat /sys/class/net/eth0/ifindex");
+    left.run("ip addr add 10.7.7.7/32 dev eth0");
+    let (first, unchanged) = (addresses(&left), index(&third));
+    assert!(first.contains("10.1.0.1/24") && first.contains("10.7.7.7/32"), "{first}");
+
+    let text = tramad.configuration().replace("10.1.0.1/24", "10.1.0.8/24");
+    let (before, rest) = text.split_once("\n[[port]]\nname = \"host2\"").expect("a port");
+    let (_, after) = rest.split_once("\n[[port]]").expect("a port");
+    tramad.write_configuration(&format!("{before}\n[[port]]{after}"));
+    tramad.kill_and_follow();
+    let second = addresses(&left);
+    assert!(second.contains("10.1.0.8/24") && !second.contains("10.7.7.7/32"), "{second}");
+    assert!(!right.run("ip -o link").contains("eth0"), "its port was removed");
+    assert_eq!(index(&third), unchanged);
+
+    // A stand-in that is killed is followed by another, and both ways of a take-over work.
+    tramad.kill_and_follow();
+    tramad.start_again();
+    tramad.take_over();
+    tramad.take_over();
+    assert_eq!((addresses(&left), index(&third)), (second, unchanged));
+    tramad.stop();
+    assert!(!left.run("ip -o link").contains("eth0"));
 }
 
 #[test]
