@@ -53,7 +53,7 @@ struct Options {
     /// "trama_daemon=debug"
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Take over from a tramad that runs, which then ends; guests do not notice
+    /// Take over from a tramad that runs, which then ends
     #[arg(long)]
     take_over: bool,
     #[command(subcommand)]

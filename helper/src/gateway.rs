@@ -1,8 +1,8 @@
 //! Starts gateway processes.
 //!
 //! A gateway is a child of `tramad`, although the helper starts it; `tramad` is passed a pidfd, by
-//! which it waits for the end. The process begins as the helper's user in namespaces of its own, and becomes the gateways' user before it
-//! reads anything (`trama_gateway::process`).
+//! which it waits for the end. The process begins as the helper's user in namespaces of its own,
+//! and becomes the gateways' user before it reads anything (`trama_gateway::process`).
 
 use std::collections::HashMap;
 use std::ffi::CString;
