@@ -27,6 +27,7 @@ mod gateway;
 mod kept;
 mod pidfd;
 mod process;
+mod recall;
 mod remote_sockets;
 mod request;
 mod rights;

@@ -1,0 +1,58 @@
+//! Asks the keeper before the helper.
+//!
+//! A switch asks the keeper for a device or a socket before it asks the helper, and gives the
+//! keeper a copy of what the helper has opened. The next switch thus goes on with the same device,
+//! if it wants it in the same way: the request that led to it is kept with it.
+
+use std::os::fd::OwnedFd;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::kept::{self, Entry};
+use crate::request::{Reply, Request};
+use crate::rights::Rights;
+
+/// What was asked for, and its entry if the keeper has it.
+type Kept = Result<(Reply, Vec<OwnedFd>, Option<Entry>), String>;
+
+impl Rights {
+    /// Asks the keeper for what an earlier switch had by the same request, and the helper if it has
+    /// nothing.
+    pub(crate) fn ask_kept(&self, key: &str, request: Request) -> Kept {
+        let kept = self.keeper().and_then(|keeper| kept::get::<(Request, Reply)>(keeper, key));
+        if let Some(((first, reply), fds, entry)) = kept
+            && first == request
+        {
+            return Ok((reply, fds, Some(entry)));
+        }
+        let (reply, fds) = self.ask(request.clone(), &[])?;
+        let value = (request, reply);
+        let entry = self.keeper().and_then(|keeper| kept::put(keeper, key, &value, &fds));
+        Ok((value.1, fds, entry))
+    }
+
+    /// Returns memory that an earlier switch has kept under this key; `None` without a keeper.
+    pub fn kept_memory(&self, key: &str) -> Option<OwnedFd> {
+        let ((), memory, entry) = self.get(key)?;
+        // It stays, until other memory takes its place.
+        std::mem::forget(entry);
+        Some(memory)
+    }
+
+    /// Keeps memory for the next switch, in place of what is kept under the key.
+    pub fn keep_memory(&self, key: &str, memory: &OwnedFd) -> Option<Entry> {
+        self.put(key, &(), memory)
+    }
+
+    /// Returns an entry of one descriptor.
+    pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Option<(T, OwnedFd, Entry)> {
+        let (value, fds, entry) = kept::get(self.keeper()?, key)?;
+        Some((value, fds.into_iter().next()?, entry))
+    }
+
+    /// Puts an entry of one descriptor.
+    pub(crate) fn put<T: Serialize>(&self, key: &str, value: &T, fd: &OwnedFd) -> Option<Entry> {
+        kept::put(self.keeper()?, key, value, std::slice::from_ref(fd))
+    }
+}
