@@ -18,8 +18,8 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(1600),
     Duration::from_secs(5),
 ];
-/// A switch that was well for this long is followed without a pause.
-const WELL: Duration = Duration::from_secs(60);
+/// A switch that ran for this long is followed without a pause: its start was no fault.
+const WELL: Duration = Duration::from_secs(1);
 
 /// What a stand-in's environment lacks: a service manager hears its own process alone.
 const OF_THE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
@@ -49,8 +49,12 @@ impl Pauses {
     /// Waits before a stand-in is started.
     pub(crate) fn wait(&mut self) {
         std::thread::sleep(self.next(Instant::now()));
+        self.started(Instant::now());
+    }
+
+    fn started(&mut self, now: Instant) {
         if let Some((_, started)) = &mut self.last {
-            *started = Instant::now();
+            *started = now;
         }
     }
 
@@ -98,6 +102,7 @@ mod tests {
         for _ in 0..7 {
             let pause = pauses.next(now);
             taken.push(pause.as_millis());
+            pauses.started(now + pause);
             now += pause + Duration::from_millis(10);
         }
         assert_eq!(taken, [0, 100, 400, 1600, 5000, 5000, 5000]);
