@@ -31,10 +31,13 @@ use trama_helper::{Rights, Setup};
 use trama_keeper::Keeper;
 
 use probe::Confined;
-use signals::{Signals, lose_control, wait_for_end};
+use signals::{Signals, lose_control, wait_for_end, wait_in_vain};
 
 /// How often ports that do not run are tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// The most that `--linger` may say, in seconds.
+const LONGEST_LINGER: u64 = 3600;
 
 /// The trama daemon: a switch for virtual machines, containers and namespaces.
 #[derive(Parser)]
@@ -56,6 +59,13 @@ struct Options {
     /// Take over from a tramad that runs, which then ends
     #[arg(long)]
     take_over: bool,
+    /// At SIGTERM, let another process go on for this long, from which the next tramad takes over,
+    /// so that a restart is not noticed; if none does, everything ends then
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = linger)]
+    linger: u64,
+    /// Take over until the next tramad is started, for this long at most; only a helper says so
+    #[arg(long, value_name = "SECONDS", hide = true, conflicts_with = "take_over")]
+    bridge: Option<u64>,
     #[command(subcommand)]
     command: Option<Subcommand>,
 }
@@ -124,6 +134,12 @@ impl From<GatewayOptions> for trama_gateway::process::Options {
     }
 }
 
+/// Reads how long a stop may be delayed: up to an hour.
+fn linger(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= LONGEST_LINGER);
+    seconds.ok_or_else(|| format!("{text:?} is not a number of seconds from 0 to {LONGEST_LINGER}"))
+}
+
 /// Reads a user and a group, by numbers.
 fn ids(text: &str) -> Result<(u32, u32), String> {
     let numbers = text.split_once(':').and_then(|(user, group)| {
@@ -142,7 +158,10 @@ enum LogFormat {
 fn main() -> ExitCode {
     let mut options = Options::parse();
     let origin = match options.command.take() {
-        None => Origin::Started { takes_over: options.take_over },
+        None => match options.bridge {
+            Some(seconds) => Origin::Bridges { limit: Duration::from_secs(seconds) },
+            None => Origin::Started { takes_over: options.take_over },
+        },
         Some(Subcommand::StandIn { after, ended, control }) => {
             Origin::StandsIn { after, ended, control }
         }
@@ -172,7 +191,7 @@ fn main() -> ExitCode {
         tracing::warn!("the limit of open files stays as it is: {error}");
     }
     panics::end_process(|text| tracing::error!("{text}"));
-    match run(source, &origin, arguments) {
+    match run(source, &origin, arguments, options.linger) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             message.lines().for_each(|line| tracing::error!("{line}"));
@@ -187,7 +206,8 @@ fn own_arguments(options: &Options) -> Vec<OsString> {
     let format = format.map(|value| format!("--log-format={}", value.get_name()));
     let config = options.config.iter().flat_map(|file| ["--config".into(), file.into()]);
     let user = options.user.then(|| "--user".into());
-    config.chain(user).chain(format.map(OsString::from)).collect()
+    let linger = (options.linger > 0).then(|| format!("--linger={}", options.linger).into());
+    config.chain(user).chain(format.map(OsString::from)).chain(linger).collect()
 }
 
 /// Chooses the configuration file and the default folders.
@@ -223,7 +243,12 @@ fn start_log(format: LogFormat) {
     }
 }
 
-fn run(mut source: Source, origin: &Origin, arguments: Vec<OsString>) -> Result<(), String> {
+fn run(
+    mut source: Source,
+    origin: &Origin,
+    arguments: Vec<OsString>,
+    linger: u64,
+) -> Result<(), String> {
     // The file may be replaced later.
     let program = std::env::current_exe().map_err(|error| format!("the program: {error}"))?;
     let started = Instant::now();
@@ -260,7 +285,7 @@ fn run(mut source: Source, origin: &Origin, arguments: Vec<OsString>) -> Result<
         ..source.helper_setup(&config.daemon, true)
     };
     let (rights, missing) = match origin {
-        Origin::Started { .. } => Rights::start_helper(&setup),
+        Origin::Started { .. } | Origin::Bridges { .. } => Rights::start_helper(&setup),
         Origin::StandsIn { .. } => Rights::of_starter(&setup),
     }
     .map_err(|error| format!("the helper does not run: {error}"))?;
@@ -292,7 +317,9 @@ fn run(mut source: Source, origin: &Origin, arguments: Vec<OsString>) -> Result<
             .map_err(|error| format!("thread: {error}"))?;
     }
     let take_over = keeper.clone().zip(previous).map(|(it, pid)| TakeOver::new(it, pid));
-    let start = Start { notifier, started, take_over };
+    // One that follows another that has ended ends at once itself.
+    let linger = if matches!(origin, Origin::Started { .. }) { linger } else { 0 };
+    let start = Start { notifier, started, take_over, linger };
     let served = serve(&daemon, (control, metrics), &start, origin);
     start.notifier.send("STOPPING=1");
     // First, so that no stand-in follows whatever happens from here on.
@@ -309,7 +336,9 @@ fn run(mut source: Source, origin: &Origin, arguments: Vec<OsString>) -> Result<
 /// Leaves the place to the process that has it.
 fn give_way(control: &Path, pid: i32, origin: &Origin) -> Result<(), String> {
     match origin {
-        Origin::Started { .. } => Err(succession::taken(control).to_string()),
+        Origin::Started { .. } | Origin::Bridges { .. } => {
+            Err(succession::taken(control).to_string())
+        }
         Origin::StandsIn { .. } => {
             tracing::info!("process {pid} goes on; ends");
             Rights::decline();
@@ -367,8 +396,9 @@ fn serve(
         });
         let mut ended = pin!(async {
             tokio::select! {
-                () = wait_for_end(signals, daemon, &start.notifier) => {}
-                () = lose_control(daemon), if matches!(origin, Origin::StandsIn { .. }) => {}
+                () = wait_for_end(signals, daemon, &start.notifier, start.linger) => {}
+                () = lose_control(daemon), if !matches!(origin, Origin::Started { .. }) => {}
+                () = wait_in_vain(origin) => {}
             }
         });
         tokio::select! {
@@ -394,6 +424,8 @@ struct Start {
     started: Instant,
     /// The way from a switch that still runs.
     take_over: Option<TakeOver>,
+    /// For how many seconds another process goes on at SIGTERM; 0: for none.
+    linger: u64,
 }
 
 impl Start {

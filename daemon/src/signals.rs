@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use trama_daemon::notify::Notifier;
 use trama_daemon::state::Daemon;
+use trama_daemon::succession::Origin;
 use trama_daemon::watchdog::Watchdog;
 
 /// How long a beat lasts that nobody waits for.
@@ -38,7 +39,12 @@ impl Signals {
 }
 
 /// Handles signals and the watchdog until a signal ends the daemon.
-pub(crate) async fn wait_for_end(mut signals: Signals, daemon: &Arc<Daemon>, notifier: &Notifier) {
+pub(crate) async fn wait_for_end(
+    mut signals: Signals,
+    daemon: &Arc<Daemon>,
+    notifier: &Notifier,
+    linger: u64,
+) {
     let period = notifier.watchdog.unwrap_or(IDLE);
     let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     let mut watchdog = Watchdog::new(daemon.workers());
@@ -46,7 +52,12 @@ pub(crate) async fn wait_for_end(mut signals: Signals, daemon: &Arc<Daemon>, not
         tokio::select! {
             _ = signals.hangup.recv() => reload(daemon),
             _ = signals.upgrade.recv() => upgrade(daemon.clone()),
-            _ = signals.terminate.recv() => return,
+            _ = signals.terminate.recv() => {
+                if linger > 0 {
+                    hand_over(&mut signals, daemon, linger).await;
+                }
+                return;
+            }
             _ = signals.interrupt.recv() => return,
             _ = alive.tick(), if notifier.watchdog.is_some() => {
                 if watchdog.beat() {
@@ -57,7 +68,7 @@ pub(crate) async fn wait_for_end(mut signals: Signals, daemon: &Arc<Daemon>, not
     }
 }
 
-/// Waits until the control socket's file is gone, without which nobody can steer a stand-in.
+/// Waits until the control socket's file is gone, without which a stand-in cannot be steered.
 pub(crate) async fn lose_control(daemon: &Daemon) {
     let control = &daemon.started_with().control;
     while control.exists() {
@@ -66,10 +77,33 @@ pub(crate) async fn lose_control(daemon: &Daemon) {
     tracing::info!("{} is gone; ends", control.display());
 }
 
+/// Has another process go on for some seconds. Returns if none does, or at another signal.
+async fn hand_over(signals: &mut Signals, daemon: &Arc<Daemon>, seconds: u64) {
+    let (failed, failure) = tokio::sync::oneshot::channel();
+    let daemon = daemon.clone();
+    // Not one that the runtime waits for in the end.
+    std::thread::spawn(move || failed.send(daemon.upgrade(Some(seconds))));
+    tokio::select! {
+        fault = failure => {
+            let fault = fault.map(|fault| fault.to_string()).unwrap_or_default();
+            tracing::error!("guests are disconnected: {fault}");
+        }
+        _ = signals.terminate.recv() => {}
+        _ = signals.interrupt.recv() => {}
+    }
+}
+
+/// Waits as long as this process may go on until the next one takes over.
+pub(crate) async fn wait_in_vain(origin: &Origin) {
+    let Origin::Bridges { limit } = origin else { return std::future::pending().await };
+    tokio::time::sleep(*limit).await;
+    tracing::info!("no tramad has taken over within {} s; ends", limit.as_secs());
+}
+
 /// Has another `tramad` take over, on a thread that waits for it.
 fn upgrade(daemon: Arc<Daemon>) {
-    tokio::task::spawn_blocking(move || {
-        let fault = daemon.upgrade();
+    std::thread::spawn(move || {
+        let fault = daemon.upgrade(None);
         tracing::error!("{fault}");
     });
 }

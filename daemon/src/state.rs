@@ -390,11 +390,12 @@ impl Daemon {
         let _ = self.hand_over.set(hand_over);
     }
 
-    /// Has another `tramad` take over, from the program's file as it is on disk; does not return if
-    /// it does. Otherwise returns why not: this one goes on.
-    pub fn upgrade(&self) -> Fault {
+    /// Has another `tramad` take over, from the program's file as it is on disk: for good, or for
+    /// this many seconds until the next one is started. Does not return if it does. Otherwise
+    /// returns why not: this one goes on.
+    pub fn upgrade(&self, bridges: Option<u64>) -> Fault {
         match self.hand_over.get() {
-            Some(hand_over) => hand_over.upgrade(),
+            Some(hand_over) => hand_over.upgrade(bridges),
             None => Fault::new("there is no keeper; the log says why", "restart tramad"),
         }
     }

@@ -43,6 +43,12 @@ pub enum Origin {
         /// Whether it may take over from another that was started.
         takes_over: bool,
     },
+    /// The helper of another one, which ends, has started it: it takes over from that one, until a
+    /// user or the system starts the next one, at most this long.
+    Bridges {
+        /// How long.
+        limit: Duration,
+    },
     /// The helper of another one has started it.
     StandsIn {
         /// The process of that one, which has ended.
@@ -128,6 +134,7 @@ fn claim(origin: &Origin) -> Claim {
     match origin {
         Origin::Started { takes_over: true } => Claim::TakeOver,
         Origin::Started { takes_over: false } => Claim::Main,
+        Origin::Bridges { .. } => Claim::Bridge,
         Origin::StandsIn { .. } => Claim::StandIn,
     }
 }

@@ -47,10 +47,11 @@ impl HandOver {
         HandOver { keeper, rights, stage: Arc::new(Mutex::new(Stage::Serves)) }
     }
 
-    /// Starts the program as it is on disk, and waits until it takes over: this
-    /// process then ends, and this does not return.
+    /// Starts the program as it is on disk, and waits until it takes over: this process then ends,
+    /// and this does not return. `bridges`: for how many seconds it waits for the next one; `None`:
+    /// it stays.
     /// Returns why it does not: this switch goes on.
-    pub fn upgrade(&self) -> Fault {
+    pub fn upgrade(&self, bridges: Option<u64>) -> Fault {
         match std::mem::replace(&mut *self.stage(), Stage::Upgrading) {
             Stage::Serves => {}
             before => {
@@ -58,7 +59,7 @@ impl HandOver {
                 return Fault::new("another tramad was started already", "wait for its end");
             }
         }
-        let fault = self.start_and_wait();
+        let fault = self.start_and_wait(bridges);
         let mut stage = self.stage();
         if *stage == Stage::Frozen {
             drop(stage);
@@ -69,8 +70,8 @@ impl HandOver {
     }
 
     /// Returns once it is known that the successor does not take over, or that it does.
-    fn start_and_wait(&self) -> Fault {
-        let successor = match self.rights.start_successor() {
+    fn start_and_wait(&self, bridges: Option<u64>) -> Fault {
+        let successor = match self.rights.start_successor(bridges) {
             Ok(successor) => successor,
             Err(text) => return Fault::plain(text),
         };

@@ -34,7 +34,7 @@ pub(crate) struct Acts {
     pub(crate) rules: Rules,
     sockets: SocketFiles,
     gateways: Gateways,
-    successor: Successor,
+    pub(crate) successor: Successor,
     pub(crate) approvals: Option<Approvals>,
     /// The files of the control socket and the keeper's, which are removed with this.
     pub(crate) control: Vec<Arc<dyn SocketFile>>,
@@ -90,7 +90,7 @@ impl Acts {
         match request {
             Request::Setup(_) => Err("the helper is set up already".into()),
             Request::Started => Ok((Reply::Ready { missing: self.started() }, Vec::new())),
-            Request::StartSuccessor => self.successor.start(&self.setup),
+            Request::StartSuccessor { bridges } => self.successor.start(&self.setup, bridges),
             Request::EndSuccessor => self.successor.end(),
             Request::End { .. } => done,
             Request::Ids { user, group } => ids(user.as_deref(), group.as_deref()),

@@ -56,7 +56,11 @@ pub fn run() -> io::Result<()> {
                 acts.hand_over();
                 return Ok(());
             }
-            Served::Ended { hands_over: false } => return Ok(()),
+            Served::Ended { hands_over: false } => {
+                // One that was started to take over has nothing to take over any more.
+                let _ = acts.successor.end();
+                return Ok(());
+            }
             Served::Lost if acts.setup.is_beside => {
                 acts.hand_over();
                 return Ok(());

@@ -62,9 +62,9 @@ pub(crate) enum Request {
     /// sockets that an earlier switch has left and this one has not adopted are removed. Answer:
     /// [`Reply::Ready`].
     Started,
-    /// Starts another `tramad`, which takes over from this one. Answer: [`Reply::Successor`] and
-    /// the process's pidfd.
-    StartSuccessor,
+    /// Starts another `tramad`, which takes over from this one: for good, or for some seconds until
+    /// the next one is started. Answer: [`Reply::Successor`] and the process's pidfd.
+    StartSuccessor { bridges: Option<u64> },
     /// Ends that one, if it still runs. Answer: [`Reply::Status`].
     EndSuccessor,
     /// `tramad` ends, and the helper with it.

@@ -182,12 +182,13 @@ impl Rights {
         }
     }
 
-    /// Starts another `tramad`, from the program's file as it is now, which takes over.
+    /// Starts another `tramad`, from the program's file as it is now, which takes over: for good, or
+    /// for this many seconds until the next one is started.
     ///
     /// # Errors
     /// It cannot be started; the text has the remedy.
-    pub fn start_successor(&self) -> Result<Successor, String> {
-        match self.ask_for_one(Request::StartSuccessor)? {
+    pub fn start_successor(&self, bridges: Option<u64>) -> Result<Successor, String> {
+        match self.ask_for_one(Request::StartSuccessor { bridges })? {
             (Reply::Successor { process }, pidfd) => Ok(Successor { process, pidfd }),
             (reply, _) => Err(unexpected(&reply)),
         }

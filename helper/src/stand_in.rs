@@ -22,7 +22,7 @@ const PAUSES: [Duration; 5] = [
 const WELL: Duration = Duration::from_secs(60);
 
 /// What a stand-in's environment lacks: a service manager hears its own process alone.
-const OF_THE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+pub(crate) const OF_THE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A switch that has ended without a word.
 pub(crate) struct Ended {

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::request::{Answer, Reply, Setup};
+use crate::stand_in::OF_THE_MANAGER;
 
 /// What it must not inherit: the service manager watched another process.
 const WATCHED_PROCESS: &str = "WATCHDOG_PID";
@@ -19,11 +20,22 @@ const WATCHED_PROCESS: &str = "WATCHDOG_PID";
 pub(crate) struct Successor(Option<Child>);
 
 impl Successor {
-    /// Starts one.
-    pub(crate) fn start(&mut self, setup: &Setup) -> Answer {
+    /// Starts one: for good, or for some seconds, of which the service manager hears nothing.
+    pub(crate) fn start(&mut self, setup: &Setup, bridges: Option<u64>) -> Answer {
         let Setup { program, arguments, .. } = setup;
         let mut command = Command::new(program);
-        command.arg0("tramad").args(arguments).arg("--take-over").env_remove(WATCHED_PROCESS);
+        command.arg0("tramad").args(arguments);
+        match bridges {
+            None => {
+                command.arg("--take-over").env_remove(WATCHED_PROCESS);
+            }
+            Some(seconds) => {
+                command.arg("--bridge").arg(seconds.to_string());
+                for name in OF_THE_MANAGER {
+                    command.env_remove(name);
+                }
+            }
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         let started = command.spawn().map_err(|error| {
             format!("{}: cannot be started: {error}; install trama there", program.display())

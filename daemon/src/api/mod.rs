@@ -234,7 +234,7 @@ impl Api {
         if request.dry_run || request.no_save {
             return "upgrade takes neither --dry-run nor --no-save".to_owned().into();
         }
-        let fault = self.daemon.upgrade();
+        let fault = self.daemon.upgrade(None);
         tracing::error!("{fault}");
         fault.to_string().into()
     }
