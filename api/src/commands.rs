@@ -64,6 +64,8 @@ pub enum CommandId {
     Counters,
     /// `reload`.
     Reload,
+    /// `upgrade`.
+    Upgrade,
     /// `version`.
     Version,
     /// `br-to-vlan`.

@@ -6,6 +6,7 @@
 //! change reaches a worker as a job between two bursts, so no other port notices.
 
 mod networks;
+mod settle;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Display;
@@ -41,6 +42,8 @@ use crate::spread::Spread;
 use crate::storms::Storms;
 use crate::{convert, host};
 
+pub(crate) use settle::wait_until_resumed;
+
 /// Device MTU of a port that is not attached.
 const UNATTACHED_MTU: u16 = 1500;
 
@@ -59,6 +62,8 @@ pub struct DataPlane {
     starts: Arc<Starts>,
     rights: Rights,
     pub(crate) kept: KeptState,
+    /// Whether another switch still moves the frames.
+    is_beside: bool,
     group: WorkerGroup,
     /// The folder for state that survives a restart.
     state: PathBuf,
@@ -163,6 +168,7 @@ impl DataPlane {
             marks: HashSet::new(),
             starts: Starts::new(STARTING_GATEWAYS),
             rights,
+            is_beside: false,
             group,
             state: daemon.state.clone(),
             balancer: Balancer::default(),
@@ -305,26 +311,6 @@ impl DataPlane {
         self.workers[worker].handle.call(job).map_err(|e| e.to_string())
     }
 
-    /// Everything that is configured was built: learns what was known before an earlier switch has
-    /// ended, and lets frames pass.
-    pub(crate) fn settle(&mut self) {
-        self.kept.settle();
-        let epoch = self.kept.epoch();
-        for (name, image) in self.kept.take_learned() {
-            let Some(&RunningNetwork { worker, id, .. }) = self.networks.get(&name) else {
-                continue;
-            };
-            for part in image.parts() {
-                let part = part.to_vec();
-                let learn =
-                    move |engine: &mut Engine, now| engine.import_macs(id, &part, epoch, now);
-                // A network that is gone learns nothing.
-                let _ = self.on_worker(worker, learn);
-            }
-        }
-        self.on_each_worker(|engine, now| engine.release(now));
-    }
-
     /// Runs a job on each worker between two bursts.
     pub(crate) fn on_each_worker(&self, job: fn(&mut Engine, Time)) {
         for index in 0..self.workers.len() {
@@ -337,7 +323,11 @@ impl DataPlane {
         let reason = reason.to_string();
         if self.failed.get(name) != Some(&reason) {
             let state = if self.ports.contains_key(name) { "goes on" } else { "is not running" };
-            tracing::warn!("port {name} {state}: {reason}");
+            match self.is_beside {
+                // It is tried again once the other one has ended, which may have its device.
+                true => tracing::debug!("port {name} {state}: {reason}"),
+                false => tracing::warn!("port {name} {state}: {reason}"),
+            }
         }
         self.failed.insert(name.to_owned(), reason);
         // Wakes the thread that tries again later; a full buffer has woken it already.

@@ -22,27 +22,30 @@ const SLOTS: usize = 16_384;
 pub(crate) struct KeptState {
     rights: Rights,
     counters: Mutex<Option<CounterSlab>>,
-    /// The entries of the counters and of each network's MAC table.
-    _counters: Option<Entry>,
+    /// Memory of new counters that the keeper does not have yet.
+    new_counters: Option<OwnedFd>,
+    /// The entry of each network's MAC table.
     tables: HashMap<String, Entry>,
-    /// What was learned before, by network, until the ports are there again.
-    learned: HashMap<String, MacImage>,
+    /// Until the earlier switch has ended: the memory of tables, of which the keeper still has the
+    /// earlier one's.
+    new_tables: Option<HashMap<String, OwnedFd>>,
     epoch: Epoch,
 }
 
 impl KeptState {
-    /// Goes on with what an earlier switch has counted; `epoch` is that of the workers' clock.
+    /// Goes on with what an earlier switch has counted, which may still count; `epoch` is that of
+    /// the workers' clock. Nothing changes for that one until [`KeptState::settle`].
     pub(crate) fn open(rights: &Rights, epoch: Epoch) -> KeptState {
-        let (slab, entry) = match open_counters(rights) {
-            Some((slab, entry)) => (Some(slab), Some(entry)),
+        let (slab, new_counters) = match open_counters(rights) {
+            Some((slab, memory)) => (Some(slab), memory),
             None => (None, None),
         };
         KeptState {
             rights: rights.clone(),
             counters: Mutex::new(slab),
-            _counters: entry,
+            new_counters,
             tables: HashMap::new(),
-            learned: HashMap::new(),
+            new_tables: Some(HashMap::new()),
             epoch,
         }
     }
@@ -70,22 +73,55 @@ impl KeptState {
     pub(crate) fn forget_network(&mut self, name: &str) {
         self.with_counters(|slab| slab.forget_network(name));
         self.tables.remove(name);
+        if let Some(tables) = &mut self.new_tables {
+            tables.remove(name);
+        }
     }
 
-    /// Everything that is configured was built: what is left belongs to nothing.
-    pub(crate) fn settle(&self) {
+    /// Whether a port of this name can count without a change of what an earlier switch has.
+    pub(crate) fn has_port(&self, name: &str) -> bool {
+        self.is_new() || self.with_counters(|slab| slab.has_port(name)).unwrap_or(true)
+    }
+
+    /// The same for a network.
+    pub(crate) fn has_network(&self, name: &str) -> bool {
+        self.is_new() || self.with_counters(|slab| slab.has_network(name)).unwrap_or(true)
+    }
+
+    /// Whether the counters are this switch's own.
+    fn is_new(&self) -> bool {
+        self.new_counters.is_some()
+    }
+
+    /// The earlier switch has ended, and what it had was built: gives the keeper what is new.
+    /// Returns what was learned before, by network.
+    pub(crate) fn settle(&mut self) -> HashMap<String, MacImage> {
+        if let Some(memory) = self.new_counters.take() {
+            // It stays, until other memory takes its place.
+            std::mem::forget(self.rights.keep_memory(COUNTERS, &memory));
+        }
+        let mut learned = HashMap::new();
+        for (name, memory) in self.new_tables.take().unwrap_or_default() {
+            learned.extend(self.learned_before(&name).map(|image| (name.clone(), image)));
+            self.put_macs(&name, Ok(memory));
+        }
+        learned
+    }
+
+    /// Everything that is configured was built: counters that are left belong to nothing.
+    pub(crate) fn forget_unused(&self) {
         self.with_counters(CounterSlab::forget_unused);
     }
 
-    /// Reads what was learned in a network before, and keeps what it learns from now on.
+    /// Reads what an earlier switch had learned in a network.
+    fn learned_before(&self, name: &str) -> Option<MacImage> {
+        let memory = self.rights.kept_memory(&format!("macs/{name}"))?;
+        let note = |error: &KeptError| tracing::info!("network {name}: begins to learn: {error}");
+        MacImage::read(memory).inspect_err(note).ok()
+    }
+
+    /// Keeps what a new network learns from now on.
     pub(crate) fn keep_macs(&mut self, name: &str, network: &mut Network) {
-        let key = format!("macs/{name}");
-        if let Some(memory) = self.rights.kept_memory(&key) {
-            match MacImage::read(memory) {
-                Ok(image) => drop(self.learned.insert(name.to_owned(), image)),
-                Err(error) => tracing::info!("network {name}: begins to learn: {error}"),
-            }
-        }
         if self.keeps() {
             self.put_macs(name, network.keep_macs(self.epoch));
         }
@@ -96,19 +132,20 @@ impl KeptState {
         self.rights.has_keeper()
     }
 
-    /// Gives the keeper the memory of a network's MAC table.
+    /// Gives the keeper the memory of a network's MAC table, once the earlier switch has ended.
     pub(crate) fn put_macs(&mut self, name: &str, memory: io::Result<OwnedFd>) {
-        match memory.map(|memory| self.rights.keep_memory(&format!("macs/{name}"), &memory)) {
+        let memory = match memory {
+            Ok(memory) => memory,
+            Err(error) => {
+                return tracing::warn!("network {name}: its addresses are not kept: {error}");
+            }
+        };
+        if let Some(tables) = &mut self.new_tables {
+            tables.insert(name.to_owned(), memory);
+        } else if let Some(entry) = self.rights.keep_memory(&format!("macs/{name}"), &memory) {
             // The old entry has the same key: dropped, it would remove the new one.
-            Ok(Some(entry)) => std::mem::forget(self.tables.insert(name.to_owned(), entry)),
-            Ok(None) => {}
-            Err(error) => tracing::warn!("network {name}: its addresses are not kept: {error}"),
+            std::mem::forget(self.tables.insert(name.to_owned(), entry));
         }
-    }
-
-    /// Takes what was learned before, by network.
-    pub(crate) fn take_learned(&mut self) -> HashMap<String, MacImage> {
-        std::mem::take(&mut self.learned)
     }
 
     /// The epoch of the workers' clock.
@@ -117,25 +154,17 @@ impl KeptState {
     }
 }
 
-/// Maps the counters of an earlier switch, or makes memory for them.
-fn open_counters(rights: &Rights) -> Option<(CounterSlab, Entry)> {
+/// Maps the counters of an earlier switch, or makes memory for them, which is returned as well.
+fn open_counters(rights: &Rights) -> Option<(CounterSlab, Option<OwnedFd>)> {
     if !rights.has_keeper() {
         return None;
     }
-    let open = |memory: OwnedFd| -> Result<(CounterSlab, OwnedFd), KeptError> {
-        Ok((CounterSlab::open(memory.try_clone()?)?, memory))
-    };
-    let kept = rights.kept_memory(COUNTERS).map(open);
-    let opened = match kept {
-        Some(Ok(opened)) => Ok(opened),
-        Some(Err(error)) => {
-            tracing::info!("counters begin at zero: {error}");
-            CounterSlab::create(SLOTS)
-        }
-        None => CounterSlab::create(SLOTS),
-    };
+    match rights.kept_memory(COUNTERS).map(CounterSlab::open) {
+        Some(Ok(slab)) => return Some((slab, None)),
+        Some(Err(error)) => tracing::info!("counters begin at zero: {error}"),
+        None => {}
+    }
     let warn = |error: &KeptError| tracing::warn!("counters are not kept: {error}");
-    let (slab, memory) = opened.inspect_err(warn).ok()?;
-    let entry = rights.keep_memory(COUNTERS, &memory)?;
-    Some((slab, entry))
+    let (slab, memory) = CounterSlab::create(SLOTS).inspect_err(warn).ok()?;
+    Some((slab, Some(memory)))
 }

@@ -38,6 +38,7 @@ pub mod state;
 pub mod status;
 mod storms;
 pub mod succession;
+pub mod upgrade;
 pub mod watchdog;
 
 pub use fault::Fault;

@@ -5,36 +5,39 @@
 #![forbid(unsafe_code)]
 
 mod probe;
+mod signals;
 
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use trama_api::folders::Folders;
 use trama_daemon::config::model::DaemonConfig;
 use trama_daemon::listeners::Listeners;
 use trama_daemon::notify::Notifier;
 use trama_daemon::state::{Daemon, Source};
-use trama_daemon::succession::{self, ClaimError, Origin, Seat};
-use trama_daemon::watchdog::Watchdog;
+use trama_daemon::succession::{self, ClaimError, Origin, Seat, TakeOver};
+use trama_daemon::upgrade::HandOver;
 use trama_daemon::{api, confinement, describe, descriptors, panics};
 use trama_helper::{Rights, Setup};
 use trama_keeper::Keeper;
 
 use probe::Confined;
+use signals::{Signals, lose_control, wait_for_end, wait_in_vain};
 
 /// How often ports that do not run are tried again.
 const RETRY: Duration = Duration::from_secs(5);
-/// How often a stand-in checks that its control socket is still there.
-const CONTROL_CHECK: Duration = Duration::from_secs(10);
+
+/// The most that `--linger` may say, in seconds.
+const LONGEST_LINGER: u64 = 3600;
 
 /// The trama daemon: a switch for virtual machines, containers and namespaces.
 #[derive(Parser)]
@@ -56,6 +59,13 @@ struct Options {
     /// Take over from a tramad that runs, which then ends
     #[arg(long)]
     take_over: bool,
+    /// At SIGTERM, let another process go on for this long, from which the next tramad takes over,
+    /// so that a restart is not noticed; if none does, everything ends then
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = linger)]
+    linger: u64,
+    /// Take over until the next tramad is started, for this long at most; only a helper says so
+    #[arg(long, value_name = "SECONDS", hide = true, conflicts_with = "take_over")]
+    bridge: Option<u64>,
     #[command(subcommand)]
     command: Option<Subcommand>,
 }
@@ -124,6 +134,12 @@ impl From<GatewayOptions> for trama_gateway::process::Options {
     }
 }
 
+/// Reads how long a stop may be delayed: up to an hour.
+fn linger(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= LONGEST_LINGER);
+    seconds.ok_or_else(|| format!("{text:?} is not a number of seconds from 0 to {LONGEST_LINGER}"))
+}
+
 /// Reads a user and a group, by numbers.
 fn ids(text: &str) -> Result<(u32, u32), String> {
     let numbers = text.split_once(':').and_then(|(user, group)| {
@@ -142,7 +158,10 @@ enum LogFormat {
 fn main() -> ExitCode {
     let mut options = Options::parse();
     let origin = match options.command.take() {
-        None => Origin::Started { takes_over: options.take_over },
+        None => match options.bridge {
+            Some(seconds) => Origin::Bridges { limit: Duration::from_secs(seconds) },
+            None => Origin::Started { takes_over: options.take_over },
+        },
         Some(Subcommand::StandIn { after, ended, control }) => {
             Origin::StandsIn { after, ended, control }
         }
@@ -155,7 +174,7 @@ fn main() -> ExitCode {
             return ended(|| process.probe(&attempt));
         }
     };
-    let stand_in = stand_in_arguments(&options);
+    let arguments = own_arguments(&options);
     let source = match source(options.config, options.user) {
         Ok(source) => source,
         Err(message) => {
@@ -172,7 +191,7 @@ fn main() -> ExitCode {
         tracing::warn!("the limit of open files stays as it is: {error}");
     }
     panics::end_process(|text| tracing::error!("{text}"));
-    match run(source, &origin, stand_in) {
+    match run(source, &origin, arguments, options.linger) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             message.lines().for_each(|line| tracing::error!("{line}"));
@@ -181,13 +200,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// The arguments with which a stand-in has the same files and log as this process.
-fn stand_in_arguments(options: &Options) -> Vec<OsString> {
+/// The arguments with which a stand-in or a successor has the same files and log as this process.
+fn own_arguments(options: &Options) -> Vec<OsString> {
     let format = options.log_format.to_possible_value();
     let format = format.map(|value| format!("--log-format={}", value.get_name()));
     let config = options.config.iter().flat_map(|file| ["--config".into(), file.into()]);
     let user = options.user.then(|| "--user".into());
-    config.chain(user).chain(format.map(OsString::from)).collect()
+    let linger = (options.linger > 0).then(|| format!("--linger={}", options.linger).into());
+    config.chain(user).chain(format.map(OsString::from)).chain(linger).collect()
 }
 
 /// Chooses the configuration file and the default folders.
@@ -223,7 +243,14 @@ fn start_log(format: LogFormat) {
     }
 }
 
-fn run(mut source: Source, origin: &Origin, stand_in: Vec<OsString>) -> Result<(), String> {
+fn run(
+    mut source: Source,
+    origin: &Origin,
+    arguments: Vec<OsString>,
+    linger: u64,
+) -> Result<(), String> {
+    // The file may be replaced later.
+    let program = std::env::current_exe().map_err(|error| format!("the program: {error}"))?;
     let started = Instant::now();
     let notifier = Arc::new(Notifier::from_environment());
     let mut config = source.read().map_err(|error| error.to_string())?;
@@ -246,16 +273,19 @@ fn run(mut source: Source, origin: &Origin, stand_in: Vec<OsString>) -> Result<(
         found => found.map_err(|error| format!("the keeper does not work: {error}"))?,
     };
     let listeners = Listeners::open(&config.daemon, found.as_ref().map(|seat| &seat.keeper))?;
-    // Only now: until here, the one before goes on if this one does not start.
-    if let Some(seat) = &found {
-        seat.keeper.go().map_err(|error| error.to_string())?;
-    }
     let seat = found.or_else(|| start_keeper(&config.daemon, origin));
     let resumes = seat.as_ref().is_some_and(|seat| seat.resumes);
+    let previous = seat.as_ref().and_then(|seat| seat.previous);
     let keeper = seat.map(|seat| seat.keeper);
-    let setup = Setup { stand_in, follows: resumes, ..source.helper_setup(&config.daemon, true) };
+    let setup = Setup {
+        arguments,
+        program,
+        follows: resumes && previous.is_none(),
+        is_beside: previous.is_some(),
+        ..source.helper_setup(&config.daemon, true)
+    };
     let (rights, missing) = match origin {
-        Origin::Started { .. } => Rights::start_helper(&setup),
+        Origin::Started { .. } | Origin::Bridges { .. } => Rights::start_helper(&setup),
         Origin::StandsIn { .. } => Rights::of_starter(&setup),
     }
     .map_err(|error| format!("the helper does not run: {error}"))?;
@@ -281,11 +311,17 @@ fn run(mut source: Source, origin: &Origin, stand_in: Vec<OsString>) -> Result<(
         daemon.hold();
     }
     if let Some(keeper) = keeper.clone() {
-        succession::hand_over_when_told(keeper, rights.clone(), daemon.workers())
+        let hand_over = HandOver::new(keeper, rights.clone());
+        daemon.set_hand_over(hand_over.clone());
+        succession::hand_over_when_told(hand_over, daemon.workers())
             .map_err(|error| format!("thread: {error}"))?;
     }
-    let served = serve(&daemon, (control, metrics), &notifier, started, origin);
-    notifier.send("STOPPING=1");
+    let take_over = keeper.clone().zip(previous).map(|(it, pid)| TakeOver::new(it, pid));
+    // One that follows another that has ended ends at once itself.
+    let linger = if matches!(origin, Origin::Started { .. }) { linger } else { 0 };
+    let start = Start { notifier, started, take_over, linger };
+    let served = serve(&daemon, (control, metrics), &start, origin);
+    start.notifier.send("STOPPING=1");
     // First, so that no stand-in follows whatever happens from here on.
     rights.end(false);
     daemon.stop();
@@ -300,7 +336,9 @@ fn run(mut source: Source, origin: &Origin, stand_in: Vec<OsString>) -> Result<(
 /// Leaves the place to the process that has it.
 fn give_way(control: &Path, pid: i32, origin: &Origin) -> Result<(), String> {
     match origin {
-        Origin::Started { .. } => Err(succession::taken(control).to_string()),
+        Origin::Started { .. } | Origin::Bridges { .. } => {
+            Err(succession::taken(control).to_string())
+        }
         Origin::StandsIn { .. } => {
             tracing::info!("process {pid} goes on; ends");
             Rights::decline();
@@ -331,8 +369,7 @@ fn keep(listeners: Listeners, daemon: &DaemonConfig, keeper: Option<&Keeper>) ->
 fn serve(
     daemon: &Arc<Daemon>,
     (control, metrics): (std::os::unix::net::UnixListener, Option<std::net::TcpListener>),
-    notifier: &Arc<Notifier>,
-    started: Instant,
+    start: &Start,
     origin: &Origin,
 ) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -343,27 +380,36 @@ fn serve(
         let control = UnixListener::from_std(control)?;
         let metrics = metrics.map(TcpListener::from_std).transpose()?;
         let signals = Signals::install()?;
-        // A large configuration takes seconds, in which the control socket answers.
+        let (serves, is_serving) = tokio::sync::oneshot::channel();
         let building = tokio::task::spawn_blocking({
-            let daemon = daemon.clone();
-            move || daemon.build()
+            let (daemon, start) = (daemon.clone(), start.clone());
+            move || start.build(&daemon, serves)
         });
         let maintenance = tokio::spawn({
-            let (daemon, notifier) = (daemon.clone(), notifier.clone());
+            let (daemon, start) = (daemon.clone(), start.clone());
             async move {
                 if building.await.is_ok() && daemon.is_running() {
-                    announce(&daemon, &notifier, started);
+                    announce(&daemon, &start);
                     maintain(daemon).await;
                 }
             }
         });
-        let ended = async {
+        let mut ended = pin!(async {
             tokio::select! {
-                () = wait_for_end(signals, daemon, notifier) => {}
-                () = lose_control(daemon), if matches!(origin, Origin::StandsIn { .. }) => {}
+                () = wait_for_end(signals, daemon, &start.notifier, start.linger) => {}
+                () = lose_control(daemon), if !matches!(origin, Origin::Started { .. }) => {}
+                () = wait_in_vain(origin) => {}
             }
-        };
-        api::serve(daemon.clone(), control, metrics, ended).await;
+        });
+        tokio::select! {
+            _ = is_serving => api::serve(daemon.clone(), control, metrics, ended).await,
+            () = &mut ended => {
+                if start.take_over.as_ref().is_some_and(TakeOver::give_up) {
+                    // Dropping anything would close what the other one has.
+                    std::process::exit(0);
+                }
+            }
+        }
         daemon.give_up_building();
         maintenance.abort();
         Ok(())
@@ -371,8 +417,40 @@ fn serve(
     served.map_err(|error: io::Error| format!("control: {error}"))
 }
 
+/// How the start goes on once everything can be built.
+#[derive(Clone)]
+struct Start {
+    notifier: Arc<Notifier>,
+    started: Instant,
+    /// The way from a switch that still runs.
+    take_over: Option<TakeOver>,
+    /// For how many seconds another process goes on at SIGTERM; 0: for none.
+    linger: u64,
+}
+
+impl Start {
+    /// Builds everything; `serves` is told when this is the switch that users steer. A large
+    /// configuration takes seconds, in which the control socket answers, unless another switch
+    /// still does.
+    fn build(&self, daemon: &Daemon, serves: tokio::sync::oneshot::Sender<()>) {
+        // The receiver is gone if the daemon ends already.
+        let Some(take_over) = &self.take_over else {
+            let _ = serves.send(());
+            return daemon.build();
+        };
+        match take_over.build(daemon, &self.notifier, self.started) {
+            Ok(()) => drop(serves.send(())),
+            Err(error) => {
+                tracing::error!("does not take over: {error}");
+                // Dropping anything would close what the other one has.
+                std::process::exit(1);
+            }
+        }
+    }
+}
+
 /// Says that the start is over.
-fn announce(daemon: &Daemon, notifier: &Notifier, started: Instant) {
+fn announce(daemon: &Daemon, Start { notifier, started, .. }: &Start) {
     let config = daemon.config();
     tracing::info!(
         "ready after {:.1?}: {} networks, {} ports, {} workers, control socket {}",
@@ -383,61 +461,6 @@ fn announce(daemon: &Daemon, notifier: &Notifier, started: Instant) {
         config.daemon.control.display(),
     );
     notifier.send("READY=1");
-}
-
-/// The signals that the daemon handles.
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn install() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-}
-
-/// Handles signals and the watchdog until a signal ends the daemon.
-async fn wait_for_end(mut signals: Signals, daemon: &Arc<Daemon>, notifier: &Notifier) {
-    let period = notifier.watchdog.unwrap_or(RETRY);
-    let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
-    let mut watchdog = Watchdog::new(daemon.workers());
-    loop {
-        tokio::select! {
-            _ = signals.hangup.recv() => reload(daemon),
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
-            _ = alive.tick(), if notifier.watchdog.is_some() => {
-                if watchdog.beat() {
-                    notifier.send("WATCHDOG=1");
-                }
-            }
-        }
-    }
-}
-
-/// Waits until the control socket's file is gone, without which nobody can steer a stand-in.
-async fn lose_control(daemon: &Daemon) {
-    let control = &daemon.started_with().control;
-    while control.exists() {
-        tokio::time::sleep(CONTROL_CHECK).await;
-    }
-    tracing::info!("{} is gone; ends", control.display());
-}
-
-fn reload(daemon: &Daemon) {
-    match daemon.reload() {
-        Ok(done) => tracing::info!("reloaded: {} steps", done.steps.len()),
-        Err(faults) => {
-            faults.iter().for_each(|fault| tracing::error!("{fault}"));
-            tracing::error!("not reloaded: nothing has changed");
-        }
-    }
 }
 
 /// Handles vanished devices, loaded workers, storms and loops, and tries again to start ports that

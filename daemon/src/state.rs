@@ -3,11 +3,13 @@
 //! [`Daemon::transact`] and [`Daemon::reload`] make all changes. Both validate, plan and apply in
 //! the same way, under one lock that the data path never takes.
 
+mod start;
+
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use trama_api::folders::{self, Folders};
@@ -23,15 +25,15 @@ use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
 use crate::gateway::AskError;
 use crate::moves::MoveError;
 use crate::panics;
-use crate::plan::{Step, daemon_keys, plan, plan_start};
+use crate::plan::{Step, daemon_keys, plan};
 use crate::status::{FdbRow, Status};
 use crate::succession::keeper_socket;
+use crate::upgrade::HandOver;
+
+use start::Start;
 
 /// Time limit for a gateway's answer; 65,000 rows take a fraction of it.
 const ANSWER: Duration = Duration::from_secs(5);
-
-/// Steps of a start between which other threads have their turn: some milliseconds.
-const STEPS_AT_ONCE: usize = 32;
 
 /// How long a transaction that changes nothing waits for the end of the start. By then a small host
 /// is built, and a client finds what is configured.
@@ -151,8 +153,10 @@ impl Source {
             run: daemon.folders.run.clone(),
             sandbox: daemon.sandbox.name().to_owned(),
             keeper: is_process.then(|| keeper_socket(&daemon.control)),
-            stand_in: Vec::new(),
+            arguments: Vec::new(),
             follows: false,
+            is_beside: false,
+            program: PathBuf::new(),
             control: is_process.then(|| daemon.control.clone()),
             approvals: is_process.then(|| folders::approvals_socket(&daemon.control)),
         }
@@ -197,6 +201,8 @@ pub struct Daemon {
     event: UnixStream,
     inner: Mutex<Inner>,
     start: Start,
+    /// Set once if there is a keeper.
+    hand_over: OnceLock<HandOver>,
     /// Threads that want the lock, which [`Daemon::build`] lets go first.
     waiting: AtomicUsize,
 }
@@ -208,27 +214,6 @@ enum Phase {
     Starting,
     Running,
     Stopping,
-}
-
-/// Lets threads wait for the end of the start, apart from the lock, which is rarely free before.
-#[derive(Default)]
-struct Start {
-    is_over: Mutex<bool>,
-    over: Condvar,
-}
-
-impl Start {
-    fn end(&self) {
-        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.over.notify_all();
-    }
-
-    /// Waits for the end, at most this long.
-    fn wait(&self, limit: Duration) {
-        let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
-        // The caller looks at the phase.
-        drop(self.over.wait_timeout_while(is_over, limit, |is_over| !*is_over));
-    }
 }
 
 struct Inner {
@@ -271,53 +256,8 @@ impl Daemon {
         let inner = Mutex::new(Inner { phase, source, rights, config, data_plane });
         let (start, waiting) = (Start::default(), AtomicUsize::new(0));
         let started = Instant::now();
-        Ok(Arc::new(Daemon { started_with, started, event, inner, start, waiting }))
-    }
-
-    /// Lets no frame pass until [`Daemon::build`] has built all: those that wait since an earlier
-    /// switch has ended must find all ports.
-    pub fn hold(&self) {
-        self.lock().data_plane.on_each_worker(|engine, _| engine.hold());
-    }
-
-    /// Builds what the configuration describes. Meanwhile other threads can read the status.
-    pub fn build(&self) {
-        let inner = self.lock();
-        let (steps, wanted) = (plan_start(&inner.config), inner.config.expanded());
-        let mut spread = inner.data_plane.spread(&wanted);
-        drop(inner);
-        for some in steps.chunks(STEPS_AT_ONCE) {
-            let mut inner = self.lock();
-            if inner.phase == Phase::Stopping {
-                return;
-            }
-            inner.data_plane.take(some, &wanted, &mut spread);
-            drop(inner);
-            // This thread would take the lock again before another one wakes up.
-            while self.waiting.load(Ordering::Relaxed) > 0 {
-                std::thread::yield_now();
-            }
-        }
-        let mut inner = self.lock();
-        inner.data_plane.settle();
-        // Only now, so that a thousand processes do not delay the ports.
-        inner.data_plane.start_gateways();
-        for key in inner.rights.started() {
-            tracing::info!("{key} of the last switch is not configured any more");
-        }
-        inner.phase = Phase::Running;
-        self.start.end();
-    }
-
-    /// Returns whether [`Daemon::build`] has done all.
-    pub fn is_running(&self) -> bool {
-        self.lock().phase == Phase::Running
-    }
-
-    /// Ends [`Daemon::build`] before it has done all, if it runs.
-    pub fn give_up_building(&self) {
-        self.lock().phase = Phase::Stopping;
-        self.start.end();
+        let hand_over = OnceLock::new();
+        Ok(Arc::new(Daemon { started_with, started, event, inner, start, hand_over, waiting }))
     }
 
     /// Returns a copy of the configuration in force.
@@ -442,6 +382,22 @@ impl Daemon {
     /// There is no such network or worker; nothing has changed.
     pub fn move_network(&self, network: &str, worker: usize) -> Result<(), MoveError> {
         self.lock_to_change().data_plane.move_network(network, worker, |_| {})
+    }
+
+    /// Sets how this process hands over to another one.
+    pub fn set_hand_over(&self, hand_over: HandOver) {
+        // It is set once, at the start.
+        let _ = self.hand_over.set(hand_over);
+    }
+
+    /// Has another `tramad` take over, from the program's file as it is on disk: for good, or for
+    /// this many seconds until the next one is started. Does not return if it does. Otherwise
+    /// returns why not: this one goes on.
+    pub fn upgrade(&self, bridges: Option<u64>) -> Fault {
+        match self.hand_over.get() {
+            Some(hand_over) => hand_over.upgrade(bridges),
+            None => Fault::new("there is no keeper; the log says why", "restart tramad"),
+        }
     }
 
     /// Returns the workers; they stay the same while the daemon runs.

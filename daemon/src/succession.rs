@@ -14,16 +14,17 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use trama_helper::Rights;
-use trama_keeper::{AttachError, Claim, Keeper};
+use trama_keeper::{AttachError, Attached, Claim, Keeper};
 use trama_sandbox::Mode;
 use trama_switch::WorkerHandle;
 
+use crate::notify::Notifier;
+use crate::state::Daemon;
+use crate::upgrade::HandOver;
 use crate::{Fault, confinement};
 
 /// How long a switch that has ended may still look attached: the keeper learns of its end when the
@@ -41,6 +42,12 @@ pub enum Origin {
     Started {
         /// Whether it may take over from another that was started.
         takes_over: bool,
+    },
+    /// The helper of another one, which ends, has started it: it takes over from that one, until a
+    /// user or the system starts the next one, at most this long.
+    Bridges {
+        /// How long.
+        limit: Duration,
     },
     /// The helper of another one has started it.
     StandsIn {
@@ -81,6 +88,8 @@ pub struct Seat {
     pub keeper: Keeper,
     /// Whether another switch was there before, whose devices and connections go on.
     pub resumes: bool,
+    /// The process of the one that still runs; [`Keeper::go`] ends it.
+    pub previous: Option<i32>,
 }
 
 /// Becomes the next switch of the keeper that runs; returns `None` if none runs. The one before may
@@ -96,7 +105,8 @@ pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Seat>, ClaimErro
         match keeper.attach(claim(origin)) {
             Ok(attached) => {
                 confinement::note_missing(&attached.missing);
-                return Ok(Some(Seat { keeper, resumes: attached.resumes }));
+                let Attached { resumes, previous, .. } = attached;
+                return Ok(Some(Seat { keeper, resumes, previous }));
             }
             Err(AttachError::Busy { pid }) if is_ending(pid, origin) && Instant::now() < until => {}
             Err(AttachError::Busy { pid }) => return Err(ClaimError::Taken(pid)),
@@ -117,13 +127,14 @@ pub fn start_keeper(control: &Path, mode: Mode, origin: &Origin) -> io::Result<S
     let keeper = Keeper::start(&keeper_socket(control), mode)?;
     let attached = keeper.attach(claim(origin)).map_err(io::Error::other)?;
     confinement::note_missing(&attached.missing);
-    Ok(Seat { keeper, resumes: false })
+    Ok(Seat { keeper, resumes: false, previous: None })
 }
 
 fn claim(origin: &Origin) -> Claim {
     match origin {
         Origin::Started { takes_over: true } => Claim::TakeOver,
         Origin::Started { takes_over: false } => Claim::Main,
+        Origin::Bridges { .. } => Claim::Bridge,
         Origin::StandsIn { .. } => Claim::StandIn,
     }
 }
@@ -142,19 +153,12 @@ fn is_ending(pid: i32, origin: &Origin) -> bool {
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn hand_over_when_told(
-    keeper: Keeper,
-    rights: Rights,
-    workers: Vec<WorkerHandle>,
-) -> io::Result<()> {
+pub fn hand_over_when_told(hand_over: HandOver, workers: Vec<WorkerHandle>) -> io::Result<()> {
     let wait = move || {
-        let Some(freeze) = keeper.freeze_event() else { return };
-        while poll(&mut [PollFd::from_borrowed_fd(freeze, PollFlags::IN)], None) == Err(Errno::INTR)
-        {
-        }
+        hand_over.wait();
         hold(workers);
+        hand_over.leave();
         tracing::info!("another tramad takes over; ends");
-        rights.end(true);
         // Nothing is dropped: that would remove devices and close connections.
         std::process::exit(0);
     };
@@ -176,6 +180,59 @@ fn hold(workers: Vec<WorkerHandle>) {
     let until = Instant::now() + HOLDING;
     for _ in 0..count {
         let _ = all.recv_timeout(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// The way from a switch that still runs to this one. Clones are handles of the same.
+#[derive(Clone)]
+pub struct TakeOver {
+    keeper: Keeper,
+    previous: i32,
+    /// Whether the other one was told to end, or this one has given up.
+    is_decided: Arc<AtomicBool>,
+}
+
+impl TakeOver {
+    /// Takes over from the process `previous`.
+    pub fn new(keeper: Keeper, previous: i32) -> TakeOver {
+        TakeOver { keeper, previous, is_decided: Arc::default() }
+    }
+
+    /// Builds everything while the other one still moves the frames, and then takes its place.
+    ///
+    /// # Errors
+    /// The other one does not end, or the keeper does not answer. This process must end.
+    pub fn build(&self, daemon: &Daemon, notifier: &Notifier, started: Instant) -> io::Result<()> {
+        let mut prepared = Duration::ZERO;
+        let waited = daemon.build_beside(|| {
+            if !self.decide() {
+                return Err(io::Error::other("the start was given up"));
+            }
+            prepared = started.elapsed();
+            // Before the other one ends, or the service manager takes that for a failure.
+            notifier.send(&format!("MAINPID={}", std::process::id()));
+            self.keeper.go()
+        })?;
+        let [prepared, waited] = [prepared, waited].map(|time| time.as_secs_f64() * 1e3);
+        tracing::info!(
+            "took over from process {} after {prepared:.0} ms; frames waited {waited:.1} ms",
+            self.previous
+        );
+        Ok(())
+    }
+
+    /// Leaves the place to the other one, unless it was told to end already. Returns whether this
+    /// process must end then, without dropping anything.
+    pub fn give_up(&self) -> bool {
+        let is_first = self.decide();
+        if is_first {
+            tracing::info!("process {} goes on; ends", self.previous);
+        }
+        is_first
+    }
+
+    fn decide(&self) -> bool {
+        !self.is_decided.swap(true, Ordering::Relaxed)
     }
 }
 

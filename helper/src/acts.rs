@@ -17,6 +17,7 @@ use crate::gateway::Gateways;
 use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest};
 use crate::rules::Rules;
 use crate::sockets::SocketFiles;
+use crate::successor::Successor;
 
 /// The files in which the host's resolvers are stated, and the most that is read of each in bytes.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -33,6 +34,7 @@ pub(crate) struct Acts {
     pub(crate) rules: Rules,
     sockets: SocketFiles,
     gateways: Gateways,
+    pub(crate) successor: Successor,
     pub(crate) approvals: Option<Approvals>,
     /// The files of the control socket and the keeper's, which are removed with this.
     pub(crate) control: Vec<Arc<dyn SocketFile>>,
@@ -43,15 +45,37 @@ impl Acts {
     pub(crate) fn new(setup: Setup, rules: Rules, gateways: Gateways) -> Acts {
         let sockets = SocketFiles::new(setup.run.clone());
         let (has_started, approvals, control) = (setup.follows, None, Vec::new());
-        Acts { setup, has_started, rules, sockets, gateways, approvals, control }
+        let successor = Successor::default();
+        Acts { setup, has_started, rules, sockets, gateways, successor, approvals, control }
     }
 
     /// Prepares for the next switch, after one has ended without a word.
     pub(crate) fn begin_again(&mut self, setup: Setup) {
-        self.setup = setup;
+        // A stand-in runs from a file that may have been replaced, and so does not know its path.
+        let program = std::mem::take(&mut self.setup.program);
+        self.setup = Setup { program, ..setup };
         self.sockets.leave_all();
         // The next switch goes on with the sockets, or makes new files.
         std::mem::forget(std::mem::take(&mut self.control));
+    }
+
+    /// The switch has finished its start, and serves alone. Returns what is not in force.
+    fn started(&mut self) -> Vec<String> {
+        self.sockets.remove_left();
+        self.has_started = true;
+        // The helper of the switch before has ended, or is about to.
+        let is_beside = std::mem::take(&mut self.setup.is_beside);
+        if is_beside { self.listen_for_approvals().err().into_iter().collect() } else { Vec::new() }
+    }
+
+    /// Makes the socket for root's approvals.
+    ///
+    /// # Errors
+    /// It cannot be made; the text is for the log.
+    pub(crate) fn listen_for_approvals(&mut self) -> Result<(), String> {
+        let Some(path) = &self.setup.approvals else { return Ok(()) };
+        let made = Approvals::listen(path).map_err(|error| format!("approvals by root: {error}"));
+        made.map(|approvals| self.approvals = Some(approvals))
     }
 
     /// Leaves the files of all sockets to another helper.
@@ -65,11 +89,9 @@ impl Acts {
         let done = Ok((Reply::Done, Vec::new()));
         match request {
             Request::Setup(_) => Err("the helper is set up already".into()),
-            Request::Started => {
-                self.sockets.remove_left();
-                self.has_started = true;
-                done
-            }
+            Request::Started => Ok((Reply::Ready { missing: self.started() }, Vec::new())),
+            Request::StartSuccessor { bridges } => self.successor.start(&self.setup, bridges),
+            Request::EndSuccessor => self.successor.end(),
             Request::End { .. } => done,
             Request::Ids { user, group } => ids(user.as_deref(), group.as_deref()),
             Request::Tap(request) => self.tap(request),

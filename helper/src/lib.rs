@@ -35,8 +35,9 @@ mod rules;
 mod sockets;
 mod spawn;
 mod stand_in;
+mod successor;
 
 pub use kept::Entry;
 pub use process::run;
 pub use request::{ConfigFile, Setup};
-pub use rights::{Gateway, OpenedTap, OpenedUplink, Rights};
+pub use rights::{Gateway, OpenedTap, OpenedUplink, Rights, Started, Successor};

@@ -19,7 +19,6 @@ use trama_sandbox::{CapabilitySet, Mode, Process, keep_only, restrict_calls};
 use trama_vhost_net_backend::take_over;
 
 use crate::acts::Acts;
-use crate::approvals::Approvals;
 use crate::gateway::{Gateways, Parent};
 use crate::request::{Answer, LONGEST, Reply, Request, Setup};
 use crate::rules::Rules;
@@ -57,7 +56,15 @@ pub fn run() -> io::Result<()> {
                 acts.hand_over();
                 return Ok(());
             }
-            Served::Ended { hands_over: false } => return Ok(()),
+            Served::Ended { hands_over: false } => {
+                // One that was started to take over has nothing to take over any more.
+                let _ = acts.successor.end();
+                return Ok(());
+            }
+            Served::Lost if acts.setup.is_beside => {
+                acts.hand_over();
+                return Ok(());
+            }
             Served::Lost => {}
         }
         // The end of the channel is the end of the process: it passes the channel to nobody.
@@ -80,7 +87,7 @@ pub fn run() -> io::Result<()> {
 /// it. A test, or an operator, that kills the switch and removes its files wants no other.
 fn may_follow(acts: &Acts) -> bool {
     let has_control = acts.setup.control.as_ref().is_some_and(|path| path.exists());
-    acts.has_started && has_control && !acts.setup.stand_in.is_empty()
+    acts.has_started && has_control && !acts.setup.arguments.is_empty()
 }
 
 /// Ends the keeper, whose entries no switch will ask for; unless another one has attached.
@@ -157,11 +164,9 @@ fn open_sockets(setup: &Setup, acts: &mut Acts, missing: &mut Vec<String>) {
             Err(error) => missing.push(format!("removal of {}: {error}", path.display())),
         }
     }
-    if let Some(path) = &setup.approvals {
-        match Approvals::listen(path) {
-            Ok(approvals) => acts.approvals = Some(approvals),
-            Err(error) => missing.push(format!("approvals by root: {error}")),
-        }
+    // The helper of a switch that still runs listens there.
+    if !setup.is_beside {
+        missing.extend(acts.listen_for_approvals().err());
     }
 }
 

@@ -31,8 +31,14 @@ pub struct Setup {
     /// Whether `tramad` follows another switch: then a stand-in follows it even if it ends before
     /// its start is over.
     pub follows: bool,
-    /// The arguments of `tramad` with which a stand-in starts; empty: none starts.
-    pub stand_in: Vec<OsString>,
+    /// Whether that other switch still runs: until the start is over, this helper removes no file,
+    /// and no stand-in follows.
+    pub is_beside: bool,
+    /// The program's file, from which a successor is started.
+    pub program: PathBuf,
+    /// The arguments of `tramad` with which a stand-in and a successor start; empty: no stand-in
+    /// starts.
+    pub arguments: Vec<OsString>,
 }
 
 /// How the configuration file is written.
@@ -53,8 +59,14 @@ pub(crate) enum Request {
     /// The first one of each switch.
     Setup(Setup),
     /// The start is over: from now on a stand-in follows if `tramad` ends without a word. Files of
-    /// sockets that an earlier switch has left and this one has not adopted are removed.
+    /// sockets that an earlier switch has left and this one has not adopted are removed. Answer:
+    /// [`Reply::Ready`].
     Started,
+    /// Starts another `tramad`, which takes over from this one: for good, or for some seconds until
+    /// the next one is started. Answer: [`Reply::Successor`] and the process's pidfd.
+    StartSuccessor { bridges: Option<u64> },
+    /// Ends that one, if it still runs. Answer: [`Reply::Status`].
+    EndSuccessor,
     /// `tramad` ends, and the helper with it.
     End {
         /// Whether another switch goes on with the sockets, so that their files stay.
@@ -121,7 +133,7 @@ pub(crate) enum Reply {
     Refused(String),
     /// The file does not exist.
     Missing,
-    /// To [`Request::Setup`]: what of the sandbox is not in force, each with its reason.
+    /// To [`Request::Setup`] and [`Request::Started`]: what is not in force, each with its reason.
     Ready {
         missing: Vec<String>,
     },
@@ -150,6 +162,11 @@ pub(crate) enum Reply {
     Adopted {
         socket: u64,
     },
+    Successor {
+        process: u32,
+    },
+    /// How a process has ended.
+    Status(String),
     Gateway {
         process: u32,
         /// Why it has no lease folder, although it should.

@@ -63,6 +63,24 @@ pub struct OpenedUplink {
     pub entry: Option<Entry>,
 }
 
+/// What the end of a start has led to.
+#[derive(Debug, Default)]
+pub struct Started {
+    /// The keeper's keys of what went away.
+    pub dropped: Vec<String>,
+    /// What is not in force, each with its reason.
+    pub missing: Vec<String>,
+}
+
+/// Another `tramad` that was started, to take over.
+#[derive(Debug)]
+pub struct Successor {
+    /// Its process.
+    pub process: u32,
+    /// Readable when it has ended.
+    pub pidfd: OwnedFd,
+}
+
 /// A gateway process that was started. It is a child of this process, or of an earlier `tramad`.
 #[derive(Debug)]
 pub struct Gateway {
@@ -154,12 +172,37 @@ impl Rights {
 
     /// Says that the start is over: what an earlier switch had and this one has not asked for goes
     /// away, and if this process ends without a word from now on, its helper starts a stand-in.
-    /// Returns the keeper's keys of what went away.
-    pub fn started(&self) -> Vec<String> {
+    pub fn started(&self) -> Started {
         let dropped = self.keeper.as_ref().and_then(|keeper| keeper.settle().ok());
+        let dropped = dropped.unwrap_or_default();
         // Without a helper, no stand-in follows.
-        let _ = self.ask(Request::Started, &[]);
-        dropped.unwrap_or_default()
+        match self.ask(Request::Started, &[]) {
+            Ok((Reply::Ready { missing }, _)) => Started { dropped, missing },
+            _ => Started { dropped, missing: Vec::new() },
+        }
+    }
+
+    /// Starts another `tramad`, from the program's file as it is now, which takes over: for good, or
+    /// for this many seconds until the next one is started.
+    ///
+    /// # Errors
+    /// It cannot be started; the text has the remedy.
+    pub fn start_successor(&self, bridges: Option<u64>) -> Result<Successor, String> {
+        match self.ask_for_one(Request::StartSuccessor { bridges })? {
+            (Reply::Successor { process }, pidfd) => Ok(Successor { process, pidfd }),
+            (reply, _) => Err(unexpected(&reply)),
+        }
+    }
+
+    /// Ends the successor that was started, if it still runs; returns how it has ended, in words.
+    ///
+    /// # Errors
+    /// The helper does not answer.
+    pub fn end_successor(&self) -> Result<String, String> {
+        match self.ask(Request::EndSuccessor, &[])? {
+            (Reply::Status(status), _) => Ok(status),
+            (reply, _) => Err(unexpected(&reply)),
+        }
     }
 
     /// Ends the helper that has started this process, whose place another switch has taken.

@@ -22,7 +22,7 @@ const PAUSES: [Duration; 5] = [
 const WELL: Duration = Duration::from_secs(1);
 
 /// What a stand-in's environment lacks: a service manager hears its own process alone.
-const OF_THE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+pub(crate) const OF_THE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A switch that has ended without a word.
 pub(crate) struct Ended {
@@ -77,7 +77,7 @@ pub(crate) fn start(setup: &Setup, ended: &Ended) -> io::Result<(OwnedFd, Child)
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("tramad").args(&setup.stand_in).args(["stand-in", "--after"]);
+    command.arg0("tramad").args(&setup.arguments).args(["stand-in", "--after"]);
     command.arg(ended.process.to_string());
     command.arg("--control").args(&setup.control);
     if let Some(how) = &ended.how {

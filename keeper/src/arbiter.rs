@@ -103,24 +103,25 @@ impl Arbiter {
 /// Whether a switch with the second claim may take over from one with the first.
 fn follows(serving: Claim, claim: Claim) -> bool {
     match (serving, claim) {
-        (_, Claim::TakeOver) => true,
-        (Claim::StandIn, Claim::Main) => true,
+        (_, Claim::TakeOver | Claim::Bridge) => true,
+        (Claim::StandIn | Claim::Bridge, Claim::Main) => true,
         (_, Claim::StandIn) | (Claim::Main | Claim::TakeOver, Claim::Main) => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use Claim::{Main, StandIn, TakeOver};
+    use Claim::{Bridge, Main, StandIn, TakeOver};
 
     use super::*;
 
     #[test]
     fn only_some_may_follow_others() {
-        let allowed =
-            [(Main, TakeOver), (StandIn, Main), (StandIn, TakeOver), (TakeOver, TakeOver)];
-        for serving in [Main, StandIn, TakeOver] {
-            for claim in [Main, StandIn, TakeOver] {
+        let all = [Main, StandIn, TakeOver, Bridge];
+        let takes_over = all.iter().flat_map(|old| [(*old, TakeOver), (*old, Bridge)]);
+        let allowed: Vec<_> = takes_over.chain([(StandIn, Main), (Bridge, Main)]).collect();
+        for serving in all {
+            for claim in all {
                 let mut arbiter = Arbiter::default();
                 assert_eq!(arbiter.attach(serving, 10), Ok(1));
                 let attached = arbiter.attach(claim, 20);

@@ -16,7 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+    AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen,
+    shutdown, socket_with,
 };
 use rustix::process::geteuid;
 use trama_sandbox::Mode;
@@ -199,7 +200,7 @@ impl Keeper {
         })
     }
 
-    /// Drops an entry, if there is one.
+    /// Drops an entry, if there is one; once the previous switch is gone, if that still runs.
     ///
     /// # Errors
     /// The keeper does not answer.
@@ -309,6 +310,20 @@ impl Keeper {
     /// ends. `None` before it has attached.
     pub fn freeze_event(&self) -> Option<BorrowedFd<'_>> {
         self.0.events.get().map(|[freeze, _]| freeze.as_fd())
+    }
+
+    /// Tells the keeper that this switch is gone, before the process is: the kernel first frees its
+    /// memory, which takes long if that is much. What it has kept stays.
+    pub fn leave(&self) {
+        // Closed already if the keeper has ended.
+        let _ = shutdown(&self.0.socket, Shutdown::Both);
+    }
+
+    /// Forgets that this switch was told to hand over, as the one that asked for it is gone.
+    /// Returns whether it was told.
+    pub fn forget_freeze(&self) -> bool {
+        let freeze = self.freeze_event();
+        freeze.is_some_and(|event| rustix::io::read(event, &mut [0; 8]).is_ok())
     }
 
     /// Drops everything and ends the keeper; if another switch is attached, that one goes on with

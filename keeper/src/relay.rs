@@ -96,6 +96,8 @@ pub(crate) struct Relay {
     next: Option<End>,
     /// Whether the frontend has closed the connection.
     is_hung_up: bool,
+    /// Whether the successor has closed the connection, which ends with the switch that serves.
+    is_declined: bool,
 }
 
 /// Whether a write was taken.
@@ -120,6 +122,7 @@ impl Relay {
             serving: None,
             next: None,
             is_hung_up: false,
+            is_declined: false,
         }
     }
 
@@ -134,7 +137,23 @@ impl Relay {
         let end = End { switch, stream, unsent, sent: 0, past, is_asked: false };
         *(if serves { &mut self.serving } else { &mut self.next }) = Some(end);
         self.claimed = self.claimed.max(switch);
+        self.is_declined = false;
         Ok((theirs, past))
+    }
+
+    /// A successor closes the connection. Returns whether that is all that there is to do, as
+    /// another switch serves it.
+    pub(crate) fn decline(&mut self, switch: Switch) -> bool {
+        let is_other = self.serving.as_ref().is_some_and(|end| end.switch != switch);
+        if is_other {
+            self.is_declined = self.next.take_if(|end| end.switch == switch).is_some();
+        }
+        is_other
+    }
+
+    /// Whether this switch, which is gone, was the only one that had the connection.
+    pub(crate) fn is_orphan_of(&self, switch: Switch) -> bool {
+        self.serving.is_none() && self.claimed == switch
     }
 
     /// The keeper's end of the stream to this switch.
@@ -173,7 +192,8 @@ impl Relay {
             }
         }
         let Some(end) = self.serving.as_mut().filter(|_| !is_later) else {
-            return match (is_later, self.is_hung_up && self.serving.is_none()) {
+            let is_over = self.is_hung_up || self.is_declined;
+            return match (is_later, is_over && self.serving.is_none()) {
                 (true, _) => Next::Later,
                 (_, true) => Next::Over,
                 _ => Next::Wait,

@@ -151,10 +151,15 @@ impl Relays {
         }
     }
 
-    /// Closes a connection on behalf of a switch.
+    /// Closes a connection on behalf of a switch. One that another switch serves stays until that
+    /// one is gone.
     pub(crate) fn close(&mut self, key: &str, switch: Switch) {
-        let relay = self.by_key.get(key).copied().and_then(|number| self.take(number));
-        if let Some(relay) = relay {
+        let Some(number) = self.by_key.get(key).copied() else { return };
+        let Some((_, relay)) = self.relays.get_mut(&number) else { return };
+        if relay.decline(switch) {
+            return;
+        }
+        if let Some(relay) = self.take(number) {
             relay.close(switch);
         }
     }
@@ -164,6 +169,16 @@ impl Relays {
         for (number, (_, relay)) in &mut self.relays {
             relay.lose(switch);
             self.ready.insert(*number);
+        }
+    }
+
+    /// A successor is gone, and the switch before it goes on: connections that only the successor
+    /// has had end.
+    pub(crate) fn lose_successor(&mut self, switch: Switch) {
+        self.lose(switch);
+        let orphans = self.relays.iter().filter(|(_, (_, relay))| relay.is_orphan_of(switch));
+        for number in orphans.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.take(number);
         }
     }
 

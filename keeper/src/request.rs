@@ -24,6 +24,8 @@ pub enum Claim {
     StandIn,
     /// Takes over from a main switch, too.
     TakeOver,
+    /// Takes over as well, and is itself followed as a stand-in is.
+    Bridge,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -221,7 +221,10 @@ impl Server {
         let Some(Channel { switch: Some(switch), .. }) = self.channels.remove(&token) else {
             return;
         };
-        self.relays.lose(switch);
+        match self.arbiter.previous(switch) {
+            Some(_) => self.relays.lose_successor(switch),
+            None => self.relays.lose(switch),
+        }
         if let Some(serving) = self.arbiter.detach(switch) {
             let channel = self.channels.values().find(|it| it.switch == Some(serving));
             if let Some([_, gone]) = channel.and_then(|channel| channel.events.as_ref()) {
@@ -253,7 +256,10 @@ impl Server {
             },
             Request::Get { key } => self.get(token, key, switch),
             Request::Remove { key } => {
-                self.store.remove(key);
+                match self.arbiter.serves(switch) {
+                    true => drop(self.store.remove(key)),
+                    false => self.store.disclaim(key),
+                }
                 self.reply(token, &Reply::Ok, &[])
             }
             Request::Settle => self.settle(token, switch),

@@ -102,6 +102,13 @@ impl Store {
         true
     }
 
+    /// Leaves an entry to be settled, unless it is claimed again: another switch may still need it.
+    pub(crate) fn disclaim(&mut self, key: &str) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.claimed = 0;
+        }
+    }
+
     /// Drops at most `most` entries that this switch and later ones have not claimed; returns
     /// their keys.
     pub(crate) fn settle(&mut self, switch: Switch, most: usize) -> Vec<String> {

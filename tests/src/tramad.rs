@@ -25,6 +25,10 @@ const DAEMON: &str = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir
 const GOES_ON: &str = "going on as process ";
 /// What a switch logs at the end of its start.
 const READY: &str = "ready after ";
+/// What a daemon logs that has taken over from another one.
+const TOOK_OVER: &str = "took over from process ";
+/// What a daemon logs before the process id of its successor.
+const STARTED: &str = "started process ";
 /// How long a killed daemon's other processes may take to end.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -317,6 +321,32 @@ impl Tramad {
             (self.starts() > before).then_some(())
         });
         self.wait_until_ready();
+    }
+
+    /// Has a successor take over, which `ask` asks for; returns for how long frames have waited, in
+    /// milliseconds.
+    #[track_caller]
+    pub fn upgrade(&mut self, ask: impl FnOnce(&Tramad)) -> f64 {
+        let known = self.log().matches(TOOK_OVER).count();
+        ask(self);
+        let (process, waited) = wait_until("a successor takes over", SOON, || {
+            let log = self.log();
+            let (at, _) = log.match_indices(TOOK_OVER).nth(known)?;
+            log[at..].contains("ready after").then_some(())?;
+            let waited = log[at..].split_once("frames waited ")?.1.split_once(" ms")?.0;
+            let process = log[..at].rsplit_once(STARTED)?.1.split_once(',')?.0;
+            Some((Pid::from_raw(process.parse().ok()?)?, waited.parse().ok()?))
+        });
+        self.stand_in = Some(process);
+        waited
+    }
+
+    /// Sends a signal to the process that moves the frames now.
+    pub fn signal_current(&self, signal: Signal) {
+        match self.stand_in {
+            Some(process) => kill_process(process, signal).expect("signal tramad"),
+            None => self.signal(signal),
+        }
     }
 
     /// Stops the daemon, and checks that it ends cleanly.

@@ -54,23 +54,51 @@ pub(crate) fn transact(invocation: &Invocation) -> Result<Response, Failed> {
     })
 }
 
+/// Why there is no answer.
+enum NoAnswer {
+    /// The daemon has ended meanwhile.
+    Lost(String),
+    Failed(Failed),
+}
+
+impl<F: Into<Failed>> From<F> for NoAnswer {
+    fn from(failed: F) -> NoAnswer {
+        NoAnswer::Failed(failed.into())
+    }
+}
+
+/// Sends the commands. After an upgrade, the daemon that has taken over answers.
 async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
+    let is_upgrade = matches!(invocation.commands.as_slice(), [words] if words == &["upgrade"]);
+    let mut answer = ask(invocation, &invocation.commands).await;
+    if is_upgrade && matches!(answer, Err(NoAnswer::Lost(_))) {
+        answer = ask(invocation, &[vec!["version".to_owned()]]).await;
+    }
+    answer.map_err(|error| match error {
+        NoAnswer::Lost(message) => message.into(),
+        NoAnswer::Failed(failed) => failed,
+    })
+}
+
+async fn ask(invocation: &Invocation, commands: &[Vec<String>]) -> Result<Response, NoAnswer> {
     let (socket, stream) = connect(&invocation.sockets).await?;
     // Users other than root cannot, and have to do without.
-    let _ = approve_at(socket, &invocation.commands.concat());
+    let _ = approve_at(socket, &commands.concat());
     let lost = |error: &dyn std::fmt::Display| {
-        format!("lost the connection to {}: {error}; see the daemon's log", socket.display())
+        let socket = socket.display();
+        NoAnswer::Lost(format!("lost the connection to {socket}: {error}; see the daemon's log"))
     };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| lost(&error))?;
     // The request returns its errors, too.
     let driver = tokio::spawn(connection);
-    let response = sender.send_request(request(invocation)?).await.map_err(|error| lost(&error))?;
+    let request = request(invocation, commands)?;
+    let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
     let status = response.status();
     let body = response.into_body().collect().await.map_err(|error| lost(&error))?.to_bytes();
     driver.abort();
-    read_answer(socket, status, &body)
+    Ok(read_answer(socket, status, &body)?)
 }
 
 /// Connects to the first socket that a daemon listens on. A daemon that was killed leaves its
@@ -117,10 +145,13 @@ fn shown(sockets: &[PathBuf]) -> String {
     sockets.join(" or ")
 }
 
-fn request(invocation: &Invocation) -> Result<HttpRequest<Full<Bytes>>, String> {
+fn request(
+    invocation: &Invocation,
+    commands: &[Vec<String>],
+) -> Result<HttpRequest<Full<Bytes>>, String> {
     let request = Request {
         version: VERSION,
-        commands: invocation.commands.clone(),
+        commands: commands.to_vec(),
         dry_run: invocation.dry_run,
         no_save: invocation.no_save,
     };

@@ -208,6 +208,7 @@ impl<R: Rings> Handler<R> {
     /// The requests that an earlier process served have been carried out again. They do not tell
     /// how far the rings have got that are stopped now, but the used index in memory does.
     pub(crate) fn replayed(&mut self) {
+        self.control.set_resuming(false);
         let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else { return };
         for vring in self.vrings.iter_mut().filter(|vring| !vring.running) {
             if let Some(setup) = vring.described(features::ring_features(acknowledged), memory) {

@@ -132,6 +132,7 @@ impl Session {
             Handler::new(rings, control.clone(), (features, queue_pairs), Pace::new(spacing));
         // Before this returns, so that the caller knows when all connections are resumed.
         let resumed = keeper.as_ref().and_then(|keeper| keeper.resume(&path));
+        control.set_resuming(resumed.as_ref().is_some_and(|resumed| resumed.messages > 0));
         let worker = Worker {
             path: path.clone(),
             spacing,
@@ -218,6 +219,12 @@ impl SessionHandle {
     /// The session at this moment.
     pub fn status(&self) -> SessionStatus {
         self.control.status()
+    }
+
+    /// Waits until the session has carried out again what an earlier process has served for its
+    /// frontend, at most this long.
+    pub fn wait_until_resumed(&self, limit: Duration) {
+        self.control.wait_until_resumed(limit);
     }
 
     /// Closes the connection, if there is one; the frontend may reconnect.
@@ -346,6 +353,7 @@ impl<R: Rings> Worker<R> {
     }
 
     fn closed(&self) {
+        self.control.set_resuming(false);
         if let Some(keeper) = &self.keeper {
             keeper.closed(&self.path);
         }

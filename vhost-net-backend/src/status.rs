@@ -4,7 +4,8 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use trama_virtqueue::MemoryAccount;
 
@@ -61,6 +62,8 @@ pub(crate) struct Control {
     idle: SessionState,
     account: Arc<MemoryAccount>,
     inner: Mutex<Inner>,
+    /// Notified when nothing of an earlier process is left to be carried out again.
+    has_resumed: Condvar,
 }
 
 #[derive(Debug)]
@@ -70,6 +73,8 @@ struct Inner {
     unplugged: bool,
     /// The connection's socket, to shut it down under the thread.
     stream: Option<UnixStream>,
+    /// Whether requests that an earlier process has served are carried out again.
+    is_resuming: bool,
     /// Why another thread closed the connection.
     disconnect_reason: Option<String>,
     /// The configuration that the frontend may read.
@@ -109,6 +114,7 @@ impl Control {
             stopping: false,
             unplugged: !cable,
             stream: None,
+            is_resuming: false,
             disconnect_reason: None,
             device,
             guest_mtu: None,
@@ -116,7 +122,7 @@ impl Control {
             socket: None,
             status,
         };
-        Control { wake, idle, account, inner: Mutex::new(inner) }
+        Control { wake, idle, account, inner: Mutex::new(inner), has_resumed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -129,6 +135,18 @@ impl Control {
             memory_populated: self.account.populated(),
             ..self.lock().status.clone()
         }
+    }
+
+    /// Sets whether requests that an earlier process has served are carried out again.
+    pub(crate) fn set_resuming(&self, is_resuming: bool) {
+        self.lock().is_resuming = is_resuming;
+        self.has_resumed.notify_all();
+    }
+
+    /// Waits until none is carried out again, at most this long.
+    pub(crate) fn wait_until_resumed(&self, limit: Duration) {
+        let is_resuming = |inner: &mut Inner| inner.is_resuming;
+        drop(self.has_resumed.wait_timeout_while(self.lock(), limit, is_resuming));
     }
 
     /// The account of the frontend's memory.

@@ -252,6 +252,15 @@ impl CommandId {
                 ["reload", "-t 60 reload", "--oneline reload"],
                 ["show", "set"].as_slice(),
             ),
+            CommandId::Upgrade => (
+                Group::Daemon,
+                "As SIGUSR2. The program is started again from its file, with the same options, and \
+                 builds everything beside the tramad that runs. Guests, devices and connections \
+                 stay; frames wait for some milliseconds. If it does not take over within 10 \
+                 seconds, the old one goes on, and the reason is printed.",
+                ["upgrade", "-t 60 upgrade", "--oneline upgrade"],
+                ["reload", "version"].as_slice(),
+            ),
             CommandId::BrToVlan | CommandId::BrToParent => (
                 Group::Compatibility,
                 "A fake bridge of Open vSwitch is a VLAN of another bridge. In trama, ports have a \

@@ -29,7 +29,7 @@ const fn command(
 }
 
 /// All commands, in the order of the help.
-pub static COMMANDS: [Command; 43] = [
+pub static COMMANDS: [Command; 44] = [
     command(CommandId::Show, "show", 0, 0, &[], "", "Print an overview"),
     command(CommandId::AddBr, "add-br", 1, 3, &[MAY_EXIST], "BRIDGE", "Add a network"),
     command(
@@ -223,6 +223,15 @@ pub static COMMANDS: [Command; 43] = [
         &[],
         "",
         "Apply the changes of the configuration file, and print the steps",
+    ),
+    command(
+        CommandId::Upgrade,
+        "upgrade",
+        0,
+        0,
+        &[],
+        "",
+        "Let the installed tramad take over from the one that runs",
     ),
     command(CommandId::Version, "version", 0, 0, &[], "", "Print the daemon's version"),
     command(

@@ -188,6 +188,11 @@ impl Api {
         {
             return self.reload(request);
         }
+        if let [call] = calls.as_slice()
+            && call.command.id == CommandId::Upgrade
+        {
+            return Err(self.upgrade(request));
+        }
         let snapshot = self.snapshot(&calls)?;
         let options = TransactOptions { dry_run: request.dry_run, save: !request.no_save };
         let committed = self.daemon.transact(options, |config| {
@@ -221,6 +226,17 @@ impl Api {
         })?;
         let lines = committed.steps.iter().map(ToString::to_string).collect();
         Ok(respond(vec![Output::Text { lines }], &committed.steps, committed.not_running))
+    }
+
+    /// Has another `tramad` take over; returns why it does not. If it does, the caller's connection
+    /// ends with this process.
+    fn upgrade(&self, request: &Request) -> Failure {
+        if request.dry_run || request.no_save {
+            return "upgrade takes neither --dry-run nor --no-save".to_owned().into();
+        }
+        let fault = self.daemon.upgrade(None);
+        tracing::error!("{fault}");
+        fault.to_string().into()
     }
 
     fn snapshot(&self, calls: &[Call]) -> Result<Snapshot, Failure> {

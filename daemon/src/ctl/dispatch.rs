@@ -40,6 +40,7 @@ pub(super) fn run(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
         CommandId::Flows => forward::flows,
         CommandId::Counters => live::counters,
         CommandId::Reload => live::reload,
+        CommandId::Upgrade => live::upgrade,
         CommandId::Version => live::version,
         CommandId::BrToVlan => compat::br_to_vlan,
         CommandId::BrToParent => compat::br_to_parent,

@@ -144,6 +144,12 @@ pub(super) fn reload(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
         .into())
 }
 
+pub(super) fn upgrade(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
+    Err("upgrade cannot be combined with other commands: this tramad ends with it"
+        .to_owned()
+        .into())
+}
+
 pub(super) fn version(_: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     Ok(Output::line(concat!("tramad (trama) ", env!("CARGO_PKG_VERSION"))))
 }

@@ -126,6 +126,16 @@ impl CounterSlab {
         self.counters(Kind::Network, name)
     }
 
+    /// Whether there are counters of a port of this name.
+    pub fn has_port(&self, name: &str) -> bool {
+        self.taken.contains_key(&(Kind::Port, name.to_owned()))
+    }
+
+    /// Whether there are counters of a network of this name.
+    pub fn has_network(&self, name: &str) -> bool {
+        self.taken.contains_key(&(Kind::Network, name.to_owned()))
+    }
+
     /// Forgets the counters of a port that was removed. The slot is used again when nothing in this
     /// process holds its counters.
     pub fn forget_port(&mut self, name: &str) {

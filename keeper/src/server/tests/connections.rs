@@ -262,3 +262,48 @@ fn many_connections_are_resumed() {
     drop(frontends);
     world.end(&second);
 }
+
+#[test]
+fn a_successor_that_fails_leaves_everything_to_the_switch_that_serves() {
+    let world = World::new(LONG);
+    let first = world.attach(Claim::Main);
+    first.put("tap/a", b"1", &[]).unwrap();
+    let (mut frontend, theirs) = pair();
+    let stream = first.relay("vm1", b"", theirs).unwrap();
+    let (second, _) = attach_eventually(&world, Claim::TakeOver);
+    let resumed = second.resume("vm1").unwrap().unwrap();
+    let (newcomer, theirs) = pair();
+    let _other = second.relay("vm2", b"", theirs).unwrap();
+    second.close("vm1").unwrap();
+    second.get("tap/a").unwrap().unwrap();
+    second.remove("tap/a").unwrap();
+    assert_eq!(read(&resumed.stream), None);
+    drop(second);
+    // Nobody serves what the successor alone had; the rest is as before.
+    assert_eq!(read(&newcomer), None);
+    assert_eq!(first.get("tap/a").unwrap().unwrap().value, b"1");
+    let (ask, reply) = features();
+    frontend.write_all(&ask).unwrap();
+    serve(&first, "vm1", &stream, &ask, &reply);
+    assert_eq!(read(&frontend), Some(reply));
+}
+
+#[test]
+fn what_a_successor_has_given_up_ends_with_the_switch_before_it() {
+    let world = World::new(LONG);
+    let first = world.attach(Claim::Main);
+    first.put("tap/a", b"1", &[]).unwrap();
+    let (frontend, theirs) = pair();
+    let _stream = first.relay("vm1", b"", theirs).unwrap();
+    let (second, _) = attach_eventually(&world, Claim::TakeOver);
+    let _resumed = second.resume("vm1").unwrap().unwrap();
+    second.close("vm1").unwrap();
+    second.get("tap/a").unwrap().unwrap();
+    second.remove("tap/a").unwrap();
+    // It says so before its process ends.
+    first.leave();
+    second.go().unwrap();
+    assert_eq!(read(&frontend), None);
+    assert_eq!(second.settle().unwrap(), ["tap/a"]);
+    assert!(!second.forget_freeze());
+}
