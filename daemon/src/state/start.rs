@@ -56,6 +56,7 @@ impl Daemon {
     pub fn build(&self) {
         let steps = plan_start(&self.lock().config);
         if self.take(&steps) {
+            self.wait_until_resumed();
             let mut inner = self.lock();
             inner.data_plane.settle();
             drop(inner);
@@ -80,7 +81,7 @@ impl Daemon {
         if !self.take(&now) {
             return Err(io::Error::other("the start was given up"));
         }
-        wait_until_resumed(&self.lock().data_plane.sessions(), Instant::now() + RESUMING);
+        self.wait_until_resumed();
         let since = Instant::now();
         take_over()?;
         let mut inner = self.lock();
@@ -94,6 +95,13 @@ impl Daemon {
             self.settle();
         }
         Ok(waited)
+    }
+
+    /// Waits until the connections of frontends are as they were: a frame for a ring that is not
+    /// there again would be lost.
+    fn wait_until_resumed(&self) {
+        let sessions = self.lock().data_plane.sessions();
+        wait_until_resumed(&sessions, Instant::now() + RESUMING);
     }
 
     /// Takes steps of the start; returns whether all were taken.
