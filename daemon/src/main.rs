@@ -275,7 +275,7 @@ fn run(
     let listeners = Listeners::open(&config.daemon, found.as_ref().map(|seat| &seat.keeper))?;
     let seat = found.or_else(|| start_keeper(&config.daemon, origin));
     let resumes = seat.as_ref().is_some_and(|seat| seat.resumes);
-    let previous = seat.as_ref().and_then(|seat| seat.previous);
+    let previous = seat.as_ref().and_then(|seat| seat.previous.clone());
     let keeper = seat.map(|seat| seat.keeper);
     let setup = Setup {
         arguments,
