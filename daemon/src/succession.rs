@@ -15,7 +15,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -25,8 +24,6 @@ use trama_keeper::{AttachError, Attached, Claim, Keeper};
 use trama_sandbox::Mode;
 use trama_switch::WorkerHandle;
 
-use crate::notify::Notifier;
-use crate::state::Daemon;
 use crate::upgrade::HandOver;
 use crate::{Fault, confinement};
 
@@ -87,7 +84,7 @@ pub fn keeper_socket(control: &Path) -> PathBuf {
 /// A switch that still runs.
 #[derive(Clone, Debug)]
 pub struct Previous {
-    process: i32,
+    pub(crate) process: i32,
     /// Readable when it has ended; `None` if it had already.
     end: Option<Arc<OwnedFd>>,
 }
@@ -101,7 +98,7 @@ impl Previous {
     }
 
     /// Waits until it has ended, for some seconds.
-    fn wait_for_end(&self) {
+    pub(crate) fn wait_for_end(&self) {
         let Some(end) = &self.end else { return };
         let limit = Timespec { tv_sec: ENDING.as_secs() as i64, tv_nsec: 0 };
         let _ = poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&limit));
@@ -208,60 +205,6 @@ fn hold(workers: Vec<WorkerHandle>) {
     let until = Instant::now() + HOLDING;
     for _ in 0..count {
         let _ = all.recv_timeout(until.saturating_duration_since(Instant::now()));
-    }
-}
-
-/// The way from a switch that still runs to this one. Clones are handles of the same.
-#[derive(Clone)]
-pub struct TakeOver {
-    keeper: Keeper,
-    previous: Previous,
-    /// Whether the other one was told to end, or this one has given up.
-    is_decided: Arc<AtomicBool>,
-}
-
-impl TakeOver {
-    /// Takes over from `previous`.
-    pub fn new(keeper: Keeper, previous: Previous) -> TakeOver {
-        TakeOver { keeper, previous, is_decided: Arc::default() }
-    }
-
-    /// Builds everything while the other one still moves the frames, and then takes its place.
-    ///
-    /// # Errors
-    /// The other one does not end, or the keeper does not answer. This process must end.
-    pub fn build(&self, daemon: &Daemon, notifier: &Notifier, started: Instant) -> io::Result<()> {
-        let mut prepared = Duration::ZERO;
-        let take_over = || {
-            if !self.decide() {
-                return Err(io::Error::other("the start was given up"));
-            }
-            prepared = started.elapsed();
-            // Before the other one ends, or the service manager takes that for a failure.
-            notifier.send(&format!("MAINPID={}", std::process::id()));
-            self.keeper.go()
-        };
-        let waited = daemon.build_beside(take_over, || self.previous.wait_for_end())?;
-        let [prepared, waited] = [prepared, waited].map(|time| time.as_secs_f64() * 1e3);
-        tracing::info!(
-            "took over from process {} after {prepared:.0} ms; frames waited {waited:.1} ms",
-            self.previous.process
-        );
-        Ok(())
-    }
-
-    /// Leaves the place to the other one, unless it was told to end already. Returns whether this
-    /// process must end then, without dropping anything.
-    pub fn give_up(&self) -> bool {
-        let is_first = self.decide();
-        if is_first {
-            tracing::info!("process {} goes on; ends", self.previous.process);
-        }
-        is_first
-    }
-
-    fn decide(&self) -> bool {
-        !self.is_decided.swap(true, Ordering::Relaxed)
     }
 }
 

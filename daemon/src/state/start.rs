@@ -65,8 +65,8 @@ impl Daemon {
     }
 
     /// Does the same while another switch still moves the frames, once [`Daemon::hold`] was called.
-    /// `take_over` ends that one, `wait_for_end` waits until its process is gone, with all that it had
-    /// open. Returns how long frames have waited.
+    /// `take_over` ends that one, `wait_for_end` waits until its process is gone, with all that it
+    /// had open. Returns how long frames have waited.
     ///
     /// # Errors
     /// Those of `take_over`. The other switch may still run: this process must end without dropping
