@@ -38,6 +38,7 @@ pub mod state;
 pub mod status;
 mod storms;
 pub mod succession;
+pub mod take_over;
 pub mod upgrade;
 pub mod watchdog;
 

@@ -24,7 +24,8 @@ use trama_daemon::config::model::DaemonConfig;
 use trama_daemon::listeners::Listeners;
 use trama_daemon::notify::Notifier;
 use trama_daemon::state::{Daemon, Source};
-use trama_daemon::succession::{self, ClaimError, Origin, Seat, TakeOver};
+use trama_daemon::succession::{self, ClaimError, Origin, Seat};
+use trama_daemon::take_over::TakeOver;
 use trama_daemon::upgrade::HandOver;
 use trama_daemon::{api, confinement, describe, descriptors, panics};
 use trama_helper::{Rights, Setup};
@@ -275,7 +276,7 @@ fn run(
     let listeners = Listeners::open(&config.daemon, found.as_ref().map(|seat| &seat.keeper))?;
     let seat = found.or_else(|| start_keeper(&config.daemon, origin));
     let resumes = seat.as_ref().is_some_and(|seat| seat.resumes);
-    let previous = seat.as_ref().and_then(|seat| seat.previous);
+    let previous = seat.as_ref().and_then(|seat| seat.previous.clone());
     let keeper = seat.map(|seat| seat.keeper);
     let setup = Setup {
         arguments,

@@ -13,17 +13,17 @@
 //! gone, by which alone it can be steered.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use trama_keeper::{AttachError, Attached, Claim, Keeper};
 use trama_sandbox::Mode;
 use trama_switch::WorkerHandle;
 
-use crate::notify::Notifier;
-use crate::state::Daemon;
 use crate::upgrade::HandOver;
 use crate::{Fault, confinement};
 
@@ -81,6 +81,30 @@ pub fn keeper_socket(control: &Path) -> PathBuf {
     path.into()
 }
 
+/// A switch that still runs.
+#[derive(Clone, Debug)]
+pub struct Previous {
+    pub(crate) process: i32,
+    /// Readable when it has ended; `None` if it had already.
+    end: Option<Arc<OwnedFd>>,
+}
+
+impl Previous {
+    /// To be called before this process is confined.
+    fn of(process: i32) -> Previous {
+        let pid = Pid::from_raw(process);
+        let end = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        Previous { process, end: end.map(Arc::new) }
+    }
+
+    /// Waits until it has ended, for some seconds.
+    pub(crate) fn wait_for_end(&self) {
+        let Some(end) = &self.end else { return };
+        let limit = Timespec { tv_sec: ENDING.as_secs() as i64, tv_nsec: 0 };
+        let _ = poll(&mut [PollFd::new(end, PollFlags::IN)], Some(&limit));
+    }
+}
+
 /// The keeper of this process's things.
 #[derive(Debug)]
 pub struct Seat {
@@ -89,7 +113,7 @@ pub struct Seat {
     /// Whether another switch was there before, whose devices and connections go on.
     pub resumes: bool,
     /// The process of the one that still runs; [`Keeper::go`] ends it.
-    pub previous: Option<i32>,
+    pub previous: Option<Previous>,
 }
 
 /// Becomes the next switch of the keeper that runs; returns `None` if none runs. The one before may
@@ -106,6 +130,7 @@ pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Seat>, ClaimErro
             Ok(attached) => {
                 confinement::note_missing(&attached.missing);
                 let Attached { resumes, previous, .. } = attached;
+                let previous = previous.map(Previous::of);
                 return Ok(Some(Seat { keeper, resumes, previous }));
             }
             Err(AttachError::Busy { pid }) if is_ending(pid, origin) && Instant::now() < until => {}
@@ -180,59 +205,6 @@ fn hold(workers: Vec<WorkerHandle>) {
     let until = Instant::now() + HOLDING;
     for _ in 0..count {
         let _ = all.recv_timeout(until.saturating_duration_since(Instant::now()));
-    }
-}
-
-/// The way from a switch that still runs to this one. Clones are handles of the same.
-#[derive(Clone)]
-pub struct TakeOver {
-    keeper: Keeper,
-    previous: i32,
-    /// Whether the other one was told to end, or this one has given up.
-    is_decided: Arc<AtomicBool>,
-}
-
-impl TakeOver {
-    /// Takes over from the process `previous`.
-    pub fn new(keeper: Keeper, previous: i32) -> TakeOver {
-        TakeOver { keeper, previous, is_decided: Arc::default() }
-    }
-
-    /// Builds everything while the other one still moves the frames, and then takes its place.
-    ///
-    /// # Errors
-    /// The other one does not end, or the keeper does not answer. This process must end.
-    pub fn build(&self, daemon: &Daemon, notifier: &Notifier, started: Instant) -> io::Result<()> {
-        let mut prepared = Duration::ZERO;
-        let waited = daemon.build_beside(|| {
-            if !self.decide() {
-                return Err(io::Error::other("the start was given up"));
-            }
-            prepared = started.elapsed();
-            // Before the other one ends, or the service manager takes that for a failure.
-            notifier.send(&format!("MAINPID={}", std::process::id()));
-            self.keeper.go()
-        })?;
-        let [prepared, waited] = [prepared, waited].map(|time| time.as_secs_f64() * 1e3);
-        tracing::info!(
-            "took over from process {} after {prepared:.0} ms; frames waited {waited:.1} ms",
-            self.previous
-        );
-        Ok(())
-    }
-
-    /// Leaves the place to the other one, unless it was told to end already. Returns whether this
-    /// process must end then, without dropping anything.
-    pub fn give_up(&self) -> bool {
-        let is_first = self.decide();
-        if is_first {
-            tracing::info!("process {} goes on; ends", self.previous);
-        }
-        is_first
-    }
-
-    fn decide(&self) -> bool {
-        !self.is_decided.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -182,8 +182,8 @@ impl Rights {
         }
     }
 
-    /// Starts another `tramad`, from the program's file as it is now, which takes over: for good, or
-    /// for this many seconds until the next one is started.
+    /// Starts another `tramad`, from the program's file as it is now, which takes over: for good,
+    /// or for this many seconds until the next one is started.
     ///
     /// # Errors
     /// It cannot be started; the text has the remedy.

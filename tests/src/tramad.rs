@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -29,6 +30,10 @@ const READY: &str = "ready after ";
 const TOOK_OVER: &str = "took over from process ";
 /// What a daemon logs before the process id of its successor.
 const STARTED: &str = "started process ";
+/// In the daemon's directory: its program, if it has one of its own.
+pub const OWN_PROGRAM: &str = "tramad";
+/// The same: the service manager's socket, if there is one.
+const MANAGER: &str = "manager.sock";
 /// How long a killed daemon's other processes may take to end.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -132,6 +137,24 @@ impl Tramad {
         let netns = netns.map(|netns| netns.name().to_owned());
         let process = launch(dir.path(), netns.as_deref(), &[]);
         Tramad { process, dir, metrics, netns, stand_in: None }
+    }
+
+    /// As [`Tramad::start`], from a copy of the program that the test may replace.
+    #[track_caller]
+    pub fn start_copy(configuration: &str) -> Tramad {
+        Tramad::start_on(None, configuration, |dir| {
+            std::fs::copy(binary("tramad"), dir.join(OWN_PROGRAM)).expect("a copy");
+        })
+    }
+
+    /// As [`Tramad::start`], with a socket on which the service manager listens.
+    #[track_caller]
+    pub fn start_managed(configuration: &str) -> (Tramad, UnixDatagram) {
+        let mut manager = None;
+        let tramad = Tramad::start_on(None, configuration, |dir| {
+            manager = UnixDatagram::bind(dir.join(MANAGER)).ok();
+        });
+        (tramad, manager.expect("a socket"))
     }
 
     /// Replaces the `resolv.conf` of a daemon started with [`Tramad::start_inside`], by a rename as
@@ -249,6 +272,14 @@ impl Tramad {
         wait_until("a gateway runs", SOON, || self.gateways().get(known).copied())
     }
 
+    /// Ends the daemon that the test has started, which must end cleanly; another process may go
+    /// on.
+    #[track_caller]
+    pub fn end_process(&mut self, signal: Signal) {
+        let status = self.process.end(signal, SOON);
+        assert!(status.success(), "tramad ended with {status}; its log:\n{}", self.log());
+    }
+
     /// Returns whether the daemon still runs.
     pub fn is_running(&mut self) -> bool {
         self.process.is_running()
@@ -289,8 +320,14 @@ impl Tramad {
     /// Starts the daemon again on the same files; a stand-in, if there is one, ends.
     #[track_caller]
     pub fn start_again(&mut self) {
+        self.start_again_with(&[]);
+    }
+
+    /// The same, with these options.
+    #[track_caller]
+    pub fn start_again_with(&mut self, options: &[&str]) {
         let before = self.starts();
-        self.process = launch(self.dir.path(), self.netns.as_deref(), &[]);
+        self.process = launch(self.dir.path(), self.netns.as_deref(), options);
         self.stand_in = None;
         self.wait_for_start(before);
     }
@@ -427,8 +464,10 @@ fn write_resolvers(dir: &Path, resolvers: &[&str]) {
 
 #[track_caller]
 fn launch(dir: &Path, netns: Option<&str>, options: &[&str]) -> Process {
+    let own = dir.join(OWN_PROGRAM);
+    let program = if own.exists() { own } else { binary("tramad") };
     let mut command = match netns {
-        None => tied_command(binary("tramad")),
+        None => tied_command(program),
         Some(netns) => {
             let mut command = tied_command("ip");
             command.args(["netns", "exec", netns]);
@@ -444,11 +483,15 @@ fn launch(dir: &Path, netns: Option<&str>, options: &[&str]) -> Process {
             if without_ipv6.exists() {
                 command.arg("python3").arg(without_ipv6);
             }
-            command.arg(binary("tramad"));
+            command.arg(program);
             command
         }
     };
     command.arg("--config").arg(dir.join("trama.toml")).args(options);
+    let manager = dir.join(MANAGER);
+    if manager.exists() {
+        command.env("NOTIFY_SOCKET", manager);
+    }
     // A system call that is missing on a list ends the process, and the test.
     command.env("TRAMA_SANDBOX", "trap");
     Process::spawn("tramad", command, &dir.join("tramad.log"))

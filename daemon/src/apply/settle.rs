@@ -14,9 +14,10 @@ impl DataPlane {
         self.is_beside = true;
     }
 
-    /// The other switch has ended.
+    /// The other switch has ended. Why a port does not run is logged from now on.
     pub(crate) fn end_beside(&mut self) {
         self.is_beside = false;
+        self.failed.values_mut().for_each(String::clear);
     }
 
     /// Whether a step can be taken while the other switch runs: what is new gets counters in memory

@@ -66,12 +66,17 @@ impl Daemon {
     }
 
     /// Does the same while another switch still moves the frames, once [`Daemon::hold`] was called.
-    /// `take_over` ends that one. Returns how long frames have waited.
+    /// `take_over` ends that one, `wait_for_end` waits until its process is gone, with all that it
+    /// had open. Returns how long frames have waited.
     ///
     /// # Errors
     /// Those of `take_over`. The other switch may still run: this process must end without dropping
     /// the daemon.
-    pub fn build_beside(&self, take_over: impl FnOnce() -> io::Result<()>) -> io::Result<Duration> {
+    pub fn build_beside(
+        &self,
+        take_over: impl FnOnce() -> io::Result<()>,
+        wait_for_end: impl FnOnce(),
+    ) -> io::Result<Duration> {
         let mut inner = self.lock();
         inner.data_plane.begin_beside();
         let (now, later): (Vec<Step>, Vec<Step>) = plan_start(&inner.config)
@@ -89,6 +94,7 @@ impl Daemon {
         let waited = since.elapsed();
         inner.data_plane.end_beside();
         drop(inner);
+        wait_for_end();
         if self.take(&later) {
             self.end_start();
             self.read_again();

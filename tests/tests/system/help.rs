@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use trama_api::commands::COMMANDS;
+use trama_api::commands::{COMMANDS, CommandId};
 use trama_tests::process::tied_command;
 use trama_tests::{SOON, Tramad, wait_until};
 
@@ -27,7 +27,9 @@ fn each_example_of_the_help_is_taken() {
     let tramad = Tramad::start(LAB);
     tramad.wait_for_gateway("out");
     let before = tramad.configuration();
-    for example in COMMANDS.iter().flat_map(|command| command.id.help().examples) {
+    // An upgrade replaces the daemon; its own tests do that.
+    let commands = COMMANDS.iter().filter(|command| command.id != CommandId::Upgrade);
+    for example in commands.flat_map(|command| command.id.help().examples) {
         let words: Vec<&str> = example.split_whitespace().collect();
         // What an example adds may be there for another one.
         let first = match words.as_slice() {

@@ -41,5 +41,6 @@ mod sandbox;
 mod standalone;
 mod stations;
 mod testpmd;
+mod upgrade;
 mod vlan;
 mod workers;

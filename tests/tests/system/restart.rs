@@ -1,16 +1,12 @@
 //! The daemon is killed, or replaced by another one: what it had open goes on.
 
-use rustix::process::Signal;
 use trama_tests::{Guest, Host, Netns, Nic, Pinging, SOON, Tramad, wait_until};
 
 /// How often the daemon is killed.
 const KILLS: usize = 10;
 
-/// How often a successor takes over.
-const UPGRADES: usize = 10;
-
 /// Three hosts on TAPs; the last one has its own in a bridge.
-fn lab(hosts: [&Netns; 3]) -> String {
+pub(crate) fn lab(hosts: [&Netns; 3]) -> String {
     let mut text = "[[network]]\nname = \"lab\"\n".to_owned();
     for (host, number) in hosts.iter().zip(1..) {
         let (name, netns) = (format!("host{number}"), host.name());
@@ -27,7 +23,7 @@ fn lab(hosts: [&Netns; 3]) -> String {
 }
 
 /// What a user has done to a device, as the host shows it.
-fn shown(host: &Netns) -> String {
+pub(crate) fn shown(host: &Netns) -> String {
     let parts = ["cat /sys/class/net/eth0/ifindex", "ip -o addr", "ip route", "bridge link"];
     parts.map(|command| host.run(command)).concat()
 }
@@ -172,48 +168,4 @@ fn a_guest_keeps_its_link_and_its_connections_over_kills() {
     assert!(bytes.is_some_and(|bytes| bytes > 10_000_000), "{text}");
     assert_eq!(link(), before, "the guest's link, and how often it has changed");
     assert!(tramad.log().contains("resumed the connection"), "{}", tramad.log());
-}
-
-/// Prints the median and the worst of times in milliseconds.
-fn print_times(what: &str, mut times: Vec<f64>) {
-    times.sort_by(f64::total_cmp);
-    let worst = times.last().copied().unwrap_or_default();
-    println!("{what}: median {:.1} ms, worst {worst:.1} ms", times[times.len() / 2]);
-}
-
-#[test]
-fn an_upgrade_is_not_noticed_by_hosts_on_taps() {
-    let [left, right, bridged] = ["left", "right", "bridged"].map(Netns::new);
-    let mut tramad = Tramad::start(&lab([&left, &right, &bridged]));
-    left.run("ip addr add 10.7.7.7/32 dev eth0");
-    left.wait_for_ping("10.1.0.2", SOON);
-    let hosts = [&left, &right, &bridged];
-    let before = hosts.map(shown);
-    let report = format!("{}/transfer", left.scratch());
-    right.run("iperf3 -s -D");
-    left.run(&format!("iperf3 -J -c 10.1.0.2 -t 8 >{report} 2>&1 </dev/null &"));
-
-    let mut waits = Vec::new();
-    for number in 0..UPGRADES {
-        let pings = Pinging::start(&left, "10.1.0.2", 0.005);
-        waits.push(tramad.upgrade(|tramad| match number % 2 {
-            0 => tramad.signal_current(Signal::USR2),
-            _ => assert!(tramad.ctl("upgrade").contains("tramad (trama)")),
-        }));
-        pings.stop_with_losses(0);
-        assert_eq!(hosts.map(shown), before);
-    }
-    print_times("frames waited", waits);
-
-    let text = wait_until("the transfer ends", SOON, || {
-        let text = left.run(&format!("cat {report}"));
-        text.trim_end().ends_with("\n}").then_some(text)
-    });
-    let report: serde_json::Value = serde_json::from_str(&text).expect("a report");
-    let bytes = report["end"]["sum_received"]["bytes"].as_u64();
-    assert!(bytes.is_some_and(|bytes| bytes > 10_000_000), "{text}");
-    tramad.signal_current(Signal::TERM);
-    wait_until("the last one removes its devices", SOON, || {
-        (!left.run("ip -o link").contains("eth0")).then_some(())
-    });
 }
