@@ -305,7 +305,7 @@ fn run(
              {own} ends it, a new tramad takes over"
         );
     }
-    let rights = rights.with_keeper(keeper.clone());
+    let rights = rights.with_keeper(keeper.clone(), resumes);
     let prepared = Daemon::prepare(source, config, rights.clone());
     let daemon = prepared.map_err(|error| error.to_string())?;
     if resumes {

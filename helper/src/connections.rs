@@ -12,7 +12,11 @@ const FORMAT: u32 = 1;
 
 /// The keeper, as sessions see it.
 #[derive(Debug)]
-pub(crate) struct Connections(pub(crate) Keeper);
+pub(crate) struct Connections {
+    pub(crate) keeper: Keeper,
+    /// Whether an earlier switch may have had connections.
+    pub(crate) inherits: bool,
+}
 
 fn key(path: &Path) -> String {
     format!("frontend/{}", path.display())
@@ -22,21 +26,24 @@ impl ConnectionKeeper for Connections {
     fn keep(&self, path: &Path, peer: Option<Peer>, stream: UnixStream) -> io::Result<UnixStream> {
         let direct = stream.try_clone()?;
         // Without the keeper, the connection ends with this process.
-        Ok(self.0.relay(&key(path), &value(peer), stream).unwrap_or(direct))
+        Ok(self.keeper.relay(&key(path), &value(peer), stream).unwrap_or(direct))
     }
 
     fn resume(&self, path: &Path) -> Option<ResumedConnection> {
-        let resumed = self.0.resume(&key(path)).ok()??;
+        if !self.inherits {
+            return None;
+        }
+        let resumed = self.keeper.resume(&key(path)).ok()??;
         let peer = peer(&resumed.value);
         Some(ResumedConnection { stream: resumed.stream, peer, messages: resumed.messages })
     }
 
     fn served(&self, path: &Path) {
-        let _ = self.0.done(&key(path));
+        let _ = self.keeper.done(&key(path));
     }
 
     fn closed(&self, path: &Path) {
-        let _ = self.0.close(&key(path));
+        let _ = self.keeper.close(&key(path));
     }
 }
 

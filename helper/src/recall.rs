@@ -20,7 +20,7 @@ impl Rights {
     /// Asks the keeper for what an earlier switch had by the same request, and the helper if it has
     /// nothing.
     pub(crate) fn ask_kept(&self, key: &str, request: Request) -> Kept {
-        let kept = self.keeper().and_then(|keeper| kept::get::<(Request, Reply)>(keeper, key));
+        let kept = self.inheritance().and_then(|keeper| kept::get::<(Request, Reply)>(keeper, key));
         if let Some(((first, reply), fds, entry)) = kept
             && first == request
         {
@@ -47,7 +47,7 @@ impl Rights {
 
     /// Returns an entry of one descriptor.
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Option<(T, OwnedFd, Entry)> {
-        let (value, fds, entry) = kept::get(self.keeper()?, key)?;
+        let (value, fds, entry) = kept::get(self.inheritance()?, key)?;
         Some((value, fds.into_iter().next()?, entry))
     }
 

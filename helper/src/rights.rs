@@ -27,6 +27,8 @@ pub struct Rights {
     kind: Arc<Kind>,
     /// Keeps what was opened beyond the end of this process.
     keeper: Option<Keeper>,
+    /// Whether an earlier switch may have kept something.
+    inherits: bool,
 }
 
 enum Kind {
@@ -116,7 +118,7 @@ impl Rights {
         match client.ask(&Request::Setup(setup.clone()), &[]) {
             Ok((Reply::Ready { missing }, _)) => {
                 let kind = Arc::new(Kind::Helper(client));
-                Ok((Rights { kind, keeper: None }, missing))
+                Ok((Rights { kind, keeper: None, inherits: false }, missing))
             }
             Ok((reply, _)) => Err(io::Error::other(unexpected(&reply))),
             Err(text) => Err(io::Error::other(text)),
@@ -129,12 +131,14 @@ impl Rights {
         let sandbox = setup.sandbox.parse().unwrap_or_default();
         let gateways = Gateways::new(gateway.into(), Parent::Itself, sandbox);
         let acts = Acts::new(setup, Rules::All, gateways);
-        Rights { kind: Arc::new(Kind::Own(Box::new(Mutex::new(acts)))), keeper: None }
+        let kind = Arc::new(Kind::Own(Box::new(Mutex::new(acts))));
+        Rights { kind, keeper: None, inherits: false }
     }
 
-    /// The same, with a keeper for what is opened from now on.
-    pub fn with_keeper(self, keeper: Option<Keeper>) -> Rights {
-        Rights { keeper, ..self }
+    /// The same, with a keeper for what is opened from now on. `inherits`: whether an earlier
+    /// switch has kept something there; else it is not asked.
+    pub fn with_keeper(self, keeper: Option<Keeper>, inherits: bool) -> Rights {
+        Rights { keeper, inherits, ..self }
     }
 
     /// Returns whether there is a keeper.
@@ -146,9 +150,15 @@ impl Rights {
         self.keeper.as_ref()
     }
 
+    /// Returns the keeper if an earlier switch has kept something there.
+    pub(crate) fn inheritance(&self) -> Option<&Keeper> {
+        self.keeper().filter(|_| self.inherits)
+    }
+
     /// Returns what keeps the connections of frontends, if there is a keeper.
     pub fn connection_keeper(&self) -> Option<Arc<dyn ConnectionKeeper>> {
-        self.keeper.clone().map(|keeper| Arc::new(Connections(keeper)) as Arc<dyn ConnectionKeeper>)
+        let (keeper, inherits) = (self.keeper.clone()?, self.inherits);
+        Some(Arc::new(Connections { keeper, inherits }))
     }
 
     pub(crate) fn ask(&self, request: Request, fds: &[BorrowedFd<'_>]) -> Answer {
