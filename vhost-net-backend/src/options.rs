@@ -56,7 +56,7 @@ impl FromStr for Role {
 }
 
 /// See [`SessionOptions::spacing`].
-const SPACING: Duration = Duration::from_millis(10);
+const SPACING: Duration = Duration::from_millis(20);
 
 /// Options of a session.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ pub struct SessionOptions {
 
 impl SessionOptions {
     /// Default options: one pair of rings, MTU 1500, no MAC address, all features, cable plugged
-    /// in, sockets made in this process, at most 100 connections a second, no limits of memory, no
+    /// in, sockets made in this process, at most 50 connections a second, no limits of memory, no
     /// keeper.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
         let path = path.into();
