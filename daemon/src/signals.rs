@@ -10,7 +10,7 @@ use trama_daemon::state::Daemon;
 use trama_daemon::succession::Origin;
 use trama_daemon::watchdog::Watchdog;
 
-/// How long a beat lasts that nobody waits for.
+/// Period of the beat without a service manager, which would set it.
 const IDLE: Duration = Duration::from_secs(5);
 /// How often a stand-in checks that its control socket is still there.
 const CONTROL_CHECK: Duration = Duration::from_secs(10);

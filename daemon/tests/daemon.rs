@@ -385,8 +385,8 @@ fn threads_ran() -> Duration {
 }
 
 /// Starts networks with some ports each, whose sockets are in a folder; returns how long all
-/// threads ran for it, how long it took, and the daemon.
-fn start_many(networks: usize, ports: usize, folder: &str) -> (Duration, Duration, Lab) {
+/// threads ran for it, and the daemon.
+fn start_many(networks: usize, ports: usize, folder: &str) -> (Duration, Lab) {
     let mut text = "[daemon]\ncontrol = \"@/c\"\nworkers = 4\n".to_owned();
     for network in 0..networks {
         text.push_str(&format!("[[network]]\nname = \"n{network}\"\nmac-table-size = 64\n"));
@@ -397,9 +397,9 @@ fn start_many(networks: usize, ports: usize, folder: &str) -> (Duration, Duratio
             ));
         }
     }
-    let (before, began) = (threads_ran(), Instant::now());
+    let before = threads_ran();
     let lab = Lab::start(&text);
-    (threads_ran() - before, began.elapsed(), lab)
+    (threads_ran() - before, lab)
 }
 
 #[test]
@@ -408,7 +408,7 @@ fn a_start_grows_with_the_number_of_networks() {
     // The least of three: other load adds to a time.
     let [few, many] = [300, 1200].map(|networks| {
         let times = (0..3).map(|_| {
-            let (ran, _, lab) = start_many(networks, 1, "@/missing");
+            let (ran, lab) = start_many(networks, 1, "@/missing");
             assert_eq!(lab.daemon.status().networks.len(), networks);
             ran
         });
@@ -417,17 +417,6 @@ fn a_start_grows_with_the_number_of_networks() {
     println!("300 networks: {few:?}, four times as many: {many:?}");
     // A loop over all networks and ports for each network makes 64 times as much of it.
     assert!(many < few * 9, "300 networks: {few:?}, four times as many: {many:?}");
-}
-
-/// The long form, for release builds.
-#[test]
-#[ignore = "takes 40,000 descriptors and 5000 threads"]
-fn a_thousand_networks_start_within_three_seconds() {
-    raise_limit().unwrap();
-    let (ran, took, lab) = start_many(1000, 5, "@");
-    assert!(lab.daemon.runs_all_ports());
-    println!("1000 networks with 5000 ports: {took:?}, threads ran for {ran:?}");
-    assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
 fn workers(lab: &Lab) -> Vec<(String, usize)> {

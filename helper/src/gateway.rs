@@ -25,7 +25,7 @@ use crate::spawn::{Spawn, Spawned, is_first_process, spawn};
 
 /// The user of gateways; the package makes it.
 const USER: &str = "trama-gateway";
-/// The user where that one does not exist (`nobody`).
+/// The user of gateways on a host that lacks that one.
 const NOBODY: u32 = 65534;
 /// Environment variables that gateways are passed.
 const PASSED: [&str; 2] = [TRAP_VARIABLE, "RUST_BACKTRACE"];

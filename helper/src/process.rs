@@ -67,7 +67,7 @@ pub fn run() -> io::Result<()> {
             }
             Served::Lost => {}
         }
-        // The end of the channel is the end of the process: it passes the channel to nobody.
+        // The process has ended once its channel is closed: no other process has that end.
         if let Some(mut child) = child.take() {
             ended.wait_for(&mut child);
         }
@@ -83,8 +83,8 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-/// Whether a stand-in may follow: the switch had finished its start, and somebody can still steer
-/// it. A test, or an operator, that kills the switch and removes its files wants no other.
+/// Whether a stand-in may follow: the switch had finished its start, and its control socket is
+/// still there. A test or an operator that kills the switch and removes its files wants no other.
 fn may_follow(acts: &Acts) -> bool {
     let has_control = acts.setup.control.as_ref().is_some_and(|path| path.exists());
     acts.has_started && has_control && !acts.setup.arguments.is_empty()

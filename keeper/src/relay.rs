@@ -44,7 +44,7 @@ pub(crate) struct Caller {
 pub(crate) enum Next {
     /// It waits for an event.
     Wait,
-    /// It has more to do.
+    /// It can make another step at once.
     Again,
     /// The system lacks room for descriptors under way; it tries again later.
     Later,

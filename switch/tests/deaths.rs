@@ -12,7 +12,7 @@ use trama_virtqueue::{RingFeatures, RxQueue, TxBurst, TxQueue};
 
 /// Most bursts of one ring in a row, as the switch takes them.
 const BURSTS: usize = 4;
-/// Of so many steps, the device survives all but one.
+/// The device dies at one step in this many.
 const STEPS: u64 = 40;
 /// The least number of deaths, and of those that make frames come again.
 const DEATHS: u64 = 2000;

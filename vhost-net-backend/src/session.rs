@@ -345,7 +345,7 @@ impl<R: Rings> Worker<R> {
         }
     }
 
-    /// Closes the connection of an earlier process, as there is to be none.
+    /// Closes the connection of an earlier process, which is not served.
     fn abandon(&mut self) {
         if self.resumed.take().is_some() {
             self.closed();

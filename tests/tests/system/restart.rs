@@ -47,6 +47,49 @@ impl Gaps {
     }
 }
 
+/// A TCP connection from one host to another, which carries data for some seconds.
+pub(crate) struct Transfer<'a> {
+    host: &'a dyn Host,
+    report: String,
+}
+
+impl<'a> Transfer<'a> {
+    pub(crate) fn start(host: &'a Netns, to: &str, seconds: u32) -> Transfer<'a> {
+        let report = format!("{}/transfer", host.scratch());
+        host.run(&format!("iperf3 -J -c {to} -t {seconds} >{report} 2>&1 </dev/null &"));
+        Transfer { host, report }
+    }
+
+    /// Waits for its end; it must not have broken.
+    #[track_caller]
+    pub(crate) fn finish(self) {
+        let text = wait_until("the transfer ends", SOON, || {
+            let text = self.host.run(&format!("cat {}", self.report));
+            text.trim_end().ends_with("\n}").then_some(text)
+        });
+        let report: serde_json::Value = serde_json::from_str(&text).expect("a report");
+        let bytes = report["end"]["sum_received"]["bytes"].as_u64();
+        assert!(bytes.is_some_and(|bytes| bytes > 10_000_000), "{text}");
+    }
+}
+
+/// A guest with an iperf3 server, 10.1.0.1, and a host on a TAP, 10.1.0.2.
+pub(crate) fn with_guest(host: &Netns) -> (Tramad, Guest) {
+    let tramad = Tramad::start(&format!(
+        "[[network]]\nname = \"lab\"\n\n[[port]]\nname = \"guest\"\nnetwork = \"lab\"\n\
+         type = \"vhost-user\"\npath = \"{{dir}}/guest.sock\"\n\n[[port]]\nname = \"host\"\n\
+         network = \"lab\"\ntype = \"tap\"\nifname = \"eth0\"\nnetns = \"{}\"\n\
+         address = \"10.1.0.2/24\"\n",
+        host.name()
+    ));
+    let nic = Nic::connecting(tramad.path("guest.sock"), "52:54:00:00:00:01");
+    let guest = Guest::boot("guest", nic);
+    guest.address("10.1.0.1/24");
+    guest.start_iperf_server(5201);
+    host.wait_for_ping("10.1.0.1", SOON);
+    (tramad, guest)
+}
+
 #[test]
 fn taps_go_on_after_a_kill_with_what_users_did_to_them() {
     let [left, right, bridged] = ["left", "right", "bridged"].map(Netns::new);
@@ -131,22 +174,10 @@ fn a_configuration_that_was_edited_meanwhile_is_applied_as_a_difference() {
 #[test]
 fn a_guest_keeps_its_link_and_its_connections_over_kills() {
     let host = Netns::new("host");
-    let tramad = &mut Tramad::start(&format!(
-        "[[network]]\nname = \"lab\"\n\n[[port]]\nname = \"guest\"\nnetwork = \"lab\"\n\
-         type = \"vhost-user\"\npath = \"{{dir}}/guest.sock\"\n\n[[port]]\nname = \"host\"\n\
-         network = \"lab\"\ntype = \"tap\"\nifname = \"eth0\"\nnetns = \"{}\"\n\
-         address = \"10.1.0.2/24\"\n",
-        host.name()
-    ));
-    let nic = Nic::connecting(tramad.path("guest.sock"), "52:54:00:00:00:01");
-    let guest = Guest::boot("guest", nic);
-    guest.address("10.1.0.1/24");
-    guest.start_iperf_server(5201);
-    host.wait_for_ping("10.1.0.1", SOON);
+    let (mut tramad, guest) = with_guest(&host);
     let link = || guest.run("cat /sys/class/net/eth0/carrier /sys/class/net/eth0/carrier_changes");
     let before = link();
-    let report = format!("{}/transfer", host.scratch());
-    host.run(&format!("iperf3 -J -c 10.1.0.1 -t 8 >{report} 2>&1 </dev/null &"));
+    let transfer = Transfer::start(&host, "10.1.0.1", 8);
 
     let mut gaps = Gaps::default();
     for _ in 0..KILLS / 2 {
@@ -159,13 +190,7 @@ fn a_guest_keeps_its_link_and_its_connections_over_kills() {
     }
     gaps.print();
 
-    let text = wait_until("the transfer ends", SOON, || {
-        let text = host.run(&format!("cat {report}"));
-        text.trim_end().ends_with("\n}").then_some(text)
-    });
-    let report: serde_json::Value = serde_json::from_str(&text).expect("a report");
-    let bytes = report["end"]["sum_received"]["bytes"].as_u64();
-    assert!(bytes.is_some_and(|bytes| bytes > 10_000_000), "{text}");
+    transfer.finish();
     assert_eq!(link(), before, "the guest's link, and how often it has changed");
     assert!(tramad.log().contains("resumed the connection"), "{}", tramad.log());
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use trama_tests::tramad::OWN_PROGRAM;
-use trama_tests::{Guest, Host, Netns, Nic, Pinging, SOON, Tramad, wait_until};
+use trama_tests::{Host, Netns, Pinging, SOON, Tramad, wait_until};
 
-use crate::restart::{lab, shown};
+use crate::restart::{Transfer, lab, shown, with_guest};
 
 /// How often a successor takes over.
 const UPGRADES: usize = 10;
@@ -22,32 +22,6 @@ fn print_times(what: &str, mut times: Vec<f64>) {
     let worst = times.last().copied().unwrap_or_default();
     println!("{what}: frames waited, median {:.1} ms, worst {worst:.1} ms", times[times.len() / 2]);
     assert!(worst < MOST, "{times:?}");
-}
-
-/// A TCP connection from one host to another, which carries data for some seconds.
-struct Transfer<'a> {
-    host: &'a dyn Host,
-    report: String,
-}
-
-impl<'a> Transfer<'a> {
-    fn start(host: &'a Netns, to: &str, seconds: u32) -> Transfer<'a> {
-        let report = format!("{}/transfer", host.scratch());
-        host.run(&format!("iperf3 -J -c {to} -t {seconds} >{report} 2>&1 </dev/null &"));
-        Transfer { host, report }
-    }
-
-    /// Waits for its end; it must not have broken.
-    #[track_caller]
-    fn finish(self) {
-        let text = wait_until("the transfer ends", SOON, || {
-            let text = self.host.run(&format!("cat {}", self.report));
-            text.trim_end().ends_with("\n}").then_some(text)
-        });
-        let report: serde_json::Value = serde_json::from_str(&text).expect("a report");
-        let bytes = report["end"]["sum_received"]["bytes"].as_u64();
-        assert!(bytes.is_some_and(|bytes| bytes > 10_000_000), "{text}");
-    }
 }
 
 #[test]
@@ -82,18 +56,7 @@ fn an_upgrade_is_not_noticed_by_hosts_on_taps() {
 #[test]
 fn an_upgrade_is_not_noticed_by_a_guest() {
     let host = Netns::new("host");
-    let tramad = &mut Tramad::start(&format!(
-        "[[network]]\nname = \"lab\"\n\n[[port]]\nname = \"guest\"\nnetwork = \"lab\"\n\
-         type = \"vhost-user\"\npath = \"{{dir}}/guest.sock\"\n\n[[port]]\nname = \"host\"\n\
-         network = \"lab\"\ntype = \"tap\"\nifname = \"eth0\"\nnetns = \"{}\"\n\
-         address = \"10.1.0.2/24\"\n",
-        host.name()
-    ));
-    let nic = Nic::connecting(tramad.path("guest.sock"), "52:54:00:00:00:01");
-    let guest = Guest::boot("guest", nic);
-    guest.address("10.1.0.1/24");
-    guest.start_iperf_server(5201);
-    host.wait_for_ping("10.1.0.1", SOON);
+    let (mut tramad, guest) = with_guest(&host);
     let link = || guest.run("cat /sys/class/net/eth0/carrier /sys/class/net/eth0/carrier_changes");
     let before = link();
     let transfer = Transfer::start(&host, "10.1.0.1", 8);
