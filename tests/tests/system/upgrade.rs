@@ -70,6 +70,10 @@ fn an_upgrade_is_not_noticed_by_a_guest() {
     transfer.finish();
     assert_eq!(link(), before, "the guest's link, and how often it has changed");
     assert!(tramad.log().contains("resumed the connection"), "{}", tramad.log());
+    tramad.signal_current(Signal::TERM);
+    wait_until("the last one removes its device", SOON, || {
+        (!host.run("ip -o link").contains("eth0")).then_some(())
+    });
 }
 
 #[test]
@@ -88,6 +92,10 @@ fn a_hundred_ports_are_handed_over_at_once() {
         .map(|_| tramad.upgrade(|tramad| tramad.signal_current(Signal::USR2)))
         .collect();
     print_times("100 ports", waits);
+    tramad.signal_current(Signal::TERM);
+    wait_until("the last one removes its devices", SOON, || {
+        (!host.run("ip -o link").contains("tap0")).then_some(())
+    });
 }
 
 #[test]
