@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what trama's commands need and this machine lacks; says it before doing it.
 #
-#   scripts/install.sh [build] [test] [demo] [bench] [gates]     (default: build)
+#   scripts/install.sh [build] [test] [demo] [bench] [gates] [deb] [trial]    (default: build)
 #
 # System packages come from the distribution by apt-get, Rust tools by cargo, and the spelling
 # checker, as a binary, from PyPI into .cache/python. Nothing is touched that is already there, so a
@@ -31,16 +31,18 @@ declare -A needs=(
     [demo]="$build $guests"
     [test]="$build $guests $testpmd $peers ovs-vsctl:openvswitch-switch \
         /usr/lib/python3*/ensurepip:python3-venv \
-        prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables \
+        prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables zsh:zsh fish:fish \
         dhclient:isc-dhcp-client dhcpcd:dhcpcd-base perfdhcp:kea-admin dhcpstarv:dhcpstarv"
     [gates]="valgrind:valgrind"
+    [deb]="$build lowdown:lowdown"
+    [trial]="$build lowdown:lowdown debootstrap:debootstrap systemd-nspawn:systemd-container"
     [bench]="$build $guests $testpmd \
         ovs-vsctl:openvswitch-switch \
         /usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk:openvswitch-switch-dpdk \
         vde_switch:vde2 /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:fonts-dejavu-core \
         pasta:passt slirp4netns:slirp4netns perfdhcp:kea-admin dnsmasq:dnsmasq-base"
 )
-declare -A tools=( [test]="cargo-nextest cargo-deny" )
+declare -A tools=( [test]="cargo-nextest cargo-deny" [deb]="cargo-deb" [trial]="cargo-deb" )
 # Pinned: another version knows other words.
 declare -A wheels=( [test]="typos==1.52.0" )
 

@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use trama_api::commands::{COMMANDS, CommandOption};
 use trama_api::folders::Folders;
 
-use crate::help::{self, LOCAL};
+use crate::help;
 use crate::render::{Data, Format, Style};
 
 /// Whether an option has a value.
@@ -248,30 +248,4 @@ pub(crate) fn base() -> Command {
         command = command.arg(arg);
     }
     command
-}
-
-/// The command line with every command as a subcommand, for completions.
-pub(crate) fn documented() -> Command {
-    let mut all = base();
-    for command in &COMMANDS {
-        let mut sub = Command::new(command.name).about(command.summary);
-        if !command.arguments.is_empty() {
-            let arg = Arg::new("arguments").value_name(command.arguments).num_args(0..);
-            sub = sub.arg(arg).override_usage(command.usage());
-        }
-        all = all.subcommand(sub);
-    }
-    for local in &LOCAL {
-        let mut sub = Command::new(local.name).about(local.summary).override_usage(local.usage());
-        if !local.arguments.is_empty() {
-            let mut arg = Arg::new("arguments").value_name(local.arguments).num_args(0..);
-            if local.name == "completions" {
-                let shells = ["bash", "elvish", "fish", "powershell", "zsh"];
-                arg = arg.value_parser(PossibleValuesParser::new(shells));
-            }
-            sub = sub.arg(arg);
-        }
-        all = all.subcommand(sub);
-    }
-    all
 }

@@ -3,6 +3,14 @@
 use trama_api::commands::{COMMANDS, Command, Group, Help};
 use trama_api::nearest::suggestion;
 
+/// What the exit statuses mean.
+pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
+    ("0", "success"),
+    ("1", "refused; nothing has changed"),
+    ("2", "br-exists: no such bridge"),
+    ("65", "stored, but some port does not run"),
+];
+
 /// A command that tramactl carries out itself.
 pub(crate) struct Local {
     /// Its name.
@@ -11,7 +19,7 @@ pub(crate) struct Local {
     pub arguments: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    help: Help,
+    pub help: Help,
 }
 
 /// Commands that need no transaction.
@@ -87,10 +95,10 @@ pub(crate) const LOCAL: [Local; 9] = [
     Local {
         name: "completions",
         arguments: "SHELL",
-        summary: "Print completions for bash, elvish, fish, powershell or zsh",
+        summary: "Print completions for bash, fish or zsh",
         help: Help {
             group: Group::Daemon,
-            text: "Packages install them; this is for a copy that was built by hand.",
+            text: "They know the names of networks and ports. Packages install them; this is for a copy that was built by hand.",
             examples: ["completions bash", "completions zsh", "completions fish"],
             see_also: &["man"],
         },
@@ -154,10 +162,10 @@ pub(crate) fn overview() -> String {
             text.push_str(&format!("  {usage}\n          {summary}\n"));
         }
     }
-    text.push_str(
-        "\nExit status:\n  0   success\n  1   refused; nothing has changed\n  2   br-exists: no \
-         such bridge\n  65  stored, but some port does not run",
-    );
+    text.push_str("\nExit status:");
+    for (status, meaning) in EXIT_STATUS {
+        text.push_str(&format!("\n  {status:<4}{meaning}"));
+    }
     text
 }
 

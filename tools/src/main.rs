@@ -7,7 +7,9 @@
 
 mod cli;
 mod client;
+mod complete;
 mod help;
+mod manual;
 mod names;
 mod render;
 mod vmm;
@@ -15,7 +17,6 @@ mod vmm;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap_complete::Shell;
 use client::Failed;
 use trama_api::transaction::NotRunning;
 use vmm::{VhostUserPort, Vmm};
@@ -26,6 +27,12 @@ fn main() -> ExitCode {
         Err(message) => return fail("ovs-appctl", &message, 1),
     };
     let program = called.program;
+    // Before the words are read: they need not make a whole command yet.
+    if let [_, command, words @ ..] = called.arguments.as_slice()
+        && command == "complete"
+    {
+        return print(program, complete::print(words).as_bytes(), 0);
+    }
     let invocation = match cli::parse(called.arguments) {
         Ok(invocation) => invocation,
         Err(error) => {
@@ -94,22 +101,8 @@ fn local(invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
         ["help", name] => Some(page(name)),
         ["help", ..] => Some(Err("'help' takes one command".to_owned().into())),
         ["list-commands"] => Some(Ok(help::names().into_bytes())),
-        ["man"] => {
-            let mut page = Vec::new();
-            let rendered = clap_mangen::Man::new(cli::base()).render(&mut page);
-            Some(rendered.map(|()| page).map_err(|error| error.to_string().into()))
-        }
-        ["completions", shell] => Some(match shell.parse::<Shell>() {
-            Ok(shell) => {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut cli::documented(), "tramactl", &mut script);
-                Ok(script)
-            }
-            Err(_) => Err(format!(
-                "no completions for \"{shell}\"; there are bash, elvish, fish, powershell, zsh"
-            )
-            .into()),
-        }),
+        ["man"] => Some(Ok(manual::page().into_bytes())),
+        ["completions", shell] => Some(completions(shell)),
         ["approve"] => Some(Err("'approve' takes the names to approve".to_owned().into())),
         ["approve", ..] => Some(client::approve(&invocation.sockets, &words[1..])),
         [name, port] if Vmm::of_command(name).is_some() => {
@@ -118,10 +111,17 @@ fn local(invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
         [name, ..] if Vmm::of_command(name).is_some() => {
             Some(Err(format!("'{name}' takes one port").into()))
         }
-        ["completions", ..] => Some(Err("'completions' takes one shell: bash, elvish, fish, \
-                                         powershell or zsh"
-            .to_owned()
-            .into())),
+        ["completions", ..] => Some(completions("")),
         _ => None,
+    }
+}
+
+/// The script of a shell.
+fn completions(shell: &str) -> Result<Vec<u8>, Failed> {
+    let found = complete::SHELLS.iter().find(|(name, _)| *name == shell);
+    let names = complete::SHELLS.map(|(name, _)| name).join(", ");
+    match found {
+        Some((_, script)) => Ok(script.as_bytes().to_vec()),
+        None => Err(format!("'completions' takes one shell, of {names}").into()),
     }
 }

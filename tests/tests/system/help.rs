@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use trama_api::commands::{COMMANDS, CommandId};
 use trama_tests::process::tied_command;
+use trama_tests::tramad::binary;
 use trama_tests::{SOON, Tramad, wait_until};
 
 /// What the examples refer to.
@@ -67,4 +68,25 @@ fn what_qemu_is_given_attaches_it() {
     qemu.kill().expect("its end");
     qemu.wait().expect("its end");
     tramad.stop();
+}
+
+#[test]
+fn the_manual_has_each_option_of_the_programs() {
+    let folder = trama_structure::tree::root().join("packaging/man");
+    for program in ["tramad", "trama-vhost-net"] {
+        let page = std::fs::read_to_string(folder.join(format!("{program}.8.md"))).expect("a page");
+        let help = tied_command(binary(program)).arg("--help").output().expect("run it").stdout;
+        let help = String::from_utf8_lossy(&help).into_owned();
+        let options: Vec<&str> = help
+            .split_whitespace()
+            .map(|word| {
+                word.trim_matches(|letter: char| !letter.is_alphanumeric() && letter != '-')
+            })
+            .filter(|word| word.starts_with("--") && word.len() > 2)
+            .collect();
+        assert!(options.len() > 3, "{help}");
+        for option in options {
+            assert!(page.contains(&format!("**{option}**")), "{program}.8.md lacks {option}");
+        }
+    }
 }

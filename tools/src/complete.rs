@@ -1,0 +1,265 @@
+//! Completions: what may follow the words that a user has typed.
+//!
+//! The scripts of the shells call `tramactl complete WORD...`; the last word is the one to
+//! complete. clap knows commands and options. What it does not know, names of networks, ports,
+//! records and columns, is asked of the daemon, which is given a second.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use clap::{Arg, Command};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete};
+use trama_api::commands::COMMANDS;
+use trama_api::transaction::Output;
+use trama_api::value::{Atom, Value};
+
+use crate::cli::{self, Invocation};
+use crate::client;
+use crate::help::LOCAL;
+
+/// The tables of the daemon.
+const TABLES: [&str; 3] = ["Bridge", "Interface", "Port"];
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The shells, and the script of each.
+pub(crate) const SHELLS: [(&str, &str); 3] = [
+    ("bash", include_str!("complete/tramactl.bash")),
+    ("fish", include_str!("complete/tramactl.fish")),
+    ("zsh", include_str!("complete/tramactl.zsh")),
+];
+
+/// What an argument stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    Bridge,
+    Port,
+    Table,
+    /// A record of the table that precedes it.
+    Record,
+    /// A column of the table that is the first argument, or else of ports; whether a value follows.
+    Column {
+        has_value: bool,
+    },
+    Command,
+    Words(Vec<String>),
+    Other,
+}
+
+impl Kind {
+    /// Reads one of the alternatives of a placeholder, such as `COLUMN[:KEY]=VALUE`.
+    fn of(word: &str) -> Kind {
+        let name = word.split(|letter: char| !letter.is_ascii_alphabetic()).next().unwrap_or("");
+        match name {
+            "BRIDGE" | "NETWORK" => Kind::Bridge,
+            "PORT" | "INTERFACE" => Kind::Port,
+            "TABLE" => Kind::Table,
+            "RECORD" => Kind::Record,
+            "COLUMN" => Kind::Column { has_value: word.contains("=VALUE") },
+            "COMMAND" => Kind::Command,
+            "SHELL" => Kind::Words(SHELLS.map(|(name, _)| name.to_owned()).into()),
+            _ if !name.is_empty() && word.chars().all(|letter| letter.is_lowercase()) => {
+                Kind::Words(vec![word.to_owned()])
+            }
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// Reads a placeholder of a usage, such as `[COLUMN[:KEY]=VALUE]...`.
+fn kinds(placeholder: &str) -> impl Iterator<Item = Kind> {
+    placeholder.trim_matches(['[', ']', '.']).split('|').map(Kind::of)
+}
+
+/// What may stand at each place after a command's name, and whether the last place repeats.
+fn places(arguments: &str) -> (Vec<Vec<Kind>>, bool) {
+    let mut places: Vec<Vec<Kind>> = Vec::new();
+    for usage in arguments.split(" | ") {
+        let words: Vec<&str> = usage.split_whitespace().collect();
+        for (index, word) in words.iter().enumerate() {
+            if places.len() == index {
+                places.push(Vec::new());
+            }
+            places[index].extend(kinds(word));
+            // What may be left out may be what follows it.
+            if word.starts_with('[') && word.ends_with(']') {
+                places[index].extend(words.get(index + 1).into_iter().flat_map(|it| kinds(it)));
+            }
+        }
+    }
+    (places, arguments.ends_with("..."))
+}
+
+/// Prints what may stand in place of the last word: a candidate and its summary on each line.
+pub(crate) fn print(words: &[OsString]) -> String {
+    // Of several commands, the last one.
+    let start = words.iter().rposition(|word| word == "--").map_or(0, |at| at + 1);
+    let current = words.get(start..).unwrap_or_default();
+    let names = Names::new(words, current);
+    let mut arguments = vec![OsString::from("tramactl")];
+    arguments.extend_from_slice(current);
+    if current.is_empty() {
+        arguments.push(OsString::new());
+    }
+    let last = arguments.len() - 1;
+    let found = complete(&mut documented(&names), arguments, last, None).unwrap_or_default();
+    let is_option = current.last().is_some_and(|word| word.to_string_lossy().starts_with('-'));
+    let lines = found.iter().filter_map(|candidate| {
+        let value = candidate.get_value().to_str()?;
+        // Options are many, and wanted only by who types a dash.
+        let help = candidate.get_help().map(|help| help.to_string().replace('\n', " "));
+        (is_option || !value.starts_with('-'))
+            .then(|| format!("{value}\t{}\n", help.unwrap_or_default()))
+    });
+    lines.collect()
+}
+
+/// The command line with every command as a subcommand.
+fn documented(names: &Names) -> Command {
+    let of_daemon = COMMANDS.iter().map(|it| (it.name, it.summary, it.arguments));
+    let local = LOCAL.iter().map(|it| (it.name, it.summary, it.arguments));
+    let mut all = cli::base();
+    for (name, summary, arguments) in of_daemon.chain(local) {
+        let (places, repeats) = places(arguments);
+        let mut command = Command::new(name).about(summary).disable_help_flag(true);
+        let count = places.len();
+        for (index, kinds) in places.into_iter().enumerate() {
+            let names = names.clone();
+            let candidates = move || kinds.iter().flat_map(|kind| names.of(kind)).collect();
+            let arg = Arg::new(format!("{index}")).add(ArgValueCandidates::new(candidates));
+            let many = repeats && index + 1 == count;
+            command = command.arg(if many { arg.num_args(0..) } else { arg });
+        }
+        all = all.subcommand(command);
+    }
+    all
+}
+
+/// Finds the names that the daemon has.
+#[derive(Clone)]
+struct Names {
+    /// How the daemon is reached, as far as the words say.
+    invocation: Option<Invocation>,
+    /// The arguments of the command.
+    arguments: Vec<String>,
+}
+
+impl Names {
+    /// `words` is the whole command line, `current` its last command.
+    fn new(words: &[OsString], current: &[OsString]) -> Names {
+        let typed = words.split_last().map_or(words, |(_, before)| before);
+        let program = std::iter::once(OsString::from("tramactl"));
+        let read = cli::parse(program.chain(typed.iter().cloned()).collect());
+        let is_name = |word: &&OsString| {
+            let is = |name: &str| OsStr::new(name) == word.as_os_str();
+            COMMANDS.iter().any(|it| is(it.name)) || LOCAL.iter().any(|it| is(it.name))
+        };
+        let name = current.iter().position(|word| is_name(&word));
+        let arguments = name.map_or(&[][..], |at| &current[at + 1..]).iter();
+        Names {
+            invocation: read.ok().map(|read| Invocation { timeout: PATIENCE, ..read }),
+            arguments: arguments.map(|word| word.to_string_lossy().into_owned()).collect(),
+        }
+    }
+
+    fn of(&self, kind: &Kind) -> Vec<CompletionCandidate> {
+        let named = |names: Vec<String>| names.into_iter().map(CompletionCandidate::new).collect();
+        let table = self.arguments.first().map(String::as_str);
+        match kind {
+            Kind::Bridge => named(self.records("Bridge")),
+            Kind::Port => named(self.records("Port")),
+            Kind::Table => TABLES.map(CompletionCandidate::new).into(),
+            Kind::Record => named(table.map(|name| self.records(name)).unwrap_or_default()),
+            Kind::Column { has_value } => {
+                let is_table = table.is_some_and(|name| TABLES.contains(&name));
+                let columns = self.columns(if is_table { table.unwrap_or("Port") } else { "Port" });
+                let end = if *has_value { "=" } else { "" };
+                named(columns.into_iter().map(|name| name + end).collect())
+            }
+            Kind::Command => {
+                let of_daemon = COMMANDS.iter().map(|it| (it.name, it.summary));
+                let all = of_daemon.chain(LOCAL.iter().map(|it| (it.name, it.summary)));
+                all.map(|(name, text)| CompletionCandidate::new(name).help(Some(text.into())))
+                    .collect()
+            }
+            Kind::Words(words) => named(words.clone()),
+            Kind::Other => Vec::new(),
+        }
+    }
+
+    /// The names of the records of a table.
+    fn records(&self, table: &str) -> Vec<String> {
+        let Some(Output::Table { rows, .. }) = self.ask(&["--columns=name", "list", table]) else {
+            return Vec::new();
+        };
+        let name = |row: Vec<Value>| match row.into_iter().next() {
+            Some(Value::One(Atom::String(name))) => Some(name),
+            _ => None,
+        };
+        rows.into_iter().filter_map(name).collect()
+    }
+
+    fn columns(&self, table: &str) -> Vec<String> {
+        match self.ask(&["list", table]) {
+            Some(Output::Table { headings, .. }) => headings,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The daemon's answer; `None` if there is none in time.
+    fn ask(&self, words: &[&str]) -> Option<Output> {
+        let commands = vec![words.iter().map(|word| (*word).to_owned()).collect()];
+        let invocation = Invocation { commands, ..self.invocation.clone()? };
+        client::transact(&invocation).ok()?.results.into_iter().next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(line: &str) -> Vec<String> {
+        let line = format!("--socket /nonexistent {line}");
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        print(&words).lines().filter_map(|line| Some(line.split_once('\t')?.0.to_owned())).collect()
+    }
+
+    #[test]
+    fn commands_options_and_fixed_words_are_known_without_a_daemon() {
+        assert_eq!(candidates("add-p"), ["add-port"]);
+        assert_eq!(candidates("add-br lab -- add-p"), ["add-port"], "of the last command");
+        assert_eq!(candidates("--may"), ["--may-exist"]);
+        assert_eq!(candidates("link vm1 "), ["up", "down"]);
+        assert_eq!(candidates("list I"), ["Interface"]);
+        assert_eq!(candidates("help fdb/f"), ["fdb/flush"]);
+        assert_eq!(candidates("completions "), ["bash", "fish", "zsh"]);
+        assert!(candidates("").len() >= COMMANDS.len());
+        assert!(candidates("").iter().all(|word| !word.starts_with('-')));
+        assert_eq!(candidates("del-br "), [""; 0], "there is no daemon");
+    }
+
+    #[test]
+    fn each_placeholder_of_a_name_is_understood() {
+        let read = |arguments| places(arguments).0;
+        let word = |word: &str| Kind::Words(vec![word.to_owned()]);
+        assert_eq!(read("[BRIDGE] PORT"), [vec![Kind::Bridge, Kind::Port], vec![Kind::Port]]);
+        assert_eq!(
+            read("TABLE RECORD COLUMN[:KEY]=VALUE..."),
+            [vec![Kind::Table], vec![Kind::Record], vec![Kind::Column { has_value: true }]]
+        );
+        assert_eq!(read("PORT up|down")[1], [word("up"), word("down")]);
+        let forward = read("add NETWORK|PORT RULE | list [PORT]");
+        assert_eq!(forward[0], [word("add"), word("list")]);
+        assert_eq!(forward[1], [Kind::Bridge, Kind::Port, Kind::Port]);
+        let others = ["KEY", "VALUE", "TARGET", "PRIVATE-KEY", "CERTIFICATE", "CA-CERTIFICATE"];
+        let others = [&others[..], &["NAME", "RULE", "WORD"]].concat();
+        for command in &COMMANDS {
+            let words = command.arguments.split_whitespace().filter(|word| *word != "|");
+            for part in words.flat_map(|word| word.trim_matches(['[', ']', '.']).split('|')) {
+                let is_pair = part.starts_with("KEY");
+                let is_other = is_pair || others.contains(&part);
+                assert!(Kind::of(part) != Kind::Other || is_other, "{}: {part}", command.name);
+            }
+        }
+    }
+}
