@@ -1,6 +1,6 @@
 # The commands that matter; each is a script that installs what it needs and says so first.
 .PHONY: help build demo test test-loaded gates gates-accept requirements bench \
-    guest-image clean
+    deb package-trial guest-image clean
 
 help:
 	@echo "make build   the release programs, in target/release"
@@ -9,6 +9,8 @@ help:
 	@echo "make test-loaded   the tests beside LOAD (4) busy processes; ARGS are those of nextest run"
 	@echo "make gates   instructions a frame, against the committed baseline (part of make test)"
 	@echo "make requirements   which requirements of RFCs and of virtio are kept and tested"
+	@echo "make deb     the Debian package, in target/debian"
+	@echo "make package-trial   installs, upgrades and removes it in a booted system of its own (root)"
 	@echo "make bench   the published figures, peers beside us (root)"
 
 build:
@@ -32,6 +34,12 @@ gates-accept:
 
 requirements:
 	cargo run --quiet -p trama-structure --example requirements
+
+deb:
+	scripts/deb.sh
+
+package-trial:
+	scripts/package-trial.sh
 
 bench:
 	scripts/bench.sh $(ARGS)

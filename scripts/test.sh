@@ -50,3 +50,6 @@ cargo nextest run "${scope[@]}" --locked
 
 step "instructions a frame"
 scripts/gates.sh
+
+step "the package, in a system that systemd has booted"
+if [ "$(id -u)" = 0 ]; then scripts/package-trial.sh dev; else echo "not root: left out"; fi

@@ -1,0 +1,115 @@
+#!/bin/bash
+# What a user sees of the package, in a system that systemd has booted: installation, restarts,
+# upgrades, removal. Runs as root in a container of its own; the packages are in /trial.
+set -Eeuo pipefail
+trap 'echo "trial: line $LINENO: $BASH_COMMAND: exit $?"; journalctl --no-pager -u trama | tail -40' ERR
+
+step() { echo "trial: $*"; }
+fail() { echo "trial: $*"; false; }
+main_process() { systemctl show --property MainPID --value trama; }
+index() { ip netns exec "$1" cat /sys/class/net/eth0/ifindex; }
+
+# Waits up to so many seconds until a command succeeds.
+wait_for() {
+    local limit=$1 end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $end ] || fail "not within $limit s: $*"
+        sleep 0.05
+    done
+}
+
+# A guest's VMM of the host's system. Its guest does not run.
+vmm() {
+    local host=/trial/host
+    "$host"/lib64/ld-linux-x86-64.so.2 --library-path "$host/lib/x86_64-linux-gnu:$host/lib" \
+        "$host/bin/qemu-system-x86_64" -L "$host/share/qemu" -L "$host/share/seabios" -S -nodefaults -display none \
+        -qmp unix:/run/vmm.sock,server=on,wait=off -m 128M \
+        -object memory-backend-memfd,id=mem,size=128M,share=on -machine q35,memory-backend=mem \
+        -chardev socket,id=c,path=/run/trama/vm1.sock,reconnect-ms=1000 \
+        -netdev vhost-user,id=n,chardev=c -device virtio-net-pci,netdev=n,romfile= \
+        -D /run/vmm.log -trace 'vhost_user_*' &
+    vmm=$!
+    wait_for 10 is_connected
+}
+is_connected() { tramactl get Interface vm1 status:state | grep -q connected; }
+# With a new connection QEMU sends its requests again.
+requests() { wc -l </run/vmm.log; }
+
+# Frames between the hosts from before the command to after it: none may be lost.
+unnoticed() {
+    local before devices asked sent received
+    before=$(main_process) devices="$(index a) $(index b)" asked=$(requests)
+    ip netns exec a ping -q -i 0.01 -c 100000 10.1.0.2 >/run/ping.log 2>&1 &
+    local ping=$!
+    "$@"
+    # The process that the restart ends in, not the one in between.
+    wait_for 20 eval '[ "$(main_process)" != '"$before"' ] && systemctl -q is-active trama'
+    kill -INT "$ping"
+    wait "$ping" || true
+    read -r sent received < <(sed -n 's/^\([0-9]*\) packets transmitted, \([0-9]*\) received.*/\1 \2/p' /run/ping.log)
+    # The last one may be on its way.
+    [ "$received" -ge $((sent - 1)) ] || fail "$received of $sent pings were answered"
+    [ "$devices" = "$(index a) $(index b)" ] || fail "other devices"
+    kill -0 "$vmm" && [ "$asked" = "$(requests)" ] || fail "the VMM lost its connection"
+    step "$received of $sent pings were answered, devices and the VMM's connection are the same"
+}
+
+step "installation"
+dpkg -i /trial/1.deb >/run/dpkg.log 2>&1 || { cat /run/dpkg.log; false; }
+systemctl -q is-active trama && systemctl -q is-enabled trama
+[ "$(stat -c %G:%a /run/trama/control.sock)" = trama:660 ]
+getent passwd trama-gateway >/dev/null
+for page in tramactl tramad trama.toml trama-vhost-net; do ls /usr/share/man/man?/"$page".?.gz >/dev/null; done
+[ "$(readlink -f /usr/lib/trama/ovs/ovs-vsctl)" = /usr/bin/tramactl ]
+
+# What is left are above all the helper's capabilities.
+systemd-analyze security --no-pager trama | tail -1
+systemd-analyze security --no-pager --threshold=52 trama >/dev/null
+
+step "two hosts, a gateway, and a VMM"
+ip netns add a && ip netns add b
+tramactl add-br lab -- add-port lab vm1 -- set Interface vm1 type=vhost-user
+for host in a:1 b:2; do
+    tramactl add-port lab "${host%:*}" -- set Interface "${host%:*}" type=tap \
+        options:ifname=eth0 options:netns="${host%:*}" options:address="10.1.0.${host#*:}/24"
+done
+tramactl add-br out -- set Bridge out mode=nat-network subnet=10.0.9.0/24
+wait_for 10 eval 'tramactl flows out >/dev/null 2>&1'
+ip netns exec a ping -q -c 1 -W 5 10.1.0.2 >/dev/null
+vmm
+PATH=/usr/lib/trama/ovs:$PATH ovs-vsctl list-br | grep -qx lab
+
+step "systemctl restart";        unnoticed systemctl restart trama
+step "tramactl upgrade";         unnoticed tramactl upgrade
+step "kill -9 of the daemon";    unnoticed kill -9 "$(main_process)"
+step "upgrade of the package";   unnoticed dpkg -i /trial/2.deb
+[ "$(tramactl list-br | tr '\n' ' ')" = "lab out " ]
+
+step "a user's own daemon"
+useradd -m guest
+loginctl enable-linger guest
+wait_for 10 systemctl -q is-active "user@$(id -u guest)"
+systemctl --user -M guest@ start trama
+runuser -u guest -- env XDG_RUNTIME_DIR="/run/user/$(id -u guest)" tramactl add-br mine
+systemctl --user -M guest@ stop trama
+
+step "stop"
+began=$SECONDS
+systemctl stop trama
+ip netns exec a ping -q -c 1 -W 1 10.1.0.2 >/dev/null || fail "frames stop before the time is over"
+wait_for 15 eval '! ip netns exec a test -e /sys/class/net/eth0'
+[ $((SECONDS - began)) -ge 9 ] || fail "ended after $((SECONDS - began)) s"
+wait_for 5 eval '! pgrep -u root -x tramad >/dev/null'
+
+step "purge"
+systemctl start trama
+tramactl list-br | grep -qx lab
+kill "$vmm"
+dpkg --purge trama >/run/dpkg.log 2>&1 || { cat /run/dpkg.log; false; }
+wait_for 15 eval '! ip netns exec a test -e /sys/class/net/eth0'
+wait_for 5 eval '! pgrep -u root -x tramad >/dev/null'
+left=$(find / -xdev \( -path /proc -o -path /sys -o -path /trial -o -path /home -o -path /var/lib/dpkg -o -path /var/log \) -prune -o -iname '*trama*' -print)
+[ -z "$left" ] || fail "left behind: $left"
+! getent passwd trama-gateway >/dev/null && ! getent group trama >/dev/null
+echo "trial: passed"

@@ -1,0 +1,79 @@
+#!/bin/bash
+# Installs, restarts, upgrades and removes the Debian package in a system of its own that systemd
+# has booted. Needs root.
+#
+#   scripts/package-trial.sh [PROFILE]      (as scripts/deb.sh; default: release)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+profile=${1:-release}
+scripts/install.sh build trial
+
+# A minimal system, made once.
+system=.cache/trial-system.tar
+if [ ! -e "$system" ]; then
+    echo "package-trial: making a minimal system with debootstrap, once"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    debootstrap --variant=minbase \
+        --include=systemd-sysv,dbus-user-session,libpam-systemd,iproute2,iputils-ping,procps "$suite" "$work" >/dev/null
+    rm -rf "$work"/var/cache/apt/archives/*.deb
+    tar -C "$work" -cf "$system.part" . && mv "$system.part" "$system"
+    rm -rf "$work"
+fi
+
+work=$(mktemp -d "${TRAMA_TMPFS:-/dev/shm}/trama-trial.XXXXXX")
+group=trama-trial-$$
+clean() {
+    [ -z "${boot:-}" ] || kill "$boot" 2>/dev/null || true
+    wait || true
+    for tree in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+        [ ! -d "$tree/$group" ] || find "$tree/$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    done
+    rm -rf --one-file-system "$work"
+}
+trap clean EXIT
+mkdir "$work/root"
+tar -C "$work/root" -xf "$system"
+mkdir -p "$work/root/trial/host"
+for revision in 1 2; do
+    scripts/deb.sh "$profile" --no-dbgsym --fast --deb-revision "$revision" \
+        --output "$work/root/trial/$revision.deb" >/dev/null
+done
+cp packaging/trial/inside.sh "$work/root/trial/"
+cat >"$work/root/etc/systemd/system/trial.service" <<'UNIT'
+[Unit]
+After=multi-user.target
+SuccessAction=poweroff
+FailureAction=poweroff
+[Service]
+Type=oneshot
+TimeoutStartSec=240
+ExecStart=/bin/bash /trial/inside.sh
+StandardOutput=file:/trial/log
+StandardError=inherit
+[Install]
+WantedBy=default.target
+UNIT
+ln -s ../trial.service "$work/root/etc/systemd/system/multi-user.target.wants/"
+
+# A control group of its own, in each hierarchy that systemd may use there.
+for tree in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+    [ -e "$tree/cgroup.procs" ] && mkdir -p "$tree/$group"
+done
+enter='for file in /sys/fs/cgroup{,/unified,/systemd}/'$group'/cgroup.procs; do [ ! -e "$file" ] || echo $$ >"$file"; done'
+if ! systemd-nspawn --quiet --register=no --keep-unit --private-network --pipe \
+    --directory="$work/root" /bin/true 2>"$work/console" </dev/null; then
+    echo "package-trial: not tried, as no container can be started here: $(tail -1 "$work/console")"
+    exit 0
+fi
+# systemd's console must be a terminal.
+SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout -k 5 300 script -qec "$enter; exec systemd-nspawn --quiet \
+    --register=no --keep-unit --private-network --boot --directory=$work/root --console=interactive \
+    --bind=/dev/net/tun --bind-ro=/usr:/trial/host --capability=CAP_NET_ADMIN,CAP_BPF" \
+    "$work/console" </dev/null >/dev/null 2>&1 &
+boot=$!
+wait "$boot" || true
+boot=
+cat "$work/root/trial/log" 2>/dev/null || tail -20 "$work/console"
+grep -qx "trial: passed" "$work/root/trial/log"
