@@ -436,13 +436,14 @@ pub fn sum(metrics: &Metrics, name: &str, labels: &[&str]) -> u64 {
     metrics.iter().filter(|(key, _)| matches(key)).map(|(_, value)| *value as u64).sum()
 }
 
-/// Returns the path of a program of the workspace, in the folder where this test was built.
+/// Returns the path of a program of the workspace: beside this program, or above this test.
 #[track_caller]
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("path of this test");
-    let path = test.ancestors().nth(2).expect("target folder").join(name);
-    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
-    path
+    let own = std::env::current_exe().expect("path of this program");
+    let mut paths = own.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    paths
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("{name} is not built: cargo build --workspace --bins"))
 }
 
 /// Returns a loopback address without a listener, unique to this process because it is derived from

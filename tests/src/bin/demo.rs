@@ -8,7 +8,7 @@ use std::time::Duration;
 use trama_tests::{Guest, GuestOptions, Host, Netns, Nic, Tramad};
 
 const LIMIT: Duration = Duration::from_secs(30);
-const EXAMPLE: &str = include_str!("../../examples/demo.toml");
+const EXAMPLE: &str = include_str!("../../../examples/demo.toml");
 
 fn main() {
     title("The switch");
