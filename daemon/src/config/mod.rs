@@ -31,6 +31,7 @@ mod rules;
 pub(crate) mod tests;
 pub mod text;
 
+pub(crate) use rules::openvswitch;
 pub(crate) use rules::port::too_long_prefix;
 pub(crate) use rules::subnet::unusable_length;
 pub use rules::{Place, Problem, validate};

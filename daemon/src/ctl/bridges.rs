@@ -105,7 +105,7 @@ pub(super) fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output,
         .into());
     }
     context.draft.add_port(bridge, name);
-    let [_, ports, _] = &TABLES;
+    let [_, ports, ..] = &*TABLES;
     for setting in call.args_from(2) {
         set_one(context, ports, name, setting)?;
     }

@@ -10,6 +10,7 @@ use trama_api::nearest::suggestion;
 
 use super::failure::Failure;
 use super::interface_options::{Described, Options, describe, resolve};
+use crate::config::model::openvswitch::Kept;
 use crate::config::model::{Config, Interface, Network, Port, Tap};
 
 /// A configuration under edit.
@@ -17,6 +18,19 @@ pub(super) struct Draft {
     config: Config,
     /// Interfaces that were touched, by port.
     interfaces: BTreeMap<String, InterfaceDraft>,
+}
+
+/// The table whose columns of Open vSwitch are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Bridge.
+    Bridge,
+    /// Port.
+    Port,
+    /// Interface.
+    Interface,
+    /// Open_vSwitch.
+    Root,
 }
 
 struct InterfaceDraft {
@@ -150,6 +164,26 @@ impl Draft {
             kind,
             options,
         })
+    }
+
+    /// The kept columns of a record.
+    pub(super) fn kept(&self, place: Place, record: &str) -> Option<&Kept> {
+        match place {
+            Place::Bridge => self.network(record).map(|it| &it.openvswitch),
+            Place::Port => self.port(record).map(|it| &it.openvswitch),
+            Place::Interface => self.port(record).map(|it| &it.openvswitch_interface),
+            Place::Root => Some(&self.config.daemon.openvswitch),
+        }
+    }
+
+    /// The kept columns of a record, to change them.
+    pub(super) fn kept_mut(&mut self, place: Place, record: &str) -> Option<&mut Kept> {
+        match place {
+            Place::Bridge => self.network_mut(record).map(|it| &mut it.openvswitch),
+            Place::Port => self.port_mut(record).map(|it| &mut it.openvswitch),
+            Place::Interface => self.port_mut(record).map(|it| &mut it.openvswitch_interface),
+            Place::Root => Some(&mut self.config.daemon.openvswitch),
+        }
     }
 
     /// The edited configuration, not validated yet.

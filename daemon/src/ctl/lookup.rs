@@ -14,9 +14,17 @@ const UUID_PREFIX: usize = 4;
 
 /// The table that `text` names.
 pub(super) fn find_table(text: &str) -> Result<&'static Table, Failure> {
-    let found = find_by_name(&TABLES, text, |table| table.name);
+    let found = find_by_name(TABLES.as_slice(), text, |table| table.name);
     let found = found.map_err(|matching| match matching.as_slice() {
-        [] => format!("unknown table \"{text}\"; there are Bridge, Port, Interface"),
+        [] => {
+            let known: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+            match suggestion(text, &known) {
+                near if near.is_empty() => {
+                    format!("unknown table \"{text}\"; there are {}", known.join(", "))
+                }
+                near => format!("unknown table \"{text}\"{near}"),
+            }
+        }
         several => format!("multiple tables match \"{text}\": {}", several.join(", ")),
     });
     Ok(found?)
@@ -24,7 +32,7 @@ pub(super) fn find_table(text: &str) -> Result<&'static Table, Failure> {
 
 /// The column that `text` names.
 pub(super) fn find_column(table: &'static Table, text: &str) -> Result<&'static Column, Failure> {
-    let found = find_by_name(table.columns, text, |column| column.name);
+    let found = find_by_name(&table.columns, text, |column| column.name);
     let found = found.map_err(|matching| match matching.as_slice() {
         [] => {
             let known: Vec<&str> = table.columns.iter().map(|column| column.name).collect();

@@ -28,7 +28,6 @@ mod lookup;
 mod records;
 mod schema;
 mod show;
-mod types;
 
 #[cfg(test)]
 mod tests;

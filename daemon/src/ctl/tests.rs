@@ -15,6 +15,7 @@ use crate::config::model::{Interface, Role, VhostUser, VlanModeName};
 use crate::state::QueryError;
 use crate::status::{FdbRow, Lease, NetworkStatus, PortCounts, PortStatus, Status, VhostStatus};
 
+mod kept;
 mod typed;
 
 /// Cuts `line` into commands at ` -- ` and into words at blanks.
@@ -235,7 +236,6 @@ fn settings_of_a_bridge() {
             "set Bridge lab mode=natted",
             "not one of the allowed values ([bridged, host-only, internal, nat, nat-network])",
         ),
-        ("set Bridge lab other_config:stp=1", "known keys: mac-aging-time, mac-table-size"),
         ("set Bridge lab other_config:mac-aging-time=soon", "number of seconds"),
         ("set Bridge lab forward=\"a,tcp\"", "\"a,tcp\" has 2 of 6 fields"),
         ("set Port vm1 forward=\"a,tcp,,0,,1\"", "host port: \"0\" is not a port; use 1 to"),

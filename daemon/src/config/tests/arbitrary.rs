@@ -17,6 +17,7 @@ use trama_gateway::{Discovery, Transport};
 
 use crate::config::derived::subnet;
 use crate::config::model::dhcp::DhcpSetting;
+use crate::config::model::openvswitch::Kept;
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::{
@@ -53,6 +54,7 @@ fn daemon() -> impl Strategy<Value = DaemonConfig> {
             socket_group: access.group,
             socket_mode: access.mode,
             sandbox,
+            openvswitch: kept(&["external_ids={system-id=x}"], workers),
             ..DaemonConfig::default()
         },
     )
@@ -73,6 +75,13 @@ fn ids() -> impl Strategy<Value = BTreeMap<String, String>> {
     btree_map("[a-c\"= ]{1,2}", "[a-z\\\\\"'# ]{0,6}", 0..3)
 }
 
+/// Some of the columns, as `number` decides.
+fn kept(columns: &[&str], number: usize) -> Kept {
+    let columns = columns.iter().filter_map(|column| column.split_once('='));
+    let numbered = columns.enumerate().filter(|(bit, _)| number >> bit & 1 == 1);
+    numbered.map(|(_, (name, value))| (name.to_owned(), value.to_owned())).collect()
+}
+
 fn networks() -> impl Strategy<Value = Vec<Network>> {
     let settings = (68u16..9000, 16usize..100_000, 1u64..86_400, ids());
     let settings = (settings, mode());
@@ -85,6 +94,7 @@ fn networks() -> impl Strategy<Value = Vec<Network>> {
                 mtu,
                 mac_table_size: size,
                 mac_aging: Duration::from_secs(aging),
+                openvswitch: kept(&["fail_mode=secure", "protocols=[OpenFlow13]"], size),
                 external_ids: ids,
                 ..Network::new(name)
             };
@@ -248,6 +258,8 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
                 socket,
                 memory,
                 forward: is_alone.then(|| rule(own_port)).into_iter().collect(),
+                openvswitch: kept(&["lacp=off", "other_config={\"a b\"=\"c#\"}"], queues.into()),
+                openvswitch_interface: kept(&["ofport_request=7"], addresses.into()),
                 external_ids: ids,
                 ..Port::new(&name, interface(&name, kind, queues, addresses))
             }

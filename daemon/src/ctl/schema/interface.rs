@@ -8,8 +8,8 @@ use super::column::{
     Column, STRING, STRING_OR_NONE, STRINGS, UUID, external_ids, fixed, free, set_external_ids,
     uuid_of, words,
 };
-use crate::ctl::types::{Kind, Shape, Type, string_map};
 use crate::status::PortStatus;
+use crate::value_type::{Kind, Shape, Type, string_map};
 
 const NUMBER_OR_NONE: Type = Type::new(Kind::Integer(0, i64::MAX), Shape::Optional);
 const UP_DOWN: Type = Type::new(Kind::Enum(&["down", "up"]), Shape::Optional);
