@@ -164,6 +164,9 @@ impl Kind {
 }
 
 fn out_of_range(number: i64, min: i64, max: i64) -> String {
+    if max == i64::MAX {
+        return format!("constraint violation: {number} is less than minimum allowed value {min}");
+    }
     format!("constraint violation: {number} is not in the valid range {min} to {max} (inclusive)")
 }
 

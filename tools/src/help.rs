@@ -156,7 +156,8 @@ pub(crate) fn overview() -> String {
     }
     text.push_str(
         "\nExit status:\n  0   success\n  1   refused; nothing has changed\n  2   br-exists: no \
-         such bridge\n  65  stored, but some port does not run",
+         such bridge\n  65  stored, but some port does not run\n  142 wait-until: the conditions \
+         did not hold in time",
     );
     text
 }

@@ -23,6 +23,7 @@ pub(super) fn set_one(
             format!("{setting}: argument does not end in \"=\" followed by a value.").into()
         );
     };
+    let text = &*context.symbols.resolve(&column.of, text);
     let value = match place.key()? {
         None => column.of.parse(text)?,
         Some(_) if column.of.shape != Shape::Map => {

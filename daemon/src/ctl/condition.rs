@@ -98,7 +98,7 @@ impl Condition {
         let whole = self.column.read(view, record);
         let have = match &self.key {
             None => whole,
-            Some(key) => Value::optional(whole.pairs().get(key).cloned()),
+            Some(key) => Value::optional(self.column.at(&whole, key)),
         };
         match self.operator {
             // An absent key is neither equal nor unequal to a value.

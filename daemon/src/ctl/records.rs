@@ -11,6 +11,7 @@ use super::context::{Context, View};
 use super::failure::Failure;
 use super::lookup::{find_column, find_record, find_table};
 use super::schema::column::{Column, Table};
+use super::symbols::ID;
 use crate::value_type::{Shape, Type};
 
 pub(super) fn list(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
@@ -21,7 +22,7 @@ pub(super) fn list(context: &mut Context<'_>, call: &Call) -> Result<Output, Fai
         names.extend(find_record(context, table, record, call)?);
     }
     if call.args.len() == 1 {
-        names = (table.records)(&context.draft);
+        names = table.records(&context.draft);
     }
     Ok(tabulate(context, table, columns, &names))
 }
@@ -31,17 +32,23 @@ pub(super) fn find(context: &mut Context<'_>, call: &Call) -> Result<Output, Fai
     let columns = stated_columns(table, call)?;
     let conditions = call.args_from(1).iter().map(|text| Condition::parse(table, text));
     let conditions = conditions.collect::<Result<Vec<_>, _>>()?;
-    let mut names = (table.records)(&context.draft);
+    let mut names = table.records(&context.draft);
     let view = context.view();
     names.retain(|name| conditions.iter().all(|condition| condition.holds(view, name)));
     Ok(tabulate(context, table, columns, &names))
 }
 
 pub(super) fn get(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    if call.has("--if-exists") && call.option(ID).is_some() {
+        return Err("--if-exists and --id may not be specified together".to_owned().into());
+    }
     let table = find_table(call.arg(0))?;
     let Some(record) = find_record(context, table, call.arg(1), call)? else {
         return Ok(Output::none());
     };
+    if let Some(id) = call.option(ID) {
+        context.symbols.name(id, &table.uuid(&record))?;
+    }
     let mut lines = Vec::new();
     for text in call.args_from(2) {
         let (place, rest) = ColumnRef::split(text);
@@ -58,7 +65,7 @@ pub(super) fn get(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
             let name = column.name;
             return Err(format!("cannot specify key to get for non-map column {name}").into());
         }
-        match value.pairs().get(&column.of.parse_key(&key)?) {
+        match column.at(&value, &column.of.parse_key(&key)?) {
             Some(atom) => lines.push(atom.to_string()),
             None if call.has("--if-exists") => lines.push(String::new()),
             None => {
@@ -165,7 +172,8 @@ fn change(
     let column = find_column(table, call.arg(2))?;
     let mut value = column.read(context.view(), &record);
     for text in call.args_from(3) {
-        value = edit(column, value, text)?;
+        let text = context.symbols.resolve(&column.of, text);
+        value = edit(column, value, &text)?;
     }
     if !matches!(value, Value::Map(_)) && column.is_free() {
         value = column.of.shaped(value.atoms()).map_err(|count| {

@@ -9,8 +9,8 @@ use super::call::Call;
 use super::context::{Context, View};
 use super::failure::Failure;
 use super::identity;
-use super::schema::TABLES;
 use super::schema::column::Table;
+use super::schema::{BRIDGE, INTERFACE, PORT};
 use crate::config::derived::running::is_part_of;
 use crate::config::model::Mode;
 use crate::confinement;
@@ -26,11 +26,10 @@ const OF_INTERFACE: [&str; 3] = ["type", "options", "error"];
 
 pub(super) fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     let view = context.view();
-    let [bridges, ..] = &*TABLES;
     let mut lines = vec![identity::of("Trama", "")];
-    for bridge in (bridges.records)(view.draft) {
+    for bridge in BRIDGE.records(view.draft) {
         lines.push(format!("    Bridge {}", quoted(&bridge)));
-        show_columns(view, bridges, &OF_BRIDGE, &bridge, "        ", &mut lines);
+        show_columns(view, &BRIDGE, &OF_BRIDGE, &bridge, "        ", &mut lines);
         show_network_port(view, &bridge, &mut lines);
         for port in view.draft.ports_of(&bridge) {
             show_port(view, port, &mut lines);
@@ -87,9 +86,8 @@ fn show_network_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
 }
 
 fn show_port(view: View<'_>, name: &str, lines: &mut Vec<String>) {
-    let [_, ports, interfaces, ..] = &*TABLES;
     lines.push(format!("        Port {}", quoted(name)));
-    show_columns(view, ports, &OF_PORT, name, "            ", lines);
+    show_columns(view, &PORT, &OF_PORT, name, "            ", lines);
     if view.draft.port(name).is_some_and(|port| !port.cable) {
         lines.push("            cable: false".to_owned());
     }
@@ -106,7 +104,7 @@ fn show_port(view: View<'_>, name: &str, lines: &mut Vec<String>) {
         lines.push(format!("            loop: {}", quoted(reason)));
     }
     lines.push(format!("            Interface {}", quoted(name)));
-    show_columns(view, interfaces, &OF_INTERFACE, name, "                ", lines);
+    show_columns(view, &INTERFACE, &OF_INTERFACE, name, "                ", lines);
 }
 
 /// What the port lost because a gateway belongs to all, and what to do about it.

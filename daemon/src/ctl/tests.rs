@@ -15,6 +15,7 @@ use crate::config::model::{Interface, Role, VhostUser, VlanModeName};
 use crate::state::QueryError;
 use crate::status::{FdbRow, Lease, NetworkStatus, PortCounts, PortStatus, Status, VhostStatus};
 
+mod created;
 mod kept;
 mod typed;
 
@@ -135,6 +136,7 @@ fn running() -> Snapshot {
         numbers: BTreeMap::from([("vm1".into(), 1), ("vm2".into(), 2)]),
         forwards: BTreeMap::new(),
         flows: Vec::new(),
+        salt: 0,
     }
 }
 
@@ -274,7 +276,8 @@ fn what_runs_is_shown_in_interface() {
     assert_eq!(
         said(&config, &snapshot, line),
         "down\ndown\n\"no such directory\"\n\"52:54:00:00:00:02\"\n\
-         {dropped=4, kicks=7, rx_bytes=180, rx_packets=3, tx_bytes=120, tx_packets=2}"
+         {dropped=4, kicks=7, rx_bytes=180, rx_dropped=0, rx_errors=0, rx_packets=3, tx_bytes=120, \
+         tx_dropped=4, tx_errors=0, tx_packets=2}"
     );
     assert_eq!(
         rows(&config, &snapshot, "--columns=name find Interface statistics:kicks>6 error!=[]"),

@@ -13,6 +13,7 @@ mod network;
 pub(crate) mod openvswitch;
 pub(super) mod port;
 pub(super) mod problem;
+pub(crate) mod records;
 mod socket;
 pub(super) mod subnet;
 
@@ -49,7 +50,13 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.name("port", &port.name, &mut names);
         check.port(port, config, &mut claims);
         check.kept_of_port(port, config);
+        check.qos_of_port(port, config);
         check.port_forwards(port, config, &mut listeners);
+    }
+    let mut names = HashSet::new();
+    for (index, record) in config.records.iter().enumerate() {
+        check.enter(Place::Record(index), &record.name);
+        check.record(record, config, &mut names);
     }
     check.finish()
 }

@@ -46,11 +46,11 @@ pub(crate) struct Reason {
     instead: &'static str,
 }
 
-const fn kept(name: &'static str, of: Type) -> KeptColumn {
+pub(super) const fn kept(name: &'static str, of: Type) -> KeptColumn {
     KeptColumn { name, of, takes: Takes::All }
 }
 
-const fn empty(name: &'static str, of: Type) -> KeptColumn {
+pub(super) const fn empty(name: &'static str, of: Type) -> KeptColumn {
     KeptColumn { name, of, takes: Takes::Nothing }
 }
 
@@ -66,27 +66,27 @@ const fn refused(
 
 const ANY: Kind = Kind::Integer(i64::MIN, i64::MAX);
 const POSITIVE: Kind = Kind::Integer(0, i64::MAX);
-const VLAN: Kind = Kind::Integer(0, 4095);
-const BOOL: Type = Type::new(Kind::Bool, Shape::One);
+pub(super) const VLAN: Kind = Kind::Integer(0, 4095);
+pub(super) const BOOL: Type = Type::new(Kind::Bool, Shape::One);
 const MAYBE_BOOL: Type = Type::new(Kind::Bool, Shape::Optional);
-const TEXT: Type = Type::new(Kind::String, Shape::One);
-const MAYBE_TEXT: Type = Type::new(Kind::String, Shape::Optional);
-const TEXTS: Type = Type::new(Kind::String, Shape::Set);
-const STRINGS: Type = Type::new(Kind::String, Shape::Map);
+pub(super) const TEXT: Type = Type::new(Kind::String, Shape::One);
+pub(super) const MAYBE_TEXT: Type = Type::new(Kind::String, Shape::Optional);
+pub(super) const TEXTS: Type = Type::new(Kind::String, Shape::Set);
+pub(super) const STRINGS: Type = Type::new(Kind::String, Shape::Map);
 const COUNTS: Type = Type::new(ANY, Shape::Map);
-const NUMBER: Type = Type::new(ANY, Shape::One);
+pub(super) const NUMBER: Type = Type::new(ANY, Shape::One);
 const COUNT: Type = Type::new(POSITIVE, Shape::One);
-const MAYBE_NUMBER: Type = Type::new(ANY, Shape::Optional);
-const MAYBE_UUID: Type = Type::new(Kind::Uuid, Shape::Optional);
-const UUIDS: Type = Type::new(Kind::Uuid, Shape::Set);
+pub(super) const MAYBE_NUMBER: Type = Type::new(ANY, Shape::Optional);
+pub(super) const MAYBE_UUID: Type = Type::new(Kind::Uuid, Shape::Optional);
+pub(super) const UUIDS: Type = Type::new(Kind::Uuid, Shape::Set);
 const UP_DOWN: Type = Type::new(Kind::Enum(&["down", "up"]), Shape::Optional);
 
 const NO_STP: &str = "trama has no spanning tree";
 const LOOPS: &str = "it finds loops by probes and blocks their ports: see the column loop of Port";
 const NO_EXPORT: &str = "trama exports no flow records";
 const WATCH: &str = "see tramactl flows, tramactl counters and the metrics";
-const NO_RATES: &str = "trama does not limit rates";
-const LIMITS: &str = "limit the guest in its VMM, or a TAP with tc, and flooded frames with \
+pub(super) const NO_RATES: &str = "trama does not limit rates";
+pub(super) const LIMITS: &str = "limit the guest in its VMM, or a TAP with tc, and flooded frames with \
                       storm_broadcast, storm_multicast and storm_unknown of Port";
 const NO_CONTROLLER: &str = "networks have no OpenFlow controllers or flow tables";
 const FORWARDING: &str = "frames are forwarded by VLAN and MAC address";
@@ -225,7 +225,7 @@ pub(crate) static PORT: [KeptColumn; 15] = [
         "ports are not isolated one by one",
         "use a network of mode nat, or a tag for each port",
     ),
-    refused("qos", MAYBE_UUID, is_set, NO_RATES, LIMITS),
+    kept("qos", MAYBE_UUID),
     empty("rstp_statistics", COUNTS),
     empty("rstp_status", STRINGS),
     empty("statistics", COUNTS),

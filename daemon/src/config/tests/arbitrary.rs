@@ -17,7 +17,7 @@ use trama_gateway::{Discovery, Transport};
 
 use crate::config::derived::subnet;
 use crate::config::model::dhcp::DhcpSetting;
-use crate::config::model::openvswitch::Kept;
+use crate::config::model::openvswitch::{Kept, Record, RecordTable};
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::{
@@ -31,11 +31,22 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
     (daemon(), networks()).prop_flat_map(|(daemon, networks)| {
         let names = networks.iter().map(|network| (network.name.clone(), network.mode)).collect();
         (Just(daemon), Just(networks), ports(names)).prop_map(|(daemon, networks, ports)| Config {
+            records: records(ports.len()),
             daemon,
             networks,
             ports,
         })
     })
+}
+
+/// A queue and a QoS that refers to it, or one of them, or none.
+fn records(number: usize) -> Vec<Record> {
+    let uuid = |last: usize| format!("5c458bc8-24e8-4a91-aebb-6870216ac44{last}");
+    let queue = Record { name: uuid(1), table: RecordTable::Queue, columns: kept(&["dscp=3"], 1) };
+    let queues = format!("queues={{0={}}}", uuid(1));
+    let columns = kept(&["type=linux-htb", &queues], number);
+    let qos = Record { name: uuid(2), table: RecordTable::Qos, columns };
+    [queue, qos].into_iter().take(number % 3).collect()
 }
 
 fn daemon() -> impl Strategy<Value = DaemonConfig> {

@@ -60,7 +60,8 @@ fn unknown_keys() {
             "lab.toml:3:1: network.lab.mac_aging: unknown key; did you mean \"mac-aging\"?",
             "lab.toml:4:3: prot: unknown key; did you mean \"port\"?",
             "lab.toml:5:2: extra: unknown key; remove it; \
-             known here: [daemon], [[network]], [[port]]",
+             known here: [daemon], [[network]], [[port]], \
+             [[openvswitch]]",
         ],
     );
     refused_in_port(
@@ -469,7 +470,9 @@ fn kept_columns_of_open_vswitch_are_checked_as_well() {
     let text = "[daemon]\nopenvswitch = { external_ids = \"{a=b}\" }\n\
                 [[network]]\nname = \"lab\"\nopenvswitch = { fail_mode = \"secure\" }\n\
                 [[port]]\nname = \"p\"\ntype = \"tap\"\nopenvswitch = { lacp = \"off\" }\n\
-                openvswitch-interface = { ofport_request = \"3\" }\n";
+                openvswitch-interface = { ofport_request = \"3\" }\n\
+                [[openvswitch]]\nname = \"5c458bc8-24e8-4a91-aebb-6870216ac44b\"\n\
+                table = \"QoS\"\ncolumns = { type = \"linux-noop\" }\n";
     let config = parse(text, "lab.toml").unwrap();
     assert_eq!(config.daemon.openvswitch["external_ids"], "{a=b}");
     assert_eq!(config.ports[0].openvswitch_interface["ofport_request"], "3");
@@ -482,6 +485,9 @@ fn kept_columns_of_open_vswitch_are_checked_as_well() {
         ("fail_mode", "fail-mod", "there is no column \"fail-mod\"; did you mean fail_mode?"),
         ("lacp = \"off\"", "lacp = \"active\"", "lacp=active is refused: trama speaks no LACP"),
         ("\"3\"", "3", "is an integer, not a string"),
+        ("\"QoS\"", "\"QOS\"", "did you mean \"QoS\"?"),
+        ("5c458bc8", "q", "openvswitch.q-24e8-4a91-aebb-6870216ac44b.name: is not a UUID"),
+        ("{ type", "{ kind", "there is no column \"kind\""),
     ] {
         let faults = parse(&text.replace(from, to), "lab.toml").unwrap_err();
         assert!(faults[0].to_string().contains(expected), "{}", faults[0]);

@@ -3,6 +3,7 @@
 use trama_api::value::{Atom, Value};
 
 use crate::config::model::Port;
+use crate::config::model::openvswitch::RecordTable;
 use crate::config::model::rule::Rule;
 use crate::config::openvswitch::{KeptColumn, Takes};
 use crate::config::text::parse_rule;
@@ -16,6 +17,10 @@ use crate::value_type::{Kind, Shape, Type, string_map};
 pub(crate) type Read = fn(View<'_>, &str) -> Value;
 /// Sets a column of the record of this name.
 pub(crate) type Write = fn(&mut Draft, &str, Value) -> Result<(), Failure>;
+
+/// Second names of keys: column, Open vSwitch's name, trama's.
+const SECOND_NAMES: [(&str, &str, &str); 2] =
+    [("options", "vhost-server-path", "path"), ("options", "n_rxq", "queues")];
 
 /// One column.
 #[derive(Clone, Copy)]
@@ -42,8 +47,17 @@ pub(crate) struct Table {
     pub name: &'static str,
     /// `_uuid` first, then in alphabetical order.
     pub columns: Vec<Column>,
-    /// The names of its records, sorted.
-    pub records: fn(&Draft) -> Vec<String>,
+    records: Records,
+    also: fn(&Draft, &str) -> Vec<String>,
+}
+
+/// The records of a table.
+#[derive(Clone, Copy)]
+pub(super) enum Records {
+    /// They have these names, sorted.
+    Named(fn(&Draft) -> Vec<String>),
+    /// They are records of their own, whose names are their UUIDs.
+    OfTheirOwn(RecordTable),
 }
 
 impl Table {
@@ -52,7 +66,7 @@ impl Table {
         name: &'static str,
         own: &[Column],
         (place, kept): (Place, &'static [KeptColumn]),
-        records: fn(&Draft) -> Vec<String>,
+        records: Records,
     ) -> Table {
         let is_own = |column: &&KeptColumn| own.iter().any(|it| it.name == column.name);
         let others = kept.iter().filter(|column| !is_own(column));
@@ -62,7 +76,41 @@ impl Table {
         });
         let mut columns: Vec<Column> = own.iter().copied().chain(others).collect();
         columns.sort_unstable_by_key(|column| column.name);
-        Table { name, columns, records }
+        Table { name, columns, records, also: |_, _| Vec::new() }
+    }
+
+    /// The table, with other texts by which records are known.
+    pub(super) fn known_by(self, also: fn(&Draft, &str) -> Vec<String>) -> Table {
+        Table { also, ..self }
+    }
+
+    /// The names of its records, sorted.
+    pub(crate) fn records(&self, draft: &Draft) -> Vec<String> {
+        match self.records {
+            Records::Named(names) => names(draft),
+            Records::OfTheirOwn(table) => draft.records_of(table),
+        }
+    }
+
+    /// The records that are known by this text besides their names and UUIDs.
+    pub(crate) fn records_known_by(&self, draft: &Draft, text: &str) -> Vec<String> {
+        (self.also)(draft, text)
+    }
+
+    /// Which records of their own it has, if it has such.
+    pub(crate) fn of_their_own(&self) -> Option<RecordTable> {
+        match self.records {
+            Records::Named(_) => None,
+            Records::OfTheirOwn(table) => Some(table),
+        }
+    }
+
+    /// The UUID of a record.
+    pub(crate) fn uuid(&self, record: &str) -> String {
+        match self.records {
+            Records::Named(_) => identity::of(self.name, record),
+            Records::OfTheirOwn(_) => record.to_owned(),
+        }
     }
 
     /// The column of exactly this name.
@@ -83,6 +131,16 @@ impl Column {
         }
     }
 
+    /// The value of a key of its map, by any of the key's names.
+    pub(crate) fn at(&self, map: &Value, key: &Atom) -> Option<Atom> {
+        let pairs = map.pairs();
+        let second = SECOND_NAMES.iter().find(|(column, name, _)| {
+            *column == self.name && *key == Atom::String((*name).to_owned())
+        });
+        let value = pairs.get(key).or_else(|| pairs.get(&Atom::String(second?.2.to_owned())));
+        value.cloned()
+    }
+
     /// Whether it can be set.
     pub(crate) fn is_free(&self) -> bool {
         match self.source {
@@ -91,9 +149,9 @@ impl Column {
         }
     }
 
-    /// Whether it is kept without effect, so that its default tells nothing.
+    /// Whether it is kept beside settings, so that its default tells nothing.
     pub(crate) fn is_kept(&self) -> bool {
-        matches!(self.source, Source::Kept { .. })
+        matches!(self.source, Source::Kept { place, .. } if place != Place::Record)
     }
 
     /// Sets it in the record of this name; it is free.

@@ -15,21 +15,58 @@ mod root;
 
 use std::sync::LazyLock;
 
-use column::Table;
+use column::{Records, Table, UUID, fixed};
+use trama_api::value::{Atom, Value};
 
 use super::draft::Place;
-use crate::config::openvswitch;
+use crate::config::model::openvswitch::RecordTable;
+use crate::config::{columns_of, openvswitch};
+
+/// The networks.
+pub(super) static BRIDGE: LazyLock<Table> = LazyLock::new(|| {
+    let kept = (Place::Bridge, openvswitch::BRIDGE.as_slice());
+    Table::new("Bridge", &bridge::COLUMNS, kept, Records::Named(bridge::records))
+});
+
+/// The ports, as places on networks.
+pub(super) static PORT: LazyLock<Table> = LazyLock::new(|| {
+    let kept = (Place::Port, openvswitch::PORT.as_slice());
+    Table::new("Port", &port::COLUMNS, kept, Records::Named(port::records))
+});
+
+/// The ports, as devices.
+pub(super) static INTERFACE: LazyLock<Table> = LazyLock::new(|| {
+    let kept = (Place::Interface, openvswitch::INTERFACE.as_slice());
+    let records = Records::Named(port::records);
+    Table::new("Interface", &interface::COLUMNS, kept, records).known_by(interface::by_socket)
+});
+
+static ROOT: LazyLock<Table> = LazyLock::new(|| {
+    let kept = (Place::Root, openvswitch::ROOT.as_slice());
+    Table::new("Open_vSwitch", &root::COLUMNS, kept, Records::Named(root::records))
+});
+
+static OF_THEIR_OWN: LazyLock<[Table; 9]> = LazyLock::new(|| RecordTable::ALL.map(record_table));
 
 /// All tables.
-pub(super) static TABLES: LazyLock<[Table; 4]> = LazyLock::new(|| {
-    let bridge = (Place::Bridge, openvswitch::BRIDGE.as_slice());
-    let port = (Place::Port, openvswitch::PORT.as_slice());
-    let interface = (Place::Interface, openvswitch::INTERFACE.as_slice());
-    let root = (Place::Root, openvswitch::ROOT.as_slice());
-    [
-        Table::new("Bridge", &bridge::COLUMNS, bridge, bridge::records),
-        Table::new("Port", &port::COLUMNS, port, port::records),
-        Table::new("Interface", &interface::COLUMNS, interface, port::records),
-        Table::new("Open_vSwitch", &root::COLUMNS, root, root::records),
-    ]
+pub(super) static TABLES: LazyLock<Vec<&Table>> = LazyLock::new(|| {
+    let main = [&*BRIDGE, &*PORT, &*INTERFACE, &*ROOT];
+    main.into_iter().chain(OF_THEIR_OWN.iter()).collect()
 });
+
+/// A table of records of their own: all of its columns are kept.
+fn record_table(table: RecordTable) -> Table {
+    let uuid = fixed("_uuid", UUID, |_, name| Value::One(Atom::Uuid(name.to_owned())));
+    let kept = (Place::Record, columns_of(table));
+    Table::new(table.name(), &[uuid], kept, Records::OfTheirOwn(table)).known_by(match table {
+        RecordTable::Qos => |draft, port| {
+            let qos = draft.port(port).and_then(|port| port.openvswitch.get("qos"));
+            qos.cloned().into_iter().collect()
+        },
+        RecordTable::Mirror => |draft, name| draft.records_with(RecordTable::Mirror, "name", name),
+        RecordTable::Manager => {
+            |draft, target| draft.records_with(RecordTable::Manager, "target", target)
+        }
+        _ => |_, _| Vec::new(),
+    })
+}

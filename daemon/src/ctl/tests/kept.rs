@@ -62,7 +62,6 @@ fn what_trama_cannot_do_is_refused_with_what_serves_instead() {
         ("set Port vm1 lacp=active", "trama speaks no LACP"),
         ("set Port vm1 other_config:priority-tags=always", "leave without a tag"),
         ("set Port vm1 protected=true", "use a network of mode nat"),
-        (&format!("set Port vm1 qos={uuid}"), "trama does not limit rates"),
         ("set Interface vm1 ingress_policing_rate=1000", "trama does not limit rates"),
         ("set Interface vm1 bfd:enable=true", "speaks no BFD"),
         ("set Interface vm1 ofport_request=70000", "not in the valid range 1 to 65279"),
