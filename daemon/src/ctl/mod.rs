@@ -9,7 +9,7 @@
 //!
 //! Imports point one way: `dispatch` → commands (`bridges`, `records`, `live` …) → `assign`,
 //! `condition` → `lookup` → `schema/` (tables and columns) → `draft` →
-//! [`crate::value_type`]. Names that records have within a transaction are in `symbols`.
+//! `value_type`. Names that records have within a transaction are in `symbols`.
 
 mod assign;
 mod bridges;

@@ -137,10 +137,7 @@ fn names_and_types_are_those_of_the_schema_of_open_vswitch() {
                 ("uuid", "integer") => "1=5c458bc8-24e8-4a91-aebb-6870216ac44b",
                 ("uuid", _) => "a=5c458bc8-24e8-4a91-aebb-6870216ac44b",
                 _ if is_map => "a=b",
-                _ => match of["key"]["enum"][1][0].as_str() {
-                    Some(word) => word,
-                    None => "text",
-                },
+                _ => of["key"]["enum"][1][0].as_str().unwrap_or("text"),
             };
             assert!(column.of.parse(sample).is_ok(), "{name} {}: {sample}", column.name);
         }
