@@ -17,8 +17,9 @@ use crate::cli::Invocation;
 /// How long the helper may take to note words.
 const APPROVAL: Duration = Duration::from_secs(2);
 
-/// Between two looks at the conditions of `wait-until`.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks at the conditions of `wait-until`: for each, the daemon gathers the state of
+/// all ports.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A failure: a message for the user, and the exit status.
 pub(crate) struct Failed {

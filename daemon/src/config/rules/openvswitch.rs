@@ -2,8 +2,8 @@
 //!
 //! Software sets them beside others, in transactions that would be lost as a whole. What changes
 //! nothing that a user can see is taken and kept ([`Takes::All`]). What trama would have to act on,
-//! and cannot, is refused with what serves instead ([`Takes::Unless`]). Names and types are those of
-//! the schema of Open vSwitch 3.1.
+//! and cannot, is refused with what serves instead ([`Takes::Unless`]). Names and types are those
+//! of the schema of Open vSwitch 3.1.
 
 use trama_api::nearest::suggestion;
 use trama_api::value::{Atom, Value};
