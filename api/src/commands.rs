@@ -50,6 +50,12 @@ pub enum CommandId {
     Remove,
     /// `clear`.
     Clear,
+    /// `create`.
+    Create,
+    /// `destroy`.
+    Destroy,
+    /// `wait-until`.
+    WaitUntil,
     /// `fdb/show`.
     FdbShow,
     /// `fdb/flush`.
@@ -100,6 +106,18 @@ pub enum CommandId {
     Comment,
     /// `emer-reset`.
     EmerReset,
+    /// `get-fail-mode`.
+    GetFailMode,
+    /// `set-fail-mode`.
+    SetFailMode,
+    /// `del-fail-mode`.
+    DelFailMode,
+    /// `add-bond`.
+    AddBond,
+    /// `add-bond-iface`.
+    AddBondIface,
+    /// `del-bond-iface`.
+    DelBondIface,
 }
 
 /// A command that `tramad` carries out.

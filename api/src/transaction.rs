@@ -78,6 +78,10 @@ pub struct Refusal {
 /// Exit status: the configuration is stored, but some ports do not run.
 pub const STORED_NOT_RUNNING: u8 = 65;
 
+/// Exit status of `wait-until` while its conditions do not hold: the client sends the transaction
+/// again until they do. It is that of `ovs-vsctl` when its time is over.
+pub const NOT_YET: u8 = 142;
+
 /// The output of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

@@ -32,7 +32,7 @@ pub enum Value {
     /// Any number of atoms.
     Set(BTreeSet<Atom>),
     /// Atoms by key.
-    Map(BTreeMap<String, Atom>),
+    Map(BTreeMap<Atom, Atom>),
 }
 
 impl Value {
@@ -51,14 +51,14 @@ impl Value {
 
     /// A map of strings.
     pub fn strings(map: &BTreeMap<String, String>) -> Value {
-        Value::Map(map.iter().map(|(k, v)| (k.clone(), Atom::String(v.clone()))).collect())
+        let text = |text: &String| Atom::String(text.clone());
+        Value::Map(map.iter().map(|(key, value)| (text(key), text(value))).collect())
     }
 
     /// A map of counts.
     pub fn counts<K: Into<String>>(counts: impl IntoIterator<Item = (K, u64)>) -> Value {
-        Value::Map(
-            counts.into_iter().map(|(name, count)| (name.into(), Atom::from(count))).collect(),
-        )
+        let pair = |(name, count): (K, u64)| (Atom::String(name.into()), Atom::from(count));
+        Value::Map(counts.into_iter().map(pair).collect())
     }
 
     /// The number of atoms, or of pairs of a map.
@@ -85,10 +85,18 @@ impl Value {
     }
 
     /// The pairs; none unless it is a map.
-    pub fn pairs(&self) -> BTreeMap<String, Atom> {
+    pub fn pairs(&self) -> BTreeMap<Atom, Atom> {
         match self {
             Value::Map(pairs) => pairs.clone(),
             _ => BTreeMap::new(),
+        }
+    }
+
+    /// The value of this key of a map of strings.
+    pub fn at(&self, key: &str) -> Option<&Atom> {
+        match self {
+            Value::Map(pairs) => pairs.get(&Atom::String(key.to_owned())),
+            _ => None,
         }
     }
 
@@ -98,7 +106,8 @@ impl Value {
             Value::One(atom) => atom.bare(),
             Value::Set(atoms) => atoms.iter().map(Atom::bare).collect::<Vec<_>>().join(" "),
             Value::Map(pairs) => {
-                let pairs = pairs.iter().map(|(key, atom)| format!("{key}={}", atom.bare()));
+                let pairs =
+                    pairs.iter().map(|(key, atom)| format!("{}={}", key.bare(), atom.bare()));
                 pairs.collect::<Vec<_>>().join(" ")
             }
         }
@@ -131,7 +140,7 @@ impl fmt::Display for Value {
                 f.write_str("{")?;
                 for (index, (key, atom)) in pairs.iter().enumerate() {
                     let comma = if index > 0 { ", " } else { "" };
-                    write!(f, "{comma}{}={atom}", quoted(key))?;
+                    write!(f, "{comma}{key}={atom}")?;
                 }
                 f.write_str("}")
             }
@@ -222,7 +231,7 @@ impl From<Value> for Json {
                 json!(["set", atoms.iter().map(Atom::to_json).collect::<Vec<_>>()])
             }
             Value::Map(pairs) => {
-                let pairs = pairs.iter().map(|(key, atom)| json!([key, atom.to_json()]));
+                let pairs = pairs.iter().map(|(key, atom)| json!([key.to_json(), atom.to_json()]));
                 json!(["map", pairs.collect::<Vec<_>>()])
             }
         }
@@ -236,7 +245,7 @@ pub enum ParseValueError {
     Fraction(String),
     /// An item is neither a boolean, an integer, a string nor a UUID.
     Atom,
-    /// An item of a map is not a pair of a string and an atom.
+    /// An item of a map is not a pair of atoms.
     Pair,
 }
 
@@ -266,8 +275,8 @@ impl TryFrom<Json> for Value {
             }
             Some(("map", items)) => {
                 let pair = |item: &Json| match item.as_array().map(Vec::as_slice) {
-                    Some([Json::String(key), value]) => {
-                        Ok((key.clone(), Atom::from_json(value.clone())?))
+                    Some([key, value]) => {
+                        Ok((Atom::from_json(key.clone())?, Atom::from_json(value.clone())?))
                     }
                     _ => Err(ParseValueError::Pair),
                 };
@@ -305,6 +314,11 @@ mod tests {
         assert_eq!((set.to_string(), set.bare()), (r#"["a/c", b]"#.into(), "a/c b".into()));
         let map = Value::strings(&BTreeMap::from([("k".into(), "1".into())]));
         assert_eq!((map.to_string(), map.bare()), (r#"{k="1"}"#.into(), "k=1".into()));
+        assert_eq!(map.at("k"), Some(&Atom::String("1".into())));
+        let number = |number| (Atom::Integer(number), Atom::Bool(true));
+        let by_number = Value::Map([number(10), number(9)].into());
+        assert_eq!(by_number.to_string(), "{9=true, 10=true}");
+        assert_eq!(by_number.at("9"), None);
         assert_eq!(Value::NOTHING.to_string(), "[]");
         assert_eq!(text(&["x"]).to_json(), json!("x"));
         assert_eq!(Json::from(text(&["x"])), json!(["set", ["x"]]));
@@ -319,7 +333,8 @@ mod tests {
             Value::string("set"),
             Value::One(uuid.clone()),
             Value::NOTHING,
-            Value::Set([uuid].into()),
+            Value::Set([uuid.clone()].into()),
+            Value::Map([(Atom::Integer(10), uuid.clone()), (Atom::Integer(9), uuid)].into()),
             text(&["a", "b"]),
             Value::counts([("rx", 5)]),
         ];

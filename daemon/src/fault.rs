@@ -23,6 +23,12 @@ impl Fault {
     }
 }
 
+impl From<String> for Fault {
+    fn from(message: String) -> Fault {
+        Fault::plain(message)
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;

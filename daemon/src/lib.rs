@@ -40,6 +40,7 @@ mod storms;
 pub mod succession;
 pub mod take_over;
 pub mod upgrade;
+mod value_type;
 pub mod watchdog;
 
 pub use fault::Fault;

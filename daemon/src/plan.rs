@@ -225,6 +225,7 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("loopback", a.loopback != b.loopback),
         ("reflect", a.reflect != b.reflect),
         ("external-ids", a.external_ids != b.external_ids),
+        ("openvswitch", a.openvswitch != b.openvswitch),
     ])
 }
 
@@ -248,6 +249,8 @@ fn port_keys(a: &Port, b: &Port) -> Vec<&'static str> {
         ("memory-max", a.memory.max != b.memory.max),
         ("memory-populate", a.memory.populate != b.memory.populate),
         ("external-ids", a.external_ids != b.external_ids),
+        ("openvswitch", a.openvswitch != b.openvswitch),
+        ("openvswitch-interface", a.openvswitch_interface != b.openvswitch_interface),
     ])
 }
 

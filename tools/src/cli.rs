@@ -62,6 +62,7 @@ pub(crate) struct Invocation {
 pub(crate) fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     let (first, rest) = args.split_at(end);
+    let first = first.iter().filter(|arg| !is_log_level(arg));
     let matches = base()
         .allow_external_subcommands(true)
         .external_subcommand_value_parser(value_parser!(String))
@@ -90,6 +91,11 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     })
 }
 
+/// Whether it is `-vMODULE:LEVEL`, which `ovs-vsctl` takes for its log.
+fn is_log_level(arg: &OsString) -> bool {
+    arg.to_str().is_some_and(|arg| arg.starts_with("-v") && arg.len() > 2)
+}
+
 /// The named socket; else that of the user's daemon, then that of the system's.
 fn sockets(matches: &ArgMatches) -> Vec<PathBuf> {
     let stated = matches.get_one::<PathBuf>("socket").cloned();
@@ -110,6 +116,7 @@ fn style(matches: &ArgMatches) -> Style {
         format: match word("format") {
             Some("table") => Some(Format::Table),
             Some("json") => Some(Format::Json),
+            Some("csv") => Some(Format::Csv),
             Some("list") => Some(Format::List),
             _ if bare => Some(Format::List),
             _ => None,
@@ -195,7 +202,7 @@ pub(crate) fn base() -> Command {
         .arg(
             option("format", "FORMAT", "Format of tables [default: depends on the command]")
                 .short('f')
-                .value_parser(PossibleValuesParser::new(["table", "json", "list"])),
+                .value_parser(PossibleValuesParser::new(["table", "json", "list", "csv"])),
         )
         .arg(
             option("data", "FORM", "Format of values in tables and lists [default: string]")

@@ -10,12 +10,16 @@ use hyper::{Method, Request as HttpRequest, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use trama_api::folders::approvals_socket;
-use trama_api::transaction::{Refusal, Request, Response, VERSION};
+use trama_api::transaction::{NOT_YET, Refusal, Request, Response, VERSION};
 
 use crate::cli::Invocation;
 
 /// How long the helper may take to note words.
 const APPROVAL: Duration = Duration::from_secs(2);
+
+/// Between two looks at the conditions of `wait-until`: for each, the daemon gathers the state of
+/// all ports.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A failure: a message for the user, and the exit status.
 pub(crate) struct Failed {
@@ -43,6 +47,13 @@ pub(crate) fn transact(invocation: &Invocation) -> Result<Response, Failed> {
     runtime.block_on(async {
         match tokio::time::timeout(invocation.timeout, exchange(invocation)).await {
             Ok(result) => result,
+            Err(_) if waits(invocation) => Err(Failed {
+                message: format!(
+                    "the conditions of wait-until do not hold after {} s",
+                    invocation.timeout.as_secs()
+                ),
+                exit: NOT_YET,
+            }),
             Err(_) => Err(format!(
                 "no answer from {} within {} s; whether the transaction was carried out is not \
                  known; check with tramactl show, and use -t SECONDS to wait longer",
@@ -67,8 +78,24 @@ impl<F: Into<Failed>> From<F> for NoAnswer {
     }
 }
 
-/// Sends the commands. After an upgrade, the daemon that has taken over answers.
+/// Whether one of the commands is `wait-until`.
+fn waits(invocation: &Invocation) -> bool {
+    let name = |words: &Vec<String>| words.iter().find(|word| !word.starts_with("--")).cloned();
+    invocation.commands.iter().filter_map(name).any(|name| name == "wait-until")
+}
+
+/// Sends the commands, again and again while a `wait-until` among them does not hold.
 async fn exchange(invocation: &Invocation) -> Result<Response, Failed> {
+    loop {
+        match exchange_once(invocation).await {
+            Err(Failed { exit: NOT_YET, .. }) => tokio::time::sleep(PAUSE).await,
+            answer => return answer,
+        }
+    }
+}
+
+/// Sends the commands. After an upgrade, the daemon that has taken over answers.
+async fn exchange_once(invocation: &Invocation) -> Result<Response, Failed> {
     let is_upgrade = matches!(invocation.commands.as_slice(), [words] if words == &["upgrade"]);
     let mut answer = ask(invocation, &invocation.commands).await;
     if is_upgrade && matches!(answer, Err(NoAnswer::Lost(_))) {

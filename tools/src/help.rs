@@ -4,11 +4,12 @@ use trama_api::commands::{COMMANDS, Command, Group, Help};
 use trama_api::nearest::suggestion;
 
 /// What the exit statuses mean.
-pub(crate) const EXIT_STATUS: [(&str, &str); 4] = [
+pub(crate) const EXIT_STATUS: [(&str, &str); 5] = [
     ("0", "success"),
     ("1", "refused; nothing has changed"),
     ("2", "br-exists: no such bridge"),
     ("65", "stored, but some port does not run"),
+    ("142", "wait-until: the conditions did not hold in time"),
 ];
 
 /// A command that tramactl carries out itself.

@@ -18,12 +18,14 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use client::Failed;
+use names::Call;
 use trama_api::transaction::NotRunning;
 use vmm::{VhostUserPort, Vmm};
 
 fn main() -> ExitCode {
     let called = match names::called(std::env::args_os().collect()) {
-        Ok(called) => called,
+        Ok(Call::Run(called)) => called,
+        Ok(Call::Print(text)) => return print("ovs-appctl", text.as_bytes(), 0),
         Err(message) => return fail("ovs-appctl", &message, 1),
     };
     let program = called.program;

@@ -4,6 +4,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use trama_api::nearest::nearest;
+
 /// The command line as that of `tramactl`.
 pub(crate) struct Called {
     /// The name in messages.
@@ -12,34 +14,68 @@ pub(crate) struct Called {
     pub arguments: Vec<OsString>,
 }
 
+/// What comes of a command line.
+pub(crate) enum Call {
+    /// It is one of `tramactl`.
+    Run(Called),
+    /// This text is the answer.
+    Print(String),
+}
+
+/// What answers a command of `ovs-appctl`.
+#[derive(Clone, Copy)]
+enum Answer {
+    /// The command of `tramactl`.
+    Command(&'static str),
+    /// The list of these commands.
+    List,
+    /// Why it is refused, and what serves instead.
+    Refused(&'static str),
+}
+
+const NO_SNOOPING: &str =
+    "multicast snooping is disabled: multicast frames go to every port of their VLAN";
+
 /// What `ovs-appctl` may ask for, and what answers it.
-const APPCTL: [(&str, &str); 5] = [
-    ("coverage/show", "counters"),
-    ("fdb/flush", "fdb/flush"),
-    ("fdb/show", "fdb/show"),
-    ("list-commands", "list-commands"),
-    ("version", "version"),
+const APPCTL: [(&str, Answer); 9] = [
+    ("coverage/show", Answer::Command("counters")),
+    ("exit", Answer::Refused("the service manager ends the daemon: systemctl stop trama")),
+    ("fdb/flush", Answer::Command("fdb/flush")),
+    ("fdb/show", Answer::Command("fdb/show")),
+    ("list-commands", Answer::List),
+    ("mdb/flush", Answer::Refused(NO_SNOOPING)),
+    ("mdb/show", Answer::Refused(NO_SNOOPING)),
+    (
+        "ofproto/trace",
+        Answer::Refused(
+            "there are no flow tables; fdb/show says where a frame to an address goes, and \
+             tramactl counters PORT why frames were dropped",
+        ),
+    ),
+    ("version", Answer::Command("version")),
 ];
 
 /// Reads the name and, for `ovs-appctl`, its options.
 ///
 /// # Errors
 /// It is a command of `ovs-appctl` that the daemon does not have.
-pub(crate) fn called(mut arguments: Vec<OsString>) -> Result<Called, String> {
+pub(crate) fn called(mut arguments: Vec<OsString>) -> Result<Call, String> {
     let name = arguments.first().map(Path::new).and_then(Path::file_name);
     match name.and_then(|name| name.to_str()) {
-        Some("ovs-vsctl") => Ok(Called { program: "ovs-vsctl", arguments }),
+        Some("ovs-vsctl") => Ok(Call::Run(Called { program: "ovs-vsctl", arguments })),
         Some("ovs-appctl") => {
             let rest = arguments.split_off(1);
-            arguments.extend(appctl(rest)?);
-            Ok(Called { program: "ovs-appctl", arguments })
+            let Some(translated) = appctl(rest)? else { return Ok(Call::Print(commands())) };
+            arguments.extend(translated);
+            Ok(Call::Run(Called { program: "ovs-appctl", arguments }))
         }
-        _ => Ok(Called { program: "tramactl", arguments }),
+        _ => Ok(Call::Run(Called { program: "tramactl", arguments })),
     }
 }
 
-/// Translates the arguments of `ovs-appctl`. There is one daemon, so targets are left out.
-fn appctl(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
+/// Translates the arguments of `ovs-appctl`; `None` = the list of commands is asked for. There is
+/// one daemon, so targets are left out.
+fn appctl(arguments: Vec<OsString>) -> Result<Option<Vec<OsString>>, String> {
     let mut words = arguments.into_iter();
     let mut translated = Vec::new();
     while let Some(word) = words.next() {
@@ -56,21 +92,31 @@ fn appctl(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
             _ if text.starts_with('-') => return Err(format!("there is no option {text}")),
             _ => {
                 let known = APPCTL.iter().find(|(name, _)| *name == text);
-                let (_, command) = known.ok_or_else(|| unknown(&text))?;
-                translated.push(command.into());
+                match known.map(|(_, answer)| *answer).ok_or_else(|| unknown(&text))? {
+                    Answer::Command(command) => translated.push(command.into()),
+                    Answer::List => return Ok(None),
+                    Answer::Refused(why) => return Err(format!("{text}: {why}")),
+                }
                 translated.extend(words);
-                return Ok(translated);
+                return Ok(Some(translated));
             }
         }
     }
-    Ok(translated)
+    Ok(Some(translated))
+}
+
+/// The names of the commands, as `ovs-appctl` lists them.
+fn commands() -> String {
+    let mut text = "The available commands are:\n".to_owned();
+    text.extend(APPCTL.iter().map(|(name, _)| format!("  {name}\n")));
+    text
 }
 
 fn unknown(command: &str) -> String {
     let known: Vec<&str> = APPCTL.iter().map(|(name, _)| *name).collect();
-    let remedy = match command {
-        "exit" => "stop the daemon with systemctl stop trama".to_owned(),
-        _ => format!("there are {}", known.join(", ")),
+    let remedy = match nearest(command, &known) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("there are {}", known.join(", ")),
     };
     format!("'{command}' is not a command of tramad; {remedy}")
 }
@@ -81,7 +127,10 @@ mod tests {
 
     fn read(line: &str) -> Result<(String, String), String> {
         let arguments = line.split(' ').map(OsString::from).collect();
-        let Called { program, arguments } = called(arguments)?;
+        let Called { program, arguments } = match called(arguments)? {
+            Call::Run(called) => called,
+            Call::Print(text) => return Ok(("text".to_owned(), text)),
+        };
         let words = arguments.iter().map(|it| it.to_string_lossy().into_owned());
         Ok((program.to_owned(), words.skip(1).collect::<Vec<_>>().join(" ")))
     }
@@ -99,6 +148,12 @@ mod tests {
         }
         assert!(read("ovs-appctl exit").unwrap_err().contains("systemctl stop trama"));
         assert!(read("ovs-appctl bond/show").unwrap_err().contains("there are coverage/show"));
+        assert!(read("ovs-appctl fdb/shwo").unwrap_err().contains("did you mean fdb/show?"));
+        assert!(read("ovs-appctl mdb/show lab").unwrap_err().contains("snooping is disabled"));
+        let trace = read("ovs-appctl ofproto/trace lab in_port=1").unwrap_err();
+        assert!(trace.contains("tramactl counters PORT"), "{trace}");
+        let (_, list) = read("ovs-appctl list-commands").unwrap();
+        assert!(list.starts_with("The available commands are:\n  coverage/show\n"), "{list}");
         assert!(read("ovs-appctl --color fdb/show").is_err());
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Format {
     List,
     /// One line of JSON for each table, values as in RFC 7047.
     Json,
+    /// A line of values separated by commas for each record.
+    Csv,
 }
 
 /// The form of values in tables and lists.
@@ -63,6 +65,7 @@ pub(crate) fn render(results: &[Output], style: Style) -> String {
                 tables += 1;
                 match (format, form) {
                     (Some(Format::Json), _) => push_json(&mut text, headings, rows),
+                    (Some(Format::Csv), _) => push_csv(&mut text, headings, rows, style),
                     (Some(Format::List), _) => push_list(&mut text, headings, rows, style),
                     (None, Form::Fixed { widths }) => {
                         push_fixed(&mut text, headings, rows, widths, style);
@@ -92,6 +95,20 @@ fn push_json(text: &mut String, headings: &[String], rows: &[Vec<Value>]) {
     let rows: Vec<Vec<_>> =
         rows.iter().map(|row| row.iter().map(Value::to_json).collect()).collect();
     push_line(text, &json!({ "headings": headings, "data": rows }).to_string());
+}
+
+fn push_csv(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: Style) {
+    let quoted = |cell: &str| match cell.contains(['"', ',', '\t', '\r', '\n']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell.to_owned(),
+    };
+    if style.headings {
+        push_line(text, &headings.join(","));
+    }
+    for row in rows {
+        let cells = row.iter().map(|value| quoted(&cell(value, style.data)));
+        push_line(text, &cells.collect::<Vec<_>>().join(","));
+    }
 }
 
 fn push_list(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: Style) {

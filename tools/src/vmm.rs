@@ -84,7 +84,7 @@ impl VhostUserPort {
                 kind.bare()
             ));
         }
-        let text = |map: &Value, key: &str| map.pairs().get(key).map(Atom::bare);
+        let text = |map: &Value, key: &str| map.at(key).map(Atom::bare);
         let option = |key: &str| text(options, key).unwrap_or_default();
         // A path that is left to the daemon is in the status only.
         let path = text(options, "path").or_else(|| text(status, "path")).ok_or_else(|| {

@@ -92,7 +92,8 @@ fn under_a_name_of_open_vswitch_its_options_are_taken() {
         let output = Command::new(path).env("TRAMA_SOCKET", "/none").args(words).output().unwrap();
         String::from_utf8(output.stderr).unwrap()
     };
-    let options = "--db=unix:/x --no-wait --no-syslog --verbose=off -v --log-file --retry";
+    let options = "--db=unix:/x --no-wait --no-syslog --verbose=off -v -vconsole:off --log-file \
+                   --retry";
     let vsctl = run("ovs-vsctl", &format!("{options} --timeout=5 list-br"));
     assert!(vsctl.starts_with("ovs-vsctl: cannot reach tramad at /none"), "{vsctl}");
     let appctl = run("ovs-appctl", "-t ovs-vswitchd fdb/show lab");

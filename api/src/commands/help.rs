@@ -202,6 +202,29 @@ impl CommandId {
                 ["clear Port vm1 tag", "clear Port trunk trunks", "clear Port vm1 external_ids"],
                 ["remove", "set"].as_slice(),
             ),
+            CommandId::Create | CommandId::Destroy => (
+                Group::Records,
+                "Networks and ports are made with add-br and add-port. Records of QoS and Queue \
+                 are kept and have no effect; those of other tables end with the transaction. A \
+                 name that begins with @ stands for the record until then.",
+                [
+                    "create QoS type=linux-noop",
+                    "--id=@q create QoS type=linux-noop -- set Port vm1 qos=@q",
+                    "--all destroy QoS",
+                ],
+                ["set", "add-br", "add-port"].as_slice(),
+            ),
+            CommandId::WaitUntil => (
+                Group::Records,
+                "The transaction takes place once the conditions hold. If they do not within the \
+                 time of -t, nothing has changed, and the exit status is 142.",
+                [
+                    "-t 10 wait-until Interface vm1 admin_state=up",
+                    "wait-until Bridge lab",
+                    "wait-until Port vm1 -- set Port vm1 tag=20",
+                ],
+                ["find", "get"].as_slice(),
+            ),
             CommandId::FdbShow => (
                 Group::State,
                 "Prints port, VLAN, MAC address and age in seconds. Without a bridge, of all \
@@ -296,10 +319,34 @@ impl CommandId {
                 ["get-manager", "get-ssl", "del-manager"],
                 ["show", "reload"].as_slice(),
             ),
-            CommandId::Init | CommandId::Comment | CommandId::EmerReset => (
+            CommandId::GetFailMode | CommandId::SetFailMode | CommandId::DelFailMode => (
+                Group::Compatibility,
+                "It says what a bridge of Open vSwitch does without its controller. A network has \
+                 none: it is kept for the software that sets it.",
+                ["get-fail-mode lab", "set-fail-mode lab secure", "del-fail-mode lab"],
+                ["get-controller", "set"].as_slice(),
+            ),
+            CommandId::AddBond | CommandId::AddBondIface | CommandId::DelBondIface => (
+                Group::Compatibility,
+                "Bond the host's interfaces in the kernel, and make the bond the uplink of a \
+                 bridged network.",
+                [
+                    "add-br lan -- set Bridge lan mode=bridged uplink=bond0",
+                    "--if-exists del-bond-iface eth1",
+                    "list-ifaces lab",
+                ],
+                ["add-br", "add-port", "list-ifaces"].as_slice(),
+            ),
+            CommandId::EmerReset => (
+                Group::Compatibility,
+                "Of other_config of networks, hwaddr stays.",
+                ["emer-reset", "--dry-run emer-reset", "get Bridge lab other_config"],
+                ["del-fail-mode", "clear"].as_slice(),
+            ),
+            CommandId::Init | CommandId::Comment => (
                 Group::Compatibility,
                 "Takes its place in a transaction, and does nothing.",
-                ["init", "comment made by a script -- list-br", "emer-reset"],
+                ["init", "comment made by a script -- list-br", "init -- list-br"],
                 ["reload", "set"].as_slice(),
             ),
             CommandId::Version => (

@@ -14,6 +14,21 @@ const COLUMNS: CommandOption = CommandOption {
 const NAMES: CommandOption =
     CommandOption { name: "--names", value: None, summary: "Show names of ports, not numbers" };
 
+const ID: CommandOption = CommandOption {
+    name: "--id",
+    value: Some("@NAME"),
+    summary: "Name the record for the other commands of the transaction",
+};
+const ALL: CommandOption =
+    CommandOption { name: "--all", value: None, summary: "Remove all records of the table" };
+const WITH_IFACE: CommandOption = CommandOption {
+    name: "--with-iface",
+    value: None,
+    summary: "Name the port by its interface, which has the same name",
+};
+const FAKE_IFACE: CommandOption =
+    CommandOption { name: "--fake-iface", value: None, summary: "Nothing: bonds are refused" };
+
 const ANY: usize = usize::MAX;
 
 const fn command(
@@ -29,7 +44,7 @@ const fn command(
 }
 
 /// All commands, in the order of the help.
-pub static COMMANDS: [Command; 44] = [
+pub static COMMANDS: [Command; 53] = [
     command(CommandId::Show, "show", 0, 0, &[], "", "Print an overview"),
     command(CommandId::AddBr, "add-br", 1, 3, &[MAY_EXIST], "BRIDGE", "Add a network"),
     command(
@@ -60,7 +75,15 @@ pub static COMMANDS: [Command; 44] = [
         "BRIDGE PORT [COLUMN[:KEY]=VALUE]...",
         "Add a port to a network: a TAP of its name until its Interface is given a type",
     ),
-    command(CommandId::DelPort, "del-port", 1, 2, &[IF_EXISTS], "[BRIDGE] PORT", "Remove a port"),
+    command(
+        CommandId::DelPort,
+        "del-port",
+        1,
+        2,
+        &[IF_EXISTS, WITH_IFACE],
+        "[BRIDGE] PORT",
+        "Remove a port",
+    ),
     command(
         CommandId::ListPorts,
         "list-ports",
@@ -129,7 +152,7 @@ pub static COMMANDS: [Command; 44] = [
         "get",
         2,
         ANY,
-        &[IF_EXISTS],
+        &[IF_EXISTS, ID],
         "TABLE RECORD [COLUMN[:KEY]]...",
         "Print values of a record",
     ),
@@ -168,6 +191,33 @@ pub static COMMANDS: [Command; 44] = [
         &[IF_EXISTS],
         "TABLE RECORD COLUMN...",
         "Empty columns",
+    ),
+    command(
+        CommandId::Create,
+        "create",
+        2,
+        ANY,
+        &[ID],
+        "TABLE COLUMN[:KEY]=VALUE...",
+        "Create a record of QoS, Queue or another table of Open vSwitch",
+    ),
+    command(
+        CommandId::Destroy,
+        "destroy",
+        1,
+        ANY,
+        &[IF_EXISTS, ALL],
+        "TABLE [RECORD]...",
+        "Remove records of QoS, Queue or another table of Open vSwitch",
+    ),
+    command(
+        CommandId::WaitUntil,
+        "wait-until",
+        2,
+        ANY,
+        &[],
+        "TABLE RECORD [COLUMN[:KEY]=VALUE]...",
+        "Wait until a record exists and meets all conditions",
     ),
     command(
         CommandId::FdbShow,
@@ -352,6 +402,60 @@ pub static COMMANDS: [Command; 44] = [
         0,
         &[],
         "",
-        "Do nothing: what it resets does not exist",
+        "Forget fail modes, and other_config of networks and ports",
+    ),
+    command(
+        CommandId::GetFailMode,
+        "get-fail-mode",
+        1,
+        1,
+        &[],
+        "BRIDGE",
+        "Print the fail mode that was set",
+    ),
+    command(
+        CommandId::SetFailMode,
+        "set-fail-mode",
+        2,
+        2,
+        &[],
+        "BRIDGE secure|standalone",
+        "Keep a fail mode, which has no effect",
+    ),
+    command(
+        CommandId::DelFailMode,
+        "del-fail-mode",
+        1,
+        1,
+        &[],
+        "BRIDGE",
+        "Forget the fail mode that was set",
+    ),
+    command(
+        CommandId::AddBond,
+        "add-bond",
+        4,
+        ANY,
+        &[FAKE_IFACE, MAY_EXIST],
+        "BRIDGE PORT INTERFACE... [COLUMN[:KEY]=VALUE]...",
+        "Refused: a port has one interface",
+    ),
+    command(
+        CommandId::AddBondIface,
+        "add-bond-iface",
+        2,
+        2,
+        &[MAY_EXIST],
+        "BOND INTERFACE",
+        "Refused: a port has one interface",
+    ),
+    command(
+        CommandId::DelBondIface,
+        "del-bond-iface",
+        1,
+        2,
+        &[IF_EXISTS],
+        "[BOND] INTERFACE",
+        "Refused: a port has one interface",
     ),
 ];

@@ -7,12 +7,14 @@
 //! what clients can occupy, `scrape` what they can have made.
 
 mod connections;
+mod numbers;
 mod scrape;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -29,9 +31,10 @@ use trama_api::transaction::{
 use trama_gateway::report::FlowRow;
 
 use self::connections::Limits;
+use self::numbers::Numbers;
 use self::scrape::Scrapes;
 use crate::config::derived::running::is_part_of;
-use crate::config::model::Network;
+use crate::config::model::{Network, Port};
 use crate::ctl::{self, After, Call, Failure, Snapshot};
 use crate::panics;
 use crate::state::{Daemon, TransactError, TransactOptions};
@@ -272,9 +275,13 @@ impl Api {
             }
         }
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        numbers.update(&status);
-        let numbers = numbers.by_name.clone();
-        Ok(Snapshot { status, fdb, leases, forwards, flows, numbers })
+        let config = self.daemon.config();
+        let requests: HashMap<&str, u32> = config.ports.iter().filter_map(ofport_request).collect();
+        let names = status.ports.iter().map(|port| port.name.as_str());
+        let numbers = numbers.update(names.map(|name| (name, requests.get(name).copied())));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let salt = now.map_or(0, |time| time.as_nanos() as u64);
+        Ok(Snapshot { status, fdb, leases, forwards, flows, numbers, salt })
     }
 
     /// Returns the names of running networks that satisfy `is_one`.
@@ -284,6 +291,12 @@ impl Api {
     }
 }
 
+/// A port and the number that its interface should have, if one is stated.
+fn ofport_request(port: &Port) -> Option<(&str, u32)> {
+    let text = port.openvswitch_interface.get("ofport_request")?;
+    Some((&port.name, text.parse().ok()?))
+}
+
 fn respond<S: ToString>(
     results: Vec<Output>,
     steps: &[S],
@@ -291,24 +304,4 @@ fn respond<S: ToString>(
 ) -> Response {
     let exit = if not_running.is_empty() { 0 } else { STORED_NOT_RUNNING };
     Response { results, exit, not_running, steps: steps.iter().map(ToString::to_string).collect() }
-}
-
-/// Numbers of ports, in the order in which ports are added; never reused.
-#[derive(Default)]
-struct Numbers {
-    last: u32,
-    by_name: BTreeMap<String, u32>,
-}
-
-impl Numbers {
-    fn update(&mut self, status: &status::Status) {
-        let there: HashSet<&str> = status.ports.iter().map(|port| port.name.as_str()).collect();
-        self.by_name.retain(|name, _| there.contains(name.as_str()));
-        for port in &status.ports {
-            if !self.by_name.contains_key(&port.name) {
-                self.last += 1;
-                self.by_name.insert(port.name.clone(), self.last);
-            }
-        }
-    }
 }

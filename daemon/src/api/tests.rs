@@ -265,28 +265,3 @@ fn one_user_has_a_limited_number_of_connections() {
         assert!(Instant::now() < deadline, "one has left, and there is no room");
     }
 }
-
-#[test]
-fn numbers_of_ports_are_never_given_twice() {
-    let status = |names: &[&str]| {
-        let ports = names.iter().map(|name| status::PortStatus {
-            name: (*name).to_owned(),
-            network: None,
-            not_running: None,
-            link: false,
-            vhost: None,
-            mac: None,
-            storms: Vec::new(),
-            loop_block: None,
-            mark: 0,
-            counters: status::PortCounts::default(),
-        });
-        status::Status { ports: ports.collect(), ..status::Status::default() }
-    };
-    let mut numbers = Numbers::default();
-    numbers.update(&status(&["b", "a"]));
-    numbers.update(&status(&["a"]));
-    numbers.update(&status(&["c", "a", "b"]));
-    let expected = [("a", 2), ("b", 4), ("c", 3)].map(|(name, number)| (name.to_owned(), number));
-    assert_eq!(numbers.by_name, BTreeMap::from(expected));
-}

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::lookup::find_column;
 use super::schema::column::{Column, Table};
-use super::types::Shape;
+use crate::value_type::Shape;
 
 /// Carries out `COLUMN[:KEY]=VALUE` on a record that exists.
 pub(super) fn set_one(
@@ -23,6 +23,7 @@ pub(super) fn set_one(
             format!("{setting}: argument does not end in \"=\" followed by a value.").into()
         );
     };
+    let text = &*context.symbols.resolve(&column.of, text);
     let value = match place.key()? {
         None => column.of.parse(text)?,
         Some(_) if column.of.shape != Shape::Map => {
@@ -30,8 +31,8 @@ pub(super) fn set_one(
             return Err(format!("cannot specify key to set for non-map column {name}").into());
         }
         Some(key) => {
-            let mut pairs = (column.read)(context.view(), record).pairs();
-            pairs.insert(key, column.of.parse_atom(text)?);
+            let mut pairs = column.read(context.view(), record).pairs();
+            pairs.insert(column.of.parse_key(&key)?, column.of.parse_atom(text)?);
             Value::Map(pairs)
         }
     };
@@ -46,11 +47,8 @@ pub(super) fn write(
     record: &str,
     value: Value,
 ) -> Result<(), Failure> {
-    match column.write {
-        Some(write) => Ok(write(&mut context.draft, record, value)?),
-        None => {
-            Err(format!("cannot modify read-only column {} in table {}", column.name, table.name)
-                .into())
-        }
+    if column.is_free() {
+        return column.write(&mut context.draft, record, value);
     }
+    Err(format!("cannot modify read-only column {} in table {}", column.name, table.name).into())
 }

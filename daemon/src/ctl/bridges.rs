@@ -7,7 +7,7 @@ use super::call::Call;
 use super::context::Context;
 use super::draft::Draft;
 use super::failure::Failure;
-use super::schema::TABLES;
+use super::schema::PORT;
 use super::schema::column::edit_port;
 
 /// The exit status of `br-exists` if there is no such bridge.
@@ -105,9 +105,8 @@ pub(super) fn add_port(context: &mut Context<'_>, call: &Call) -> Result<Output,
         .into());
     }
     context.draft.add_port(bridge, name);
-    let [_, ports, _] = &TABLES;
     for setting in call.args_from(2) {
-        set_one(context, ports, name, setting)?;
+        set_one(context, &PORT, name, setting)?;
     }
     Ok(Output::none())
 }

@@ -1,7 +1,7 @@
 //! `COLUMN[:KEY]` at the beginning of an argument.
 
 use super::failure::Failure;
-use super::types::DELIMITERS;
+use crate::value_type::DELIMITERS;
 
 /// `COLUMN[:KEY]` at the beginning of an argument.
 pub(super) struct ColumnRef<'a> {

@@ -10,7 +10,7 @@ use super::context::View;
 use super::failure::Failure;
 use super::lookup::find_column;
 use super::schema::column::{Column, Table};
-use super::types::{Shape, Type};
+use crate::value_type::{Shape, Type};
 
 /// The operators. A longer spelling comes before its prefixes.
 const OPERATORS: [(&str, Operator); 14] = [
@@ -50,7 +50,7 @@ enum Relation {
 /// A condition.
 pub(super) struct Condition {
     column: &'static Column,
-    key: Option<String>,
+    key: Option<Atom>,
     operator: Operator,
     wanted: Value,
 }
@@ -89,15 +89,16 @@ impl Condition {
             }
             Operator::Set(_) => Type::new(column.of.kind, Shape::Set).parse(value)?,
         };
+        let key = key.map(|key| column.of.parse_key(&key)).transpose()?;
         Ok(Condition { column, key, operator: *operator, wanted })
     }
 
     /// Whether the record of this name meets the condition.
     pub(super) fn holds(&self, view: View<'_>, record: &str) -> bool {
-        let whole = (self.column.read)(view, record);
+        let whole = self.column.read(view, record);
         let have = match &self.key {
             None => whole,
-            Some(key) => Value::optional(whole.pairs().get(key).cloned()),
+            Some(key) => Value::optional(self.column.at(&whole, key)),
         };
         match self.operator {
             // An absent key is neither equal nor unequal to a value.
@@ -119,8 +120,8 @@ fn compare(a: &Value, b: &Value) -> Ordering {
 
 fn relate(
     relation: Relation,
-    have: &BTreeSet<(Option<String>, Atom)>,
-    wanted: &BTreeSet<(Option<String>, Atom)>,
+    have: &BTreeSet<(Option<Atom>, Atom)>,
+    wanted: &BTreeSet<(Option<Atom>, Atom)>,
 ) -> bool {
     match relation {
         Relation::Subset => have.is_subset(wanted),
@@ -134,8 +135,8 @@ fn relate(
 }
 
 /// The atoms of a set, or the pairs of a map.
-fn elements(value: &Value) -> BTreeSet<(Option<String>, Atom)> {
-    let pairs: BTreeMap<String, Atom> = value.pairs();
+fn elements(value: &Value) -> BTreeSet<(Option<Atom>, Atom)> {
+    let pairs: BTreeMap<Atom, Atom> = value.pairs();
     let atoms = value.atoms().into_iter().map(|atom| (None, atom));
     atoms.chain(pairs.into_iter().map(|(key, atom)| (Some(key), atom))).collect()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use trama_gateway::report::{FlowRow, ForwardStatus};
 
 use super::draft::Draft;
+use super::symbols::Symbols;
 use crate::state::QueryError;
 use crate::status::{FdbRow, Lease, Status};
 
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub flows: Vec<(String, FlowRow)>,
     /// The number of each port (`ofport`): unique and constant while the daemon runs.
     pub numbers: BTreeMap<String, u32>,
+    /// Distinguishes the UUIDs that this transaction chooses from those of others.
+    pub salt: u64,
 }
 
 /// The status of a network's forwards, or the reason why its gateway does not answer.
@@ -41,6 +44,8 @@ pub(super) struct Context<'a> {
     pub draft: Draft,
     /// What ran when the transaction began.
     pub snapshot: &'a Snapshot,
+    /// Names that records have within the transaction.
+    pub symbols: Symbols,
     /// What remains to be done once the transaction has succeeded.
     pub after: Vec<After>,
 }

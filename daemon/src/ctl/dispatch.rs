@@ -6,7 +6,7 @@ use trama_api::transaction::Output;
 use super::call::Call;
 use super::context::Context;
 use super::failure::Failure;
-use super::{bridges, compat, forward, live, records, show};
+use super::{bridges, compat, create, forward, live, records, show, wait};
 
 /// Runs a command.
 ///
@@ -33,6 +33,9 @@ pub(super) fn run(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
         CommandId::Add => records::add,
         CommandId::Remove => records::remove,
         CommandId::Clear => records::clear,
+        CommandId::Create => create::create,
+        CommandId::Destroy => create::destroy,
+        CommandId::WaitUntil => wait::wait_until,
         CommandId::FdbShow => live::fdb_show,
         CommandId::FdbFlush => live::fdb_flush,
         CommandId::Leases => live::leases,
@@ -47,14 +50,18 @@ pub(super) fn run(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
         CommandId::BrSetExternalId => compat::br_set_external_id,
         CommandId::BrGetExternalId => compat::br_get_external_id,
         CommandId::GetController | CommandId::DelController => compat::nothing_of_bridge,
+        CommandId::GetFailMode => compat::get_fail_mode,
+        CommandId::SetFailMode => compat::set_fail_mode,
+        CommandId::DelFailMode => compat::del_fail_mode,
+        CommandId::EmerReset => compat::emer_reset,
+        CommandId::AddBond | CommandId::AddBondIface | CommandId::DelBondIface => compat::bond,
         CommandId::SetController | CommandId::SetManager | CommandId::SetSsl => compat::refused,
         CommandId::GetManager
         | CommandId::DelManager
         | CommandId::GetSsl
         | CommandId::DelSsl
         | CommandId::Init
-        | CommandId::Comment
-        | CommandId::EmerReset => compat::nothing,
+        | CommandId::Comment => compat::nothing,
     };
     run(context, call)
 }

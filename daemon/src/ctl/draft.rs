@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use trama_api::nearest::suggestion;
+use trama_api::value::quoted;
 
 use super::failure::Failure;
 use super::interface_options::{Described, Options, describe, resolve};
+use crate::config::model::openvswitch::{Kept, Record, RecordTable};
 use crate::config::model::{Config, Interface, Network, Port, Tap};
 
 /// A configuration under edit.
@@ -17,6 +19,21 @@ pub(super) struct Draft {
     config: Config,
     /// Interfaces that were touched, by port.
     interfaces: BTreeMap<String, InterfaceDraft>,
+}
+
+/// The table whose columns of Open vSwitch are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Bridge.
+    Bridge,
+    /// Port.
+    Port,
+    /// Interface.
+    Interface,
+    /// Open_vSwitch.
+    Root,
+    /// A table of records of their own.
+    Record,
 }
 
 struct InterfaceDraft {
@@ -152,11 +169,67 @@ impl Draft {
         })
     }
 
+    /// The record of this UUID.
+    pub(super) fn record(&self, uuid: &str) -> Option<&Record> {
+        self.config.records.iter().find(|record| record.name == uuid)
+    }
+
+    /// The UUIDs of a table's records, sorted.
+    pub(super) fn records_of(&self, table: RecordTable) -> Vec<String> {
+        let of_table = self.config.records.iter().filter(|record| record.table == table);
+        let mut uuids: Vec<_> = of_table.map(|record| record.name.clone()).collect();
+        uuids.sort_unstable();
+        uuids
+    }
+
+    /// The UUIDs of a table's records that have this text in a column.
+    pub(super) fn records_with(&self, table: RecordTable, column: &str, text: &str) -> Vec<String> {
+        let text = quoted(text);
+        let is_it = |it: &&Record| it.table == table && it.columns.get(column) == Some(&text);
+        self.config.records.iter().filter(is_it).map(|record| record.name.clone()).collect()
+    }
+
+    /// Adds a record.
+    pub(super) fn add_record(&mut self, record: Record) {
+        self.config.records.push(record);
+    }
+
+    /// Removes a record.
+    pub(super) fn remove_record(&mut self, uuid: &str) {
+        self.config.records.retain(|record| record.name != uuid);
+    }
+
+    /// The kept columns of a record.
+    pub(super) fn kept(&self, place: Place, record: &str) -> Option<&Kept> {
+        match place {
+            Place::Bridge => self.network(record).map(|it| &it.openvswitch),
+            Place::Port => self.port(record).map(|it| &it.openvswitch),
+            Place::Interface => self.port(record).map(|it| &it.openvswitch_interface),
+            Place::Root => Some(&self.config.daemon.openvswitch),
+            Place::Record => self.record(record).map(|it| &it.columns),
+        }
+    }
+
+    /// The kept columns of a record, to change them.
+    pub(super) fn kept_mut(&mut self, place: Place, record: &str) -> Option<&mut Kept> {
+        match place {
+            Place::Bridge => self.network_mut(record).map(|it| &mut it.openvswitch),
+            Place::Port => self.port_mut(record).map(|it| &mut it.openvswitch),
+            Place::Interface => self.port_mut(record).map(|it| &mut it.openvswitch_interface),
+            Place::Root => Some(&mut self.config.daemon.openvswitch),
+            Place::Record => {
+                let mut records = self.config.records.iter_mut();
+                records.find(|it| it.name == record).map(|it| &mut it.columns)
+            }
+        }
+    }
+
     /// The edited configuration, not validated yet.
     ///
     /// # Errors
     /// An interface's type and options do not fit together.
     pub(super) fn finish(mut self) -> Result<Config, Failure> {
+        self.config.records.retain(|record| RecordTable::LASTING.contains(&record.table));
         for (name, draft) in std::mem::take(&mut self.interfaces) {
             let InterfaceDraft { kind, mut options, before } = draft;
             if kind != before.0 {

@@ -90,6 +90,10 @@ pub(super) fn resolve(port: &str, kind: &str, options: Options) -> Result<Descri
         }
         // In Open vSwitch, a port without a type, or of type `system`, is a device of the host.
         "" | "system" | "internal" | "tap" => Interface::Tap(reader.tap()?),
+        _ if let Some((why, instead)) = reason(kind) => {
+            let message = format!("Interface {port}: type \"{kind}\" is refused: {why}; {instead}");
+            return Err(message.into());
+        }
         _ => {
             return Err(format!(
                 "Interface {port}: unknown type \"{kind}\"; use vhost-user or tap (or Open \
@@ -102,6 +106,26 @@ pub(super) fn resolve(port: &str, kind: &str, options: Options) -> Result<Descri
     let memory = if is_vhost { reader.memory()? } else { MemoryLimits::default() };
     reader.finish()?;
     Ok(Described { interface, socket, memory })
+}
+
+/// Why trama has no interfaces of a type of Open vSwitch, and what serves instead.
+fn reason(kind: &str) -> Option<(&'static str, &'static str)> {
+    Some(match kind {
+        "afxdp" | "afxdp-nonpmd" | "dpdk" => (
+            "trama does not take interfaces from the kernel",
+            "make it the uplink of a bridged network: set Bridge BRIDGE mode=bridged uplink=IFNAME",
+        ),
+        "bareudp" | "erspan" | "geneve" | "gre" | "gtpu" | "ip6erspan" | "ip6gre" | "lisp"
+        | "srv6" | "stt" | "vxlan" => (
+            "trama has no tunnels",
+            "make the tunnel's interface with ip link, and that the uplink of a bridged network",
+        ),
+        "patch" => (
+            "networks are not joined",
+            "put the ports on one network, and give those of each part their own tag",
+        ),
+        _ => return None,
+    })
 }
 
 /// Removes options one by one; those that remain are unknown.
@@ -313,7 +337,10 @@ mod tests {
             ("dpdkvhostuserclient", &[][..], "needs options:vhost-server-path"),
             ("tap", &[("address", "10.0.0.1")][..], "10.1.0.1/24"),
             ("", &[("path", "/x")][..], "type tap has no options:path"),
-            ("geneve", &[][..], "use vhost-user or tap"),
+            ("nonsense", &[][..], "use vhost-user or tap"),
+            ("geneve", &[("remote_ip", "10.0.0.2")][..], "trama has no tunnels; make the tunnel's"),
+            ("dpdk", &[][..], "mode=bridged uplink=IFNAME"),
+            ("patch", &[("peer", "p1")][..], "put the ports on one network"),
         ] {
             let message = resolve("p", kind, options(pairs)).unwrap_err();
             assert!(message.to_string().contains(part), "{message}");

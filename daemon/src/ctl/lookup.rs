@@ -5,7 +5,6 @@ use trama_api::nearest::suggestion;
 use super::call::Call;
 use super::context::Context;
 use super::failure::Failure;
-use super::identity;
 use super::schema::TABLES;
 use super::schema::column::{Column, Table};
 
@@ -16,7 +15,15 @@ const UUID_PREFIX: usize = 4;
 pub(super) fn find_table(text: &str) -> Result<&'static Table, Failure> {
     let found = find_by_name(&TABLES, text, |table| table.name);
     let found = found.map_err(|matching| match matching.as_slice() {
-        [] => format!("unknown table \"{text}\"; there are Bridge, Port, Interface"),
+        [] => {
+            let known: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+            match suggestion(text, &known) {
+                near if near.is_empty() => {
+                    format!("unknown table \"{text}\"; there are {}", known.join(", "))
+                }
+                near => format!("unknown table \"{text}\"{near}"),
+            }
+        }
         several => format!("multiple tables match \"{text}\": {}", several.join(", ")),
     });
     Ok(found?)
@@ -24,7 +31,7 @@ pub(super) fn find_table(text: &str) -> Result<&'static Table, Failure> {
 
 /// The column that `text` names.
 pub(super) fn find_column(table: &'static Table, text: &str) -> Result<&'static Column, Failure> {
-    let found = find_by_name(table.columns, text, |column| column.name);
+    let found = find_by_name(&table.columns, text, |column| column.name);
     let found = found.map_err(|matching| match matching.as_slice() {
         [] => {
             let known: Vec<&str> = table.columns.iter().map(|column| column.name).collect();
@@ -48,27 +55,42 @@ pub(super) fn find_record(
     text: &str,
     call: &Call,
 ) -> Result<Option<String>, Failure> {
-    let all = (table.records)(&context.draft);
-    let mut names = all.clone();
-    if names.iter().any(|name| name == text) {
-        return Ok(Some(text.to_owned()));
+    if let Some(record) = find_record_if_any(context, table, text)? {
+        return Ok(Some(record));
     }
-    names.retain(|name| {
-        text.len() >= UUID_PREFIX && identity::of(table.name, name).starts_with(text)
-    });
-    match names.as_slice() {
-        [name] => Ok(Some(name.clone())),
-        [] if call.has("--if-exists") => Ok(None),
-        [] if text.starts_with("--") => Err(format!(
+    if call.has("--if-exists") {
+        return Ok(None);
+    }
+    if text.starts_with("--") {
+        return Err(format!(
             "no row \"{text}\" in table {} (note that options must precede command names)",
             table.name
         )
-        .into()),
-        [] => {
-            let known: Vec<&str> = all.iter().map(String::as_str).collect();
-            let near = suggestion(text, &known);
-            Err(format!("no row \"{text}\" in table {}{near}", table.name).into())
-        }
+        .into());
+    }
+    let known = table.records(&context.draft);
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let near = suggestion(text, &known);
+    Err(format!("no row \"{text}\" in table {}{near}", table.name).into())
+}
+
+/// As [`find_record`], where it may be that there is no such record.
+pub(super) fn find_record_if_any(
+    context: &Context<'_>,
+    table: &Table,
+    text: &str,
+) -> Result<Option<String>, Failure> {
+    let mut names = table.records(&context.draft);
+    if names.iter().any(|name| name == text) {
+        return Ok(Some(text.to_owned()));
+    }
+    names.retain(|name| text.len() >= UUID_PREFIX && table.uuid(name).starts_with(text));
+    match names.as_slice() {
+        [name] => Ok(Some(name.clone())),
+        [] => match table.records_known_by(&context.draft, text).as_slice() {
+            [name] => Ok(Some(name.clone())),
+            _ => Ok(None),
+        },
         _ => {
             Err(format!("\"{text}\" begins the _uuid of several rows in table {}", table.name)
                 .into())

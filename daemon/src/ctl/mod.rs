@@ -8,7 +8,8 @@
 //! configuration wait until the transaction has succeeded ([`After`]).
 //!
 //! Imports point one way: `dispatch` → commands (`bridges`, `records`, `live` …) → `assign`,
-//! `condition` → `lookup` → `schema/` (tables and columns) → `draft`, `types`.
+//! `condition` → `lookup` → `schema/` (tables and columns) → `draft` →
+//! `value_type`. Names that records have within a transaction are in `symbols`.
 
 mod assign;
 mod bridges;
@@ -17,6 +18,7 @@ mod column_ref;
 mod compat;
 mod condition;
 mod context;
+mod create;
 mod dispatch;
 mod draft;
 mod failure;
@@ -28,7 +30,8 @@ mod lookup;
 mod records;
 mod schema;
 mod show;
-mod types;
+mod symbols;
+mod wait;
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +45,7 @@ use context::Context;
 pub use context::{After, Snapshot};
 use draft::Draft;
 pub use failure::Failure;
+use symbols::Symbols;
 
 /// The result of a transaction.
 #[derive(Debug)]
@@ -59,10 +63,12 @@ pub struct Outcome {
 /// # Errors
 /// The first command that refuses, or an interface that is incomplete at the end.
 pub fn run(calls: &[Call], config: Config, snapshot: &Snapshot) -> Result<Outcome, Failure> {
-    let mut context = Context { draft: Draft::new(config), snapshot, after: Vec::new() };
+    let symbols = Symbols::new(snapshot.salt);
+    let mut context = Context { draft: Draft::new(config), snapshot, symbols, after: Vec::new() };
     let mut results = Vec::with_capacity(calls.len());
     for call in calls {
         results.push(dispatch::run(&mut context, call)?);
     }
+    context.symbols.finish()?;
     Ok(Outcome { config: context.draft.finish()?, results, after: context.after })
 }

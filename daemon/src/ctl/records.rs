@@ -7,41 +7,48 @@ use super::assign::{set_one, write};
 use super::call::Call;
 use super::column_ref::ColumnRef;
 use super::condition::Condition;
-use super::context::Context;
+use super::context::{Context, View};
 use super::failure::Failure;
 use super::lookup::{find_column, find_record, find_table};
 use super::schema::column::{Column, Table};
-use super::types::{Kind, Shape, Type};
+use super::symbols::ID;
+use crate::value_type::{Shape, Type};
 
 pub(super) fn list(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
-    let columns = shown_columns(table, call)?;
+    let columns = stated_columns(table, call)?;
     let mut names = Vec::new();
     for record in call.args_from(1) {
         names.extend(find_record(context, table, record, call)?);
     }
     if call.args.len() == 1 {
-        names = (table.records)(&context.draft);
+        names = table.records(&context.draft);
     }
-    Ok(tabulate(context, &columns, &names))
+    Ok(tabulate(context, table, columns, &names))
 }
 
 pub(super) fn find(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
-    let columns = shown_columns(table, call)?;
+    let columns = stated_columns(table, call)?;
     let conditions = call.args_from(1).iter().map(|text| Condition::parse(table, text));
     let conditions = conditions.collect::<Result<Vec<_>, _>>()?;
-    let mut names = (table.records)(&context.draft);
+    let mut names = table.records(&context.draft);
     let view = context.view();
     names.retain(|name| conditions.iter().all(|condition| condition.holds(view, name)));
-    Ok(tabulate(context, &columns, &names))
+    Ok(tabulate(context, table, columns, &names))
 }
 
 pub(super) fn get(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    if call.has("--if-exists") && call.option(ID).is_some() {
+        return Err("--if-exists and --id may not be specified together".to_owned().into());
+    }
     let table = find_table(call.arg(0))?;
     let Some(record) = find_record(context, table, call.arg(1), call)? else {
         return Ok(Output::none());
     };
+    if let Some(id) = call.option(ID) {
+        context.symbols.name(id, &table.uuid(&record))?;
+    }
     let mut lines = Vec::new();
     for text in call.args_from(2) {
         let (place, rest) = ColumnRef::split(text);
@@ -49,7 +56,7 @@ pub(super) fn get(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
         if !rest.is_empty() {
             return Err(format!("{text}: trailing garbage \"{rest}\" in argument").into());
         }
-        let value = (column.read)(context.view(), &record);
+        let value = column.read(context.view(), &record);
         let Some(key) = place.key()? else {
             lines.push(value.to_string());
             continue;
@@ -58,7 +65,7 @@ pub(super) fn get(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
             let name = column.name;
             return Err(format!("cannot specify key to get for non-map column {name}").into());
         }
-        match value.pairs().get(&key) {
+        match column.at(&value, &column.of.parse_key(&key)?) {
             Some(atom) => lines.push(atom.to_string()),
             None if call.has("--if-exists") => lines.push(String::new()),
             None => {
@@ -111,9 +118,9 @@ pub(super) fn remove(context: &mut Context<'_>, call: &Call) -> Result<Output, F
                         pairs.retain(|key, value| gone.get(key) != Some(value));
                     }
                     Err(_) => {
-                        let keys = Type::new(Kind::String, Shape::Set).parse(text)?;
+                        let keys = Type::new(column.of.keys, Shape::Set).parse(text)?;
                         for key in keys.atoms() {
-                            pairs.remove(&key.bare());
+                            pairs.remove(&key);
                         }
                     }
                 }
@@ -137,7 +144,7 @@ pub(super) fn clear(context: &mut Context<'_>, call: &Call) -> Result<Output, Fa
         let empty = match column.of.shape {
             Shape::Map => Value::Map(Default::default()),
             Shape::Set | Shape::Optional => Value::NOTHING,
-            Shape::One if column.write.is_none() => Value::NOTHING,
+            Shape::One if !column.is_free() => Value::NOTHING,
             Shape::One => {
                 return Err(format!(
                     "\"clear\" operation cannot be applied to column {} of table {}, which is not \
@@ -163,11 +170,12 @@ fn change(
         return Ok(Output::none());
     };
     let column = find_column(table, call.arg(2))?;
-    let mut value = (column.read)(context.view(), &record);
+    let mut value = column.read(context.view(), &record);
     for text in call.args_from(3) {
-        value = edit(column, value, text)?;
+        let text = context.symbols.resolve(&column.of, text);
+        value = edit(column, value, &text)?;
     }
-    if !matches!(value, Value::Map(_)) && column.write.is_some() {
+    if !matches!(value, Value::Map(_)) && column.is_free() {
         value = column.of.shaped(value.atoms()).map_err(|count| {
             let (bound, limit) = if count == 0 { ("minimum", 1) } else { ("maximum", 1) };
             format!(
@@ -184,12 +192,18 @@ fn change(
 /// The column's type with room for several values, so that an excess is reported at the end.
 fn many(column: &Column) -> Type {
     let shape = if column.of.shape == Shape::Map { Shape::Map } else { Shape::Set };
-    Type::new(column.of.kind, shape)
+    Type { shape, ..column.of }
 }
 
-fn tabulate(context: &Context<'_>, columns: &[&'static Column], names: &[String]) -> Output {
+fn tabulate(
+    context: &Context<'_>,
+    table: &'static Table,
+    stated: Option<Vec<&'static Column>>,
+    names: &[String],
+) -> Output {
     let view = context.view();
-    let row = |name: &String| columns.iter().map(|column| (column.read)(view, name)).collect();
+    let columns = stated.unwrap_or_else(|| telling_columns(table, view, names));
+    let row = |name: &String| columns.iter().map(|column| column.read(view, name)).collect();
     Output::Table {
         headings: columns.iter().map(|column| column.name.to_owned()).collect(),
         rows: names.iter().map(row).collect(),
@@ -197,14 +211,27 @@ fn tabulate(context: &Context<'_>, columns: &[&'static Column], names: &[String]
     }
 }
 
-fn shown_columns(table: &'static Table, call: &Call) -> Result<Vec<&'static Column>, Failure> {
-    let Some(wanted) = call.option("--columns") else {
-        return Ok(table.columns.iter().collect());
-    };
+/// All columns, except kept ones that have their default in each of the records.
+fn telling_columns(
+    table: &'static Table,
+    view: View<'_>,
+    names: &[String],
+) -> Vec<&'static Column> {
+    let is_default =
+        |column: &Column| names.iter().all(|name| column.read(view, name) == column.of.default());
+    table.columns.iter().filter(|column| !column.is_kept() || !is_default(column)).collect()
+}
+
+/// The columns of `--columns`.
+fn stated_columns(
+    table: &'static Table,
+    call: &Call,
+) -> Result<Option<Vec<&'static Column>>, Failure> {
+    let Some(wanted) = call.option("--columns") else { return Ok(None) };
     let names = wanted.split([',', ' ']).filter(|name| !name.is_empty());
     let columns = names.map(|name| find_column(table, name)).collect::<Result<Vec<_>, _>>()?;
     if columns.is_empty() {
         return Err("must specify at least one column name".to_owned().into());
     }
-    Ok(columns)
+    Ok(Some(columns))
 }

@@ -9,14 +9,16 @@ use super::call::Call;
 use super::context::{Context, View};
 use super::failure::Failure;
 use super::identity;
-use super::schema::TABLES;
-use super::schema::column::{Column, Table};
-use super::types::Shape;
+use super::schema::column::Table;
+use super::schema::{BRIDGE, INTERFACE, PORT};
 use crate::config::derived::running::is_part_of;
 use crate::config::model::Mode;
 use crate::confinement;
 use crate::status::PortCounts;
+use crate::value_type::Shape;
 
+/// Columns of a bridge that are shown if set.
+const OF_BRIDGE: [&str; 2] = ["fail_mode", "datapath_type"];
 /// Columns of a port that are shown if set.
 const OF_PORT: [&str; 4] = ["forward", "tag", "trunks", "vlan_mode"];
 /// Columns of an interface that are shown if set.
@@ -24,10 +26,10 @@ const OF_INTERFACE: [&str; 3] = ["type", "options", "error"];
 
 pub(super) fn show(context: &mut Context<'_>, _: &Call) -> Result<Output, Failure> {
     let view = context.view();
-    let [bridges, ..] = &TABLES;
     let mut lines = vec![identity::of("Trama", "")];
-    for bridge in (bridges.records)(view.draft) {
+    for bridge in BRIDGE.records(view.draft) {
         lines.push(format!("    Bridge {}", quoted(&bridge)));
+        show_columns(view, &BRIDGE, &OF_BRIDGE, &bridge, "        ", &mut lines);
         show_network_port(view, &bridge, &mut lines);
         for port in view.draft.ports_of(&bridge) {
             show_port(view, port, &mut lines);
@@ -84,9 +86,8 @@ fn show_network_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
 }
 
 fn show_port(view: View<'_>, name: &str, lines: &mut Vec<String>) {
-    let [_, ports, interfaces] = &TABLES;
     lines.push(format!("        Port {}", quoted(name)));
-    show_columns(view, ports, &OF_PORT, name, "            ", lines);
+    show_columns(view, &PORT, &OF_PORT, name, "            ", lines);
     if view.draft.port(name).is_some_and(|port| !port.cable) {
         lines.push("            cable: false".to_owned());
     }
@@ -103,7 +104,7 @@ fn show_port(view: View<'_>, name: &str, lines: &mut Vec<String>) {
         lines.push(format!("            loop: {}", quoted(reason)));
     }
     lines.push(format!("            Interface {}", quoted(name)));
-    show_columns(view, interfaces, &OF_INTERFACE, name, "                ", lines);
+    show_columns(view, &INTERFACE, &OF_INTERFACE, name, "                ", lines);
 }
 
 /// What the port lost because a gateway belongs to all, and what to do about it.
@@ -127,9 +128,8 @@ fn show_columns(
     indent: &str,
     lines: &mut Vec<String>,
 ) {
-    let is_named = |column: &&Column, name: &str| column.name == name;
-    for column in names.iter().filter_map(|n| table.columns.iter().find(|c| is_named(c, n))) {
-        let value = (column.read)(view, record);
+    for column in names.iter().filter_map(|name| table.column(name)) {
+        let value = column.read(view, record);
         let unset = match column.of.shape {
             Shape::One => value == Value::string(""),
             _ => value.is_empty(),

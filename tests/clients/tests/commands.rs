@@ -126,6 +126,8 @@ fn learnt_addresses_and_counters_have_their_shapes() {
         lab.ok("get Interface vm1 ofport link_state status:state -- get Interface vm2 ofport"),
         "1\ndown\nlistening\n2\n"
     );
+    lab.ok("set Interface vm2 ofport_request=7");
+    assert_eq!(lab.ok("get Interface vm2 ofport -- get Interface vm1 ofport"), "7\n1\n");
 }
 
 #[test]
@@ -155,6 +157,36 @@ fn exit_statuses() {
     assert!(lab.ok("show").contains("                error: \""));
     assert_eq!(lab.ok("list-ports lab"), "odd\nvm1\n");
     assert_eq!(status("del-port odd"), 0);
+}
+
+#[test]
+fn a_wait_ends_when_its_conditions_hold_or_its_time_is_over() {
+    let lab = RunningDaemon::start(LAB);
+    let line = "wait-until Bridge zoo -- set Bridge zoo external_ids:a=b";
+    let late = lab.ctl(&format!("-t 1 {line}"));
+    assert_eq!((late.exit, late.out.as_str()), (142, ""));
+    assert!(late.err.contains("wait-until do not hold after 1 s"), "{}", late.err);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| lab.ctl(line));
+        lab.ok("add-br zoo");
+        assert_eq!(waiting.join().unwrap().exit, 0);
+    });
+    assert_eq!(lab.ok("get Bridge zoo external_ids:a"), "b\n");
+}
+
+#[test]
+fn records_of_their_own_are_saved() {
+    let lab = RunningDaemon::start(LAB);
+    let before = lab.file();
+    let uuid = lab.ok("--id=@q create QoS type=linux-noop -- set Port vm1 qos=@q");
+    let uuid = uuid.trim();
+    let saved = lab.file();
+    let table = format!("[[openvswitch]]\nname = \"{uuid}\"\ntable = \"QoS\"\n");
+    assert!(saved.contains(&table) && saved.contains("qos = "), "{saved}");
+    assert_eq!(lab.ok("reload"), "", "the file says what is in force");
+    lab.refused("destroy QoS vm1");
+    lab.ok("clear Port vm1 qos -- --all destroy QoS");
+    assert_eq!(lab.file().trim_end(), before.trim_end());
 }
 
 #[test]

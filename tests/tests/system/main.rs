@@ -33,6 +33,7 @@ mod nat_scale;
 mod nat_services;
 mod nat_traffic;
 mod netboot;
+mod ovs_callers;
 mod privileges;
 mod prometheus;
 mod queues;

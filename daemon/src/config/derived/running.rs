@@ -41,7 +41,7 @@ impl Config {
                 networks.push(Network { name, forward, ..network.clone() });
             }
         }
-        Config { daemon: self.daemon.clone(), networks, ports }
+        Config { daemon: self.daemon.clone(), networks, ports, records: Vec::new() }
     }
 }
 

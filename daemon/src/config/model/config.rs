@@ -2,6 +2,7 @@
 
 use super::daemon::DaemonConfig;
 use super::network::Network;
+use super::openvswitch::Record;
 use super::port::Port;
 
 /// The whole configuration. Names are unique per kind; order is that of the file.
@@ -13,6 +14,8 @@ pub struct Config {
     pub networks: Vec<Network>,
     /// The `[[port]]` tables.
     pub ports: Vec<Port>,
+    /// The `[[openvswitch]]` tables.
+    pub records: Vec<Record>,
 }
 
 impl Config {

@@ -8,6 +8,7 @@ use trama_api::folders::Folders;
 pub use trama_sandbox::Mode as Sandbox;
 pub use trama_switch::Spin;
 
+use super::openvswitch::Kept;
 use super::socket::SocketMode;
 
 /// The settings of the daemon. Most changes need a restart.
@@ -33,6 +34,8 @@ pub struct DaemonConfig {
     pub spin: Spin,
     /// How strictly processes are restricted to the files and system calls that they need.
     pub sandbox: Sandbox,
+    /// Columns of the table Open_vSwitch that are kept.
+    pub openvswitch: Kept,
 }
 
 /// How long an idle worker polls by default. Measured with `ping -f` between two TAPs, 20,000 round
@@ -61,6 +64,7 @@ impl DaemonConfig {
             workers: 1,
             spin: Spin::For(SPIN),
             sandbox: Sandbox::default(),
+            openvswitch: Kept::new(),
         }
     }
 }

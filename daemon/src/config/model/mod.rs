@@ -7,6 +7,7 @@ pub mod config;
 pub mod daemon;
 pub mod dhcp;
 pub mod network;
+pub mod openvswitch;
 pub mod port;
 pub mod rule;
 pub mod socket;

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use trama_gateway::Discovery;
 
 use super::dhcp::DhcpSetting;
+use super::openvswitch::Kept;
 use super::rule::Rule;
 
 /// What a network connects its guests to.
@@ -75,6 +76,8 @@ pub struct Network {
     pub reflect: Vec<Discovery>,
     /// Free-form data of management software; trama does not read it.
     pub external_ids: BTreeMap<String, String>,
+    /// Columns of Open vSwitch's Bridge that are kept.
+    pub openvswitch: Kept,
 }
 
 impl Network {
@@ -95,6 +98,7 @@ impl Network {
             loopback: Vec::new(),
             reflect: Vec::new(),
             external_ids: BTreeMap::new(),
+            openvswitch: Kept::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ use trama_frame::MacAddr;
 pub use trama_switch::{Promiscuous, Spoof, StormLimits};
 pub use trama_vhost_net_backend::{MemoryLimits, Role};
 
+use super::openvswitch::Kept;
 use super::rule::Rule;
 use super::socket::SocketAccess;
 use super::vlan::Vlan;
@@ -75,6 +76,10 @@ pub struct Port {
     pub forward: Vec<Rule>,
     /// Free-form data of management software; trama does not read it.
     pub external_ids: BTreeMap<String, String>,
+    /// Columns of Open vSwitch's Port that are kept.
+    pub openvswitch: Kept,
+    /// Columns of Open vSwitch's Interface that are kept.
+    pub openvswitch_interface: Kept,
 }
 
 impl Port {
@@ -96,6 +101,8 @@ impl Port {
             memory: MemoryLimits::default(),
             forward: Vec::new(),
             external_ids: BTreeMap::new(),
+            openvswitch: Kept::new(),
+            openvswitch_interface: Kept::new(),
         }
     }
 

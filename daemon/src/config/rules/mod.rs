@@ -10,8 +10,10 @@ mod dhcp;
 mod forward;
 mod name;
 mod network;
+pub(crate) mod openvswitch;
 pub(super) mod port;
 pub(super) mod problem;
+pub(crate) mod records;
 mod socket;
 pub(super) mod subnet;
 
@@ -19,6 +21,7 @@ use std::collections::HashSet;
 
 use check::Check;
 use forward::Listeners;
+use openvswitch::KEPT;
 use port::Claims;
 pub use problem::{Place, Problem};
 
@@ -28,12 +31,14 @@ use super::model::Config;
 pub fn validate(config: &Config) -> Vec<Problem> {
     let mut check = Check::new();
     check.daemon(&config.daemon);
+    check.kept(KEPT, &config.daemon.openvswitch, &openvswitch::ROOT);
     let mut names = HashSet::new();
     let mut listeners = Listeners::default();
     for (index, network) in config.networks.iter().enumerate() {
         check.enter(Place::Network(index), &network.name);
         check.name("network", &network.name, &mut names);
         check.network(network);
+        check.kept(KEPT, &network.openvswitch, &openvswitch::BRIDGE);
         check.mode(network, &config.networks[..index]);
         check.nat(network, config, &mut listeners);
         check.dhcp(index, network);
@@ -44,7 +49,14 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.enter(Place::Port(index), &port.name);
         check.name("port", &port.name, &mut names);
         check.port(port, config, &mut claims);
+        check.kept_of_port(port, config);
+        check.qos_of_port(port, config);
         check.port_forwards(port, config, &mut listeners);
+    }
+    let mut names = HashSet::new();
+    for (index, record) in config.records.iter().enumerate() {
+        check.enter(Place::Record(index), &record.name);
+        check.record(record, config, &mut names);
     }
     check.finish()
 }

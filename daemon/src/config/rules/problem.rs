@@ -17,6 +17,8 @@ pub enum Place {
     Reservation(usize, usize),
     /// `ports[i]`.
     Port(usize),
+    /// `records[i]`.
+    Record(usize),
 }
 
 /// A problem in a configuration. Displayed as `key: what is wrong; what to do`.
@@ -48,6 +50,7 @@ pub(crate) fn table_path(place: Place, name: &str) -> String {
             return table_path(Place::Dhcp(index), name) + &format!(".reservation[{number}]");
         }
         Place::Port(index) => ("port", index),
+        Place::Record(index) => ("openvswitch", index),
     };
     if name.is_empty() { format!("{kind}[{index}]") } else { format!("{kind}.{name}") }
 }

@@ -17,6 +17,7 @@ use trama_gateway::{Discovery, Transport};
 
 use crate::config::derived::subnet;
 use crate::config::model::dhcp::DhcpSetting;
+use crate::config::model::openvswitch::{Kept, Record, RecordTable};
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::{
@@ -30,11 +31,22 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
     (daemon(), networks()).prop_flat_map(|(daemon, networks)| {
         let names = networks.iter().map(|network| (network.name.clone(), network.mode)).collect();
         (Just(daemon), Just(networks), ports(names)).prop_map(|(daemon, networks, ports)| Config {
+            records: records(ports.len()),
             daemon,
             networks,
             ports,
         })
     })
+}
+
+/// A queue and a QoS that refers to it, or one of them, or none.
+fn records(number: usize) -> Vec<Record> {
+    let uuid = |last: usize| format!("5c458bc8-24e8-4a91-aebb-6870216ac44{last}");
+    let queue = Record { name: uuid(1), table: RecordTable::Queue, columns: kept(&["dscp=3"], 1) };
+    let queues = format!("queues={{0={}}}", uuid(1));
+    let columns = kept(&["type=linux-htb", &queues], number);
+    let qos = Record { name: uuid(2), table: RecordTable::Qos, columns };
+    [queue, qos].into_iter().take(number % 3).collect()
 }
 
 fn daemon() -> impl Strategy<Value = DaemonConfig> {
@@ -53,6 +65,7 @@ fn daemon() -> impl Strategy<Value = DaemonConfig> {
             socket_group: access.group,
             socket_mode: access.mode,
             sandbox,
+            openvswitch: kept(&["external_ids={system-id=x}"], workers),
             ..DaemonConfig::default()
         },
     )
@@ -73,6 +86,13 @@ fn ids() -> impl Strategy<Value = BTreeMap<String, String>> {
     btree_map("[a-c\"= ]{1,2}", "[a-z\\\\\"'# ]{0,6}", 0..3)
 }
 
+/// Some of the columns, as `number` decides.
+fn kept(columns: &[&str], number: usize) -> Kept {
+    let columns = columns.iter().filter_map(|column| column.split_once('='));
+    let numbered = columns.enumerate().filter(|(bit, _)| number >> bit & 1 == 1);
+    numbered.map(|(_, (name, value))| (name.to_owned(), value.to_owned())).collect()
+}
+
 fn networks() -> impl Strategy<Value = Vec<Network>> {
     let settings = (68u16..9000, 16usize..100_000, 1u64..86_400, ids());
     let settings = (settings, mode());
@@ -85,6 +105,7 @@ fn networks() -> impl Strategy<Value = Vec<Network>> {
                 mtu,
                 mac_table_size: size,
                 mac_aging: Duration::from_secs(aging),
+                openvswitch: kept(&["fail_mode=secure", "protocols=[OpenFlow13]"], size),
                 external_ids: ids,
                 ..Network::new(name)
             };
@@ -248,6 +269,8 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
                 socket,
                 memory,
                 forward: is_alone.then(|| rule(own_port)).into_iter().collect(),
+                openvswitch: kept(&["lacp=off", "other_config={\"a b\"=\"c#\"}"], queues.into()),
+                openvswitch_interface: kept(&["ofport_request=7"], addresses.into()),
                 external_ids: ids,
                 ..Port::new(&name, interface(&name, kind, queues, addresses))
             }

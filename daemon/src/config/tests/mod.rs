@@ -60,7 +60,8 @@ fn unknown_keys() {
             "lab.toml:3:1: network.lab.mac_aging: unknown key; did you mean \"mac-aging\"?",
             "lab.toml:4:3: prot: unknown key; did you mean \"port\"?",
             "lab.toml:5:2: extra: unknown key; remove it; \
-             known here: [daemon], [[network]], [[port]]",
+             known here: [daemon], [[network]], [[port]], \
+             [[openvswitch]]",
         ],
     );
     refused_in_port(
@@ -68,8 +69,8 @@ fn unknown_keys() {
         &[
             "lab.toml:4:1: port.vm1.speed: unknown key; remove it; known here: name, network, type, \
            cable, promiscuous, mac, spoof, storm-broadcast, storm-multicast, storm-unknown, loop, tag, \
-             trunks, vlan-mode, forward, external-ids, path, role, queues, \
-             socket-owner, socket-group, socket-mode, memory-max, memory-populate",
+             trunks, vlan-mode, forward, external-ids, openvswitch, openvswitch-interface, path, \
+             role, queues, socket-owner, socket-group, socket-mode, memory-max, memory-populate",
         ],
     );
     refused_in_port(
@@ -461,5 +462,34 @@ fn a_socket_has_an_owner_if_we_make_it() {
         let text = format!("[[port]]\nname = \"a\"\ntype = \"vhost-user\"\nsocket-owner = {bad}\n");
         let faults = parse(&text, "").unwrap_err();
         assert!(faults[0].to_string().contains("is not the name of an account"), "{}", faults[0]);
+    }
+}
+
+#[test]
+fn kept_columns_of_open_vswitch_are_checked_as_well() {
+    let text = "[daemon]\nopenvswitch = { external_ids = \"{a=b}\" }\n\
+                [[network]]\nname = \"lab\"\nopenvswitch = { fail_mode = \"secure\" }\n\
+                [[port]]\nname = \"p\"\ntype = \"tap\"\nopenvswitch = { lacp = \"off\" }\n\
+                openvswitch-interface = { ofport_request = \"3\" }\n\
+                [[openvswitch]]\nname = \"5c458bc8-24e8-4a91-aebb-6870216ac44b\"\n\
+                table = \"QoS\"\ncolumns = { type = \"linux-noop\" }\n";
+    let config = parse(text, "lab.toml").unwrap();
+    assert_eq!(config.daemon.openvswitch["external_ids"], "{a=b}");
+    assert_eq!(config.ports[0].openvswitch_interface["ofport_request"], "3");
+    for (from, to, expected) in [
+        (
+            "secure",
+            "open",
+            "lab.toml:5:15: network.lab.openvswitch: fail_mode = \"open\": constraint",
+        ),
+        ("fail_mode", "fail-mod", "there is no column \"fail-mod\"; did you mean fail_mode?"),
+        ("lacp = \"off\"", "lacp = \"active\"", "lacp=active is refused: trama speaks no LACP"),
+        ("\"3\"", "3", "is an integer, not a string"),
+        ("\"QoS\"", "\"QOS\"", "did you mean \"QoS\"?"),
+        ("5c458bc8", "q", "openvswitch.q-24e8-4a91-aebb-6870216ac44b.name: is not a UUID"),
+        ("{ type", "{ kind", "there is no column \"kind\""),
+    ] {
+        let faults = parse(&text.replace(from, to), "lab.toml").unwrap_err();
+        assert!(faults[0].to_string().contains(expected), "{}", faults[0]);
     }
 }

@@ -1,12 +1,12 @@
 //! The keys of `[daemon]`, read and written.
 
-use super::field::{Field, number, path};
+use super::field::{Field, map_field, number, path};
 use super::reader::Reader;
 use super::socket;
 use crate::Fault;
 use crate::config::model::{DaemonConfig, Sandbox};
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "control",
     "group",
     "socket-group",
@@ -16,6 +16,7 @@ const KEYS: [&str; 9] = [
     "workers",
     "spin",
     "sandbox",
+    "openvswitch",
 ];
 
 const SANDBOXES: [Sandbox; 3] = [Sandbox::Enforce, Sandbox::Log, Sandbox::Off];
@@ -47,6 +48,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> Da
         workers: reader.integer("workers").unwrap_or(default.workers),
         spin: spin.unwrap_or(default.spin),
         sandbox: sandbox.unwrap_or(default.sandbox),
+        openvswitch: reader.map("openvswitch").unwrap_or_default().into_iter().collect(),
     }
 }
 
@@ -63,5 +65,6 @@ pub(super) fn fields(daemon: &DaemonConfig) -> Vec<Field> {
         Field::new("workers", number(daemon.workers), daemon.workers == default.workers),
         Field::new("spin", daemon.spin.to_string(), daemon.spin == default.spin),
         Field::new("sandbox", daemon.sandbox.name(), daemon.sandbox == default.sandbox),
+        map_field("openvswitch", &daemon.openvswitch),
     ]
 }

@@ -10,7 +10,7 @@ use toml_edit::{
 };
 
 use super::field::Field;
-use super::{daemon, network, port, rule};
+use super::{daemon, network, port, record, rule};
 use crate::Fault;
 use crate::config::model::Config;
 
@@ -34,6 +34,10 @@ pub fn edit(text: &str, from: &Config, to: &Config) -> Result<String, Fault> {
     let before: Vec<_> = from.ports.iter().map(|p| (p.name.as_str(), port::fields(p))).collect();
     let after: Vec<_> = to.ports.iter().map(|p| (p.name.as_str(), port::fields(p))).collect();
     edit_list(&mut document, "port", &before, &after)?;
+    let before: Vec<_> =
+        from.records.iter().map(|r| (r.name.as_str(), record::fields(r))).collect();
+    let after: Vec<_> = to.records.iter().map(|r| (r.name.as_str(), record::fields(r))).collect();
+    edit_list(&mut document, "openvswitch", &before, &after)?;
     Ok(tidy(text, document.to_string()))
 }
 

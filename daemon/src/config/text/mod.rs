@@ -13,6 +13,7 @@ mod file;
 mod network;
 mod port;
 mod reader;
+mod record;
 mod rule;
 mod socket;
 pub mod units;

@@ -14,7 +14,7 @@ use crate::Fault;
 use crate::config::model::{Mode, Network};
 use crate::config::rules::subnet::unusable_length;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "name",
     "mode",
     "subnet",
@@ -29,6 +29,7 @@ const KEYS: [&str; 14] = [
     "loopback",
     "reflect",
     "external-ids",
+    "openvswitch",
 ];
 
 /// Reads the table of the network with this number.
@@ -50,6 +51,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
         loopback: rule::read(reader, "loopback"),
         reflect: read_reflect(reader),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
+        openvswitch: reader.map("openvswitch").unwrap_or_default().into_iter().collect(),
     }
 }
 
@@ -126,6 +128,7 @@ pub(super) fn fields(network: &Network) -> Vec<Field> {
         Field::optional("loopback", rule::value(&network.loopback)),
         Field::optional("reflect", names(&network.reflect)),
         map_field("external-ids", &network.external_ids),
+        map_field("openvswitch", &network.openvswitch),
     ]
 }
 

@@ -1,5 +1,7 @@
 //! The keys of a `[[port]]`, read and written.
 
+use std::collections::BTreeMap;
+
 use toml_edit::Array;
 use trama_frame::MacAddr;
 
@@ -15,7 +17,7 @@ use crate::config::model::{
 };
 use crate::config::rules::port::too_long_prefix;
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 18] = [
     "name",
     "network",
     "type",
@@ -32,6 +34,8 @@ const KEYS: [&str; 16] = [
     "vlan-mode",
     "forward",
     "external-ids",
+    "openvswitch",
+    "openvswitch-interface",
 ];
 
 const VHOST_KEYS: [&str; 8] = [
@@ -84,9 +88,15 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
         },
         loop_mode: reader.word("loop", &loop_modes).unwrap_or_default(),
         forward: rule::read(reader, "forward"),
-        external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
+        external_ids: read_map(reader, "external-ids"),
+        openvswitch: read_map(reader, "openvswitch"),
+        openvswitch_interface: read_map(reader, "openvswitch-interface"),
         ..Port::new(name, interface)
     }
+}
+
+fn read_map(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> BTreeMap<String, String> {
+    reader.map(key).unwrap_or_default().into_iter().collect()
 }
 
 fn read_mac(reader: &mut Reader<'_, '_, '_>) -> Option<MacAddr> {
@@ -215,6 +225,8 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         Field::new("loop", port.loop_mode.name(), port.loop_mode == LoopMode::default()),
         Field::optional("forward", rule::value(&port.forward)),
         map_field("external-ids", &port.external_ids),
+        map_field("openvswitch", &port.openvswitch),
+        map_field("openvswitch-interface", &port.openvswitch_interface),
     ]);
     fields
 }

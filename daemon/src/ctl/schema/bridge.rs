@@ -12,13 +12,14 @@ use super::column::{
     rules_of, uuid_of, words,
 };
 use crate::config::model::{Mode, Network};
+use crate::config::openvswitch::BRIDGE_CONFIG as KEPT_CONFIG;
 use crate::config::text::{self, AddressError};
 use crate::config::unusable_length;
 use crate::ctl::context::View;
 use crate::ctl::draft::Draft;
 use crate::ctl::failure::Failure;
 use crate::ctl::identity;
-use crate::ctl::types::{Kind, Shape, Type, string_map};
+use crate::value_type::{Kind, Shape, Type, string_map};
 
 const MTU: Type = Type::new(Kind::Integer(68, 65521), Shape::One);
 const MODE: Type =
@@ -164,10 +165,12 @@ fn edit_network(
 const TABLE_SIZE: &str = "mac-table-size";
 const AGING: &str = "mac-aging-time";
 
-/// The settings that differ from their defaults, under the names of Open vSwitch.
+/// The settings that differ from their defaults, under the names of Open vSwitch, and what is kept
+/// beside them.
 fn other_config(network: &Network) -> BTreeMap<String, String> {
     let default = Network::new(String::new());
-    let mut map = BTreeMap::new();
+    let mut map = string_map(KEPT_CONFIG.read(&network.openvswitch));
+    map.retain(|key, _| key != TABLE_SIZE && key != AGING);
     if network.mac_table_size != default.mac_table_size {
         map.insert(TABLE_SIZE.to_owned(), network.mac_table_size.to_string());
     }
@@ -194,13 +197,13 @@ fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), F
             .or_else(|| text::units::parse_duration(&text))
             .ok_or_else(|| format!("other_config:{AGING}=\"{text}\" is not a number of seconds"))?;
     }
-    if let Some(key) = map.keys().next() {
-        return Err(
-            format!("Bridge has no other_config:{key}; known keys: {AGING}, {TABLE_SIZE}").into()
-        );
+    let rest = Value::strings(&map);
+    if let Some(fault) = KEPT_CONFIG.refusal(&rest) {
+        return Err(fault.into());
     }
     edit_network(draft, name, |network| {
         network.mac_table_size = mac_table_size;
         network.mac_aging = mac_aging;
+        KEPT_CONFIG.write(&mut network.openvswitch, &rest);
     })
 }

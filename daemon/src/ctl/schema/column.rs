@@ -3,29 +3,42 @@
 use trama_api::value::{Atom, Value};
 
 use crate::config::model::Port;
+use crate::config::model::openvswitch::RecordTable;
 use crate::config::model::rule::Rule;
+use crate::config::openvswitch::{KeptColumn, Takes};
 use crate::config::text::parse_rule;
 use crate::ctl::context::View;
-use crate::ctl::draft::Draft;
+use crate::ctl::draft::{Draft, Place};
 use crate::ctl::failure::Failure;
 use crate::ctl::identity;
-use crate::ctl::types::{Kind, Shape, Type, string_map};
+use crate::value_type::{Kind, Shape, Type, string_map};
 
 /// Reads a column of the record of this name.
 pub(crate) type Read = fn(View<'_>, &str) -> Value;
 /// Sets a column of the record of this name.
 pub(crate) type Write = fn(&mut Draft, &str, Value) -> Result<(), Failure>;
 
+/// Second names of keys: column, Open vSwitch's name, trama's.
+const SECOND_NAMES: [(&str, &str, &str); 2] =
+    [("options", "vhost-server-path", "path"), ("options", "n_rxq", "queues")];
+
 /// One column.
+#[derive(Clone, Copy)]
 pub(crate) struct Column {
     /// Its name.
     pub name: &'static str,
     /// Its type.
     pub of: Type,
-    /// Reads it from the record of this name.
-    pub read: Read,
-    /// Sets it; `None` = read-only.
-    pub write: Option<Write>,
+    source: Source,
+}
+
+/// Where a column's value is.
+#[derive(Clone, Copy)]
+enum Source {
+    /// Where its code finds it; without `write` it is read-only.
+    Code { read: Read, write: Option<Write> },
+    /// Among the kept columns.
+    Kept { place: Place, column: &'static KeptColumn },
 }
 
 /// One table.
@@ -33,19 +46,147 @@ pub(crate) struct Table {
     /// Its name.
     pub name: &'static str,
     /// `_uuid` first, then in alphabetical order.
-    pub columns: &'static [Column],
+    pub columns: Vec<Column>,
+    records: Records,
+    also: fn(&Draft, &str) -> Vec<String>,
+}
+
+/// The records of a table.
+#[derive(Clone, Copy)]
+pub(super) enum Records {
+    /// They have these names, sorted.
+    Named(fn(&Draft) -> Vec<String>),
+    /// They are records of their own, whose names are their UUIDs.
+    OfTheirOwn(RecordTable),
+}
+
+impl Table {
+    /// A table of columns that have code, and of others that are kept in `place`.
+    pub(super) fn new(
+        name: &'static str,
+        own: &[Column],
+        (place, kept): (Place, &'static [KeptColumn]),
+        records: Records,
+    ) -> Table {
+        let is_own = |column: &&KeptColumn| own.iter().any(|it| it.name == column.name);
+        let others = kept.iter().filter(|column| !is_own(column));
+        let others = others.map(|column| {
+            let source = Source::Kept { place, column };
+            Column { name: column.name, of: column.of, source }
+        });
+        let mut columns: Vec<Column> = own.iter().copied().chain(others).collect();
+        columns.sort_unstable_by_key(|column| column.name);
+        Table { name, columns, records, also: |_, _| Vec::new() }
+    }
+
+    /// The table, with other texts by which records are known.
+    pub(super) fn known_by(self, also: fn(&Draft, &str) -> Vec<String>) -> Table {
+        Table { also, ..self }
+    }
+
     /// The names of its records, sorted.
-    pub records: fn(&Draft) -> Vec<String>,
+    pub(crate) fn records(&self, draft: &Draft) -> Vec<String> {
+        match self.records {
+            Records::Named(names) => names(draft),
+            Records::OfTheirOwn(table) => draft.records_of(table),
+        }
+    }
+
+    /// The records that are known by this text besides their names and UUIDs.
+    pub(crate) fn records_known_by(&self, draft: &Draft, text: &str) -> Vec<String> {
+        (self.also)(draft, text)
+    }
+
+    /// Which records of their own it has, if it has such.
+    pub(crate) fn of_their_own(&self) -> Option<RecordTable> {
+        match self.records {
+            Records::Named(_) => None,
+            Records::OfTheirOwn(table) => Some(table),
+        }
+    }
+
+    /// The UUID of a record.
+    pub(crate) fn uuid(&self, record: &str) -> String {
+        match self.records {
+            Records::Named(_) => identity::of(self.name, record),
+            Records::OfTheirOwn(_) => record.to_owned(),
+        }
+    }
+
+    /// The column of exactly this name.
+    pub(crate) fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+impl Column {
+    /// Its value in the record of this name.
+    pub(crate) fn read(&self, view: View<'_>, record: &str) -> Value {
+        match self.source {
+            Source::Code { read, .. } => read(view, record),
+            Source::Kept { place, column } => match view.draft.kept(place, record) {
+                Some(kept) => column.read(kept),
+                None => self.of.default(),
+            },
+        }
+    }
+
+    /// The value of a key of its map, by any of the key's names.
+    pub(crate) fn at(&self, map: &Value, key: &Atom) -> Option<Atom> {
+        let pairs = map.pairs();
+        let second = SECOND_NAMES.iter().find(|(column, name, _)| {
+            *column == self.name && *key == Atom::String((*name).to_owned())
+        });
+        let value = pairs.get(key).or_else(|| pairs.get(&Atom::String(second?.2.to_owned())));
+        value.cloned()
+    }
+
+    /// Whether it can be set.
+    pub(crate) fn is_free(&self) -> bool {
+        match self.source {
+            Source::Code { write, .. } => write.is_some(),
+            Source::Kept { column, .. } => !matches!(column.takes, Takes::Nothing),
+        }
+    }
+
+    /// Whether it is kept beside settings, so that its default tells nothing.
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(self.source, Source::Kept { place, .. } if place != Place::Record)
+    }
+
+    /// Sets it in the record of this name; it is free.
+    ///
+    /// # Errors
+    /// The value is refused.
+    pub(crate) fn write(
+        &self,
+        draft: &mut Draft,
+        record: &str,
+        value: Value,
+    ) -> Result<(), Failure> {
+        match self.source {
+            Source::Code { write, .. } => write.map_or(Ok(()), |write| write(draft, record, value)),
+            Source::Kept { place, column } => {
+                if let Some(fault) = column.refusal(&value) {
+                    return Err(fault.into());
+                }
+                if let Some(kept) = draft.kept_mut(place, record) {
+                    column.write(kept, &value);
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// A column that is read-only.
 pub(crate) const fn fixed(name: &'static str, of: Type, read: Read) -> Column {
-    Column { name, of, read, write: None }
+    Column { name, of, source: Source::Code { read, write: None } }
 }
 
 /// A column that can be set.
 pub(crate) const fn free(name: &'static str, of: Type, read: Read, write: Write) -> Column {
-    Column { name, of, read, write: Some(write) }
+    Column { name, of, source: Source::Code { read, write: Some(write) } }
 }
 
 pub(crate) const STRING: Type = Type::new(Kind::String, Shape::One);

@@ -1,17 +1,20 @@
 //! The table Interface: the device on each port of the configuration, and its state.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use trama_api::value::{Atom, Value};
+use trama_switch::DropReason;
 
 use super::column::{
     Column, STRING, STRING_OR_NONE, STRINGS, UUID, external_ids, fixed, free, set_external_ids,
     uuid_of, words,
 };
-use crate::ctl::types::{Kind, Shape, Type, string_map};
-use crate::status::PortStatus;
+use crate::ctl::draft::Draft;
+use crate::status::{PortCounts, PortStatus};
+use crate::value_type::{Kind, Shape, Type, string_map};
 
-const NUMBER_OR_NONE: Type = Type::new(Kind::Integer(0, i64::MAX), Shape::Optional);
+const NUMBER_OR_NONE: Type = Type::new(Kind::Integer(i64::MIN, i64::MAX), Shape::Optional);
 const UP_DOWN: Type = Type::new(Kind::Enum(&["down", "up"]), Shape::Optional);
 const COUNTS: Type = Type::new(Kind::Integer(i64::MIN, i64::MAX), Shape::Map);
 
@@ -73,10 +76,55 @@ fn up_down(up: bool) -> Atom {
     Atom::String(if up { "up" } else { "down" }.to_owned())
 }
 
+/// The interfaces whose sockets have this file name.
+pub(super) fn by_socket(draft: &Draft, file: &str) -> Vec<String> {
+    let has_it = |name: &String| {
+        let (_, options) = draft.interface(name);
+        let path = options.get("path").map(Path::new).and_then(Path::file_name);
+        path.is_some_and(|it| it == file)
+    };
+    let names = draft.ports().iter().map(|port| port.name.clone());
+    names.filter(has_it).collect()
+}
+
+/// Reasons for which frames to the port are dropped; for all others, frames from it.
+const TO_PORT: [DropReason; 6] = [
+    DropReason::EgressDown,
+    DropReason::EgressFull,
+    DropReason::EgressNotReady,
+    DropReason::EgressTooLarge,
+    DropReason::OffloadFailed,
+    DropReason::DeviceError,
+];
+
+/// Reasons that are faults of frames, drivers or devices.
+const ERRORS: [DropReason; 8] = [
+    DropReason::Runt,
+    DropReason::Giant,
+    DropReason::HeaderMalformed,
+    DropReason::ChainMalformed,
+    DropReason::SourceInvalid,
+    DropReason::MemoryHole,
+    DropReason::OffloadFailed,
+    DropReason::DeviceError,
+];
+
+/// The frames to or from the port that were dropped as errors, or for other reasons.
+fn dropped(counts: &PortCounts, is_to_port: bool, is_error: bool) -> u64 {
+    let reasons = DropReason::ALL.iter().filter(|reason| {
+        TO_PORT.contains(reason) == is_to_port && ERRORS.contains(reason) == is_error
+    });
+    reasons.map(|reason| counts.drops_for(reason.name())).sum()
+}
+
 /// The `statistics` column, with the keys of Open vSwitch where it has them.
 fn statistics(port: &PortStatus) -> Value {
     let counts = &port.counters;
     let standard = [
+        ("rx_errors", dropped(counts, false, true)),
+        ("rx_dropped", dropped(counts, false, false)),
+        ("tx_errors", dropped(counts, true, true)),
+        ("tx_dropped", dropped(counts, true, false)),
         ("rx_packets", counts.rx_frames),
         ("rx_bytes", counts.rx_bytes),
         ("tx_packets", counts.tx_frames),

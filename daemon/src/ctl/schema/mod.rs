@@ -1,21 +1,72 @@
-//! The tables Bridge, Port and Interface: what each column holds, how it is read and set.
+//! The tables: what each column holds, how it is read and set.
 //!
 //! A bridge is a network of the configuration. A port and its interface are two views of one port
 //! of the configuration, with the same name. Columns that Open vSwitch also has keep its names and
 //! meaning. The others are `forward`, `loopback`, `mode`, `mtu`, `reflect`, `subnet` and `uplink`
 //! of Bridge, and `cable`, `forward`, `loop`, `network`, `promiscuous`, `spoof` and
-//! the storm limits of Port.
+//! the storm limits of Port. Columns of Open vSwitch that trama does not act on are kept:
+//! [`crate::config::openvswitch`].
 
 mod bridge;
 pub(super) mod column;
 mod interface;
 mod port;
+mod root;
 
-use column::Table;
+use std::sync::LazyLock;
+
+use column::{Records, Table, UUID, fixed};
+use trama_api::value::{Atom, Value};
+
+use super::draft::Place;
+use crate::config::model::openvswitch::RecordTable;
+use crate::config::{columns_of, openvswitch};
+
+/// The networks.
+pub(super) static BRIDGE: LazyLock<Table> = LazyLock::new(|| {
+    let kept = (Place::Bridge, openvswitch::BRIDGE.as_slice());
+    Table::new("Bridge", &bridge::COLUMNS, kept, Records::Named(bridge::records))
+});
+
+/// The ports, as places on networks.
+pub(super) static PORT: LazyLock<Table> = LazyLock::new(|| {
+    let kept = (Place::Port, openvswitch::PORT.as_slice());
+    Table::new("Port", &port::COLUMNS, kept, Records::Named(port::records))
+});
+
+/// The ports, as devices.
+pub(super) static INTERFACE: LazyLock<Table> = LazyLock::new(|| {
+    let kept = (Place::Interface, openvswitch::INTERFACE.as_slice());
+    let records = Records::Named(port::records);
+    Table::new("Interface", &interface::COLUMNS, kept, records).known_by(interface::by_socket)
+});
+
+static ROOT: LazyLock<Table> = LazyLock::new(|| {
+    let kept = (Place::Root, openvswitch::ROOT.as_slice());
+    Table::new("Open_vSwitch", &root::COLUMNS, kept, Records::Named(root::records))
+});
+
+static OF_THEIR_OWN: LazyLock<[Table; 9]> = LazyLock::new(|| RecordTable::ALL.map(record_table));
 
 /// All tables.
-pub(super) static TABLES: [Table; 3] = [
-    Table { name: "Bridge", columns: &bridge::COLUMNS, records: bridge::records },
-    Table { name: "Port", columns: &port::COLUMNS, records: port::records },
-    Table { name: "Interface", columns: &interface::COLUMNS, records: port::records },
-];
+pub(super) static TABLES: LazyLock<Vec<&Table>> = LazyLock::new(|| {
+    let main = [&*BRIDGE, &*PORT, &*INTERFACE, &*ROOT];
+    main.into_iter().chain(OF_THEIR_OWN.iter()).collect()
+});
+
+/// A table of records of their own: all of its columns are kept.
+fn record_table(table: RecordTable) -> Table {
+    let uuid = fixed("_uuid", UUID, |_, name| Value::One(Atom::Uuid(name.to_owned())));
+    let kept = (Place::Record, columns_of(table));
+    Table::new(table.name(), &[uuid], kept, Records::OfTheirOwn(table)).known_by(match table {
+        RecordTable::Qos => |draft, port| {
+            let qos = draft.port(port).and_then(|port| port.openvswitch.get("qos"));
+            qos.cloned().into_iter().collect()
+        },
+        RecordTable::Mirror => |draft, name| draft.records_with(RecordTable::Mirror, "name", name),
+        RecordTable::Manager => {
+            |draft, target| draft.records_with(RecordTable::Manager, "target", target)
+        }
+        _ => |_, _| Vec::new(),
+    })
+}

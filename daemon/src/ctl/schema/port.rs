@@ -11,7 +11,7 @@ use super::column::{
 use crate::config::model::{LoopMode, Promiscuous, Spoof, VlanModeName};
 use crate::ctl::draft::Draft;
 use crate::ctl::identity;
-use crate::ctl::types::{Kind, Shape, Type};
+use crate::value_type::{Kind, Shape, Type};
 
 const PROMISCUOUS: Type = Type::new(Kind::Enum(&["allow-all", "allow-vms", "deny"]), Shape::One);
 const SPOOF: Type = Type::new(Kind::Enum(&["allow", "deny"]), Shape::One);

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trama_api::value::{Atom, Value, is_uuid};
 
-use super::failure::Failure;
+use crate::Fault;
 
-/// The kind of a column's atoms; in a map, of its values (keys are strings).
+/// The kind of a column's atoms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Any text.
     String,
     /// One of these words.
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 
 /// How many atoms a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// Exactly one.
     One,
     /// One or none.
@@ -40,29 +40,34 @@ pub(super) enum Shape {
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Type {
-    /// The kind of its atoms.
+pub(crate) struct Type {
+    /// The kind of its atoms; in a map, of its values.
     pub kind: Kind,
     /// The number of its atoms.
     pub shape: Shape,
+    /// The kind of a map's keys.
+    pub keys: Kind,
 }
 
 impl Type {
     /// A column of this kind and shape.
-    pub(super) const fn new(kind: Kind, shape: Shape) -> Type {
-        Type { kind, shape }
+    pub(crate) const fn new(kind: Kind, shape: Shape) -> Type {
+        Type { kind, shape, keys: Kind::String }
+    }
+
+    /// A map with keys and values of these kinds.
+    pub(crate) const fn map(keys: Kind, values: Kind) -> Type {
+        Type { kind: values, shape: Shape::Map, keys }
     }
 
     /// Reads a whole column value.
     ///
     /// # Errors
     /// What is wrong with the text.
-    pub(super) fn parse(&self, text: &str) -> Result<Value, Failure> {
+    pub(crate) fn parse(&self, text: &str) -> Result<Value, Fault> {
         let mut scanner = Scanner { whole: text, rest: text, of: self.describe() };
         if self.shape == Shape::Map {
-            return Ok(Value::Map(
-                scanner.list('{', '}', |s| s.pair(self.kind))?.into_iter().collect(),
-            ));
+            return Ok(Value::Map(scanner.list('{', '}', |s| s.pair(self))?.into_iter().collect()));
         }
         let atoms = scanner.list('[', ']', |s| s.atoms(self.kind))?;
         let atoms: BTreeSet<Atom> = atoms.into_iter().flatten().collect();
@@ -74,7 +79,7 @@ impl Type {
     }
 
     /// Gives atoms the column's shape. Error: the number of atoms, if it does not fit.
-    pub(super) fn shaped(&self, mut atoms: BTreeSet<Atom>) -> Result<Value, usize> {
+    pub(crate) fn shaped(&self, mut atoms: BTreeSet<Atom>) -> Result<Value, usize> {
         match (self.shape, atoms.len()) {
             (Shape::One | Shape::Optional, 1) => atoms.pop_first().map(Value::One).ok_or(0),
             (Shape::Optional, 0) | (Shape::Set, _) => Ok(Value::Set(atoms)),
@@ -86,12 +91,31 @@ impl Type {
     ///
     /// # Errors
     /// What is wrong with the text.
-    pub(super) fn parse_atom(&self, text: &str) -> Result<Atom, Failure> {
+    pub(crate) fn parse_atom(&self, text: &str) -> Result<Atom, Fault> {
         if text.starts_with('"') {
             let text = serde_json::from_str::<String>(text).map_err(|e| format!("{text}: {e}"))?;
             return self.kind.atom(&text, true);
         }
         self.kind.atom(text, false)
+    }
+
+    /// Reads one key of a map from the whole text.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub(crate) fn parse_key(&self, text: &str) -> Result<Atom, Fault> {
+        self.keys.atom(text, false)
+    }
+
+    /// The value of a column of this type that nobody has set.
+    pub(crate) fn default(&self) -> Value {
+        match (self.shape, self.kind) {
+            (Shape::Map, _) => Value::Map(BTreeMap::new()),
+            (Shape::Optional | Shape::Set, _) => Value::NOTHING,
+            (Shape::One, Kind::Bool) => Value::One(Atom::Bool(false)),
+            (Shape::One, Kind::Integer(..)) => Value::One(Atom::Integer(0)),
+            (Shape::One, _) => Value::string(""),
+        }
     }
 
     fn describe(&self) -> &'static str {
@@ -108,7 +132,7 @@ impl Type {
 }
 
 impl Kind {
-    fn atom(self, text: &str, quoted: bool) -> Result<Atom, Failure> {
+    fn atom(self, text: &str, quoted: bool) -> Result<Atom, Fault> {
         match self {
             Kind::String => Ok(Atom::String(text.to_owned())),
             Kind::Enum(words) if words.contains(&text) => Ok(Atom::String(text.to_owned())),
@@ -140,11 +164,14 @@ impl Kind {
 }
 
 fn out_of_range(number: i64, min: i64, max: i64) -> String {
+    if max == i64::MAX {
+        return format!("constraint violation: {number} is less than minimum allowed value {min}");
+    }
     format!("constraint violation: {number} is not in the valid range {min} to {max} (inclusive)")
 }
 
 /// Characters that end an unquoted word.
-pub(super) const DELIMITERS: &str = ":=, []{}!<>";
+pub(crate) const DELIMITERS: &str = ":=, []{}!<>";
 
 struct Scanner<'a> {
     whole: &'a str,
@@ -159,8 +186,8 @@ impl Scanner<'_> {
         &mut self,
         open: char,
         close: char,
-        item: impl Fn(&mut Self) -> Result<T, Failure>,
-    ) -> Result<Vec<T>, Failure> {
+        item: impl Fn(&mut Self) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
         let mut items = Vec::new();
         self.skip_blanks();
         let bracketed = self.take(open);
@@ -184,7 +211,7 @@ impl Scanner<'_> {
     }
 
     /// A word or a JSON string; whether it was a string.
-    fn word(&mut self) -> Result<(String, bool), Failure> {
+    fn word(&mut self) -> Result<(String, bool), Fault> {
         if self.rest.starts_with('"') {
             let mut strings = serde_json::Deserializer::from_str(self.rest).into_iter::<String>();
             let text = match strings.next() {
@@ -206,7 +233,7 @@ impl Scanner<'_> {
     }
 
     /// One atom, or all integers of a range.
-    fn atoms(&mut self, kind: Kind) -> Result<Vec<Atom>, Failure> {
+    fn atoms(&mut self, kind: Kind) -> Result<Vec<Atom>, Fault> {
         let (word, quoted) = self.word()?;
         if let (Kind::Integer(min, max), false) = (kind, quoted)
             && let Some((from, to)) = range(&word)
@@ -229,14 +256,15 @@ impl Scanner<'_> {
         Ok(vec![kind.atom(&word, quoted)?])
     }
 
-    fn pair(&mut self, kind: Kind) -> Result<(String, Atom), Failure> {
-        let (key, _) = self.word()?;
+    fn pair(&mut self, of: &Type) -> Result<(Atom, Atom), Fault> {
+        let (key, is_quoted) = self.word()?;
+        let key = of.keys.atom(&key, is_quoted)?;
         if !self.take('=') {
             let near = self.rest.chars().next().map_or("the end".into(), |c| format!("\"{c}\""));
             return Err(format!("{}: syntax error at {near} expecting \"=\"", self.whole).into());
         }
         let (word, quoted) = self.word()?;
-        Ok((key, kind.atom(&word, quoted)?))
+        Ok((key, of.kind.atom(&word, quoted)?))
     }
 
     fn take(&mut self, wanted: char) -> bool {
@@ -269,8 +297,8 @@ fn range(word: &str) -> Option<(i64, i64)> {
 }
 
 /// A map's values as text.
-pub(super) fn string_map(value: Value) -> BTreeMap<String, String> {
-    value.pairs().into_iter().map(|(key, atom)| (key, atom.bare())).collect()
+pub(crate) fn string_map(value: Value) -> BTreeMap<String, String> {
+    value.pairs().into_iter().map(|(key, atom)| (key.bare(), atom.bare())).collect()
 }
 
 #[cfg(test)]
@@ -353,7 +381,7 @@ mod tests {
         /// Printed values can be typed again, with quotes, brackets and commas.
         #[test]
         fn printed_values_are_read_back(
-            map in btree_map(".*", ".*".prop_map(Atom::String), 0..4),
+            map in btree_map(".*".prop_map(Atom::String), ".*".prop_map(Atom::String), 0..4),
             trunks in btree_set((0_i64..=4095).prop_map(Atom::Integer), 0..20),
             name in ".*",
         ) {

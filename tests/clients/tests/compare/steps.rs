@@ -1,21 +1,8 @@
-//! Runs the same steps through `ovs-vsctl` and `tramactl`, and compares output, messages and exit
-//! statuses.
-//!
-//! `ovs-vsctl` works on an ovsdb-server of its own in a temporary directory, without a switch
-//! (`--no-wait`). Both start empty. Four things differ by design and are normalised before the
-//! comparison: Open vSwitch has a local port for each bridge, lists records in no order, has other
-//! UUIDs, and does not suggest names.
-#![cfg(test)]
-
-use std::process::Command;
-use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
-use trama_clients::{Outcome, RunningDaemon, run, words};
+//! Steps on networks, ports and their settings.
 
 /// Which parts of an answer must be equal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Same {
+pub(super) enum Same {
     /// Output, error message and exit status.
     All,
     /// Output in any order of records, message and exit status.
@@ -27,10 +14,11 @@ enum Same {
 use Same::{All, Output, Records};
 
 /// Type and path of the only kind of port that needs no devices on either side.
-const CLIENT: &str = "type=dpdkvhostuserclient options:vhost-server-path=/nonexistent/socket";
+pub(super) const CLIENT: &str =
+    "type=dpdkvhostuserclient options:vhost-server-path=/nonexistent/socket";
 
 #[rustfmt::skip]
-const STEPS: &[(Same, &str)] = &[
+pub(super) const STEPS: &[(Same, &str)] = &[
     (All, "list-br"),
     (All, "br-exists lab"),
     (All, "add-br lab"),
@@ -179,95 +167,3 @@ const STEPS: &[(Same, &str)] = &[
     (All, "del-port lab vm1 -- del-port vm2 -- list-ports lab"),
     (All, "del-br zoo -- del-br ape -- del-br lab -- list-br"),
 ];
-
-struct Ovs {
-    dir: TempDir,
-    server: std::process::Child,
-}
-
-impl Ovs {
-    fn start() -> Ovs {
-        let dir = tempfile::tempdir().unwrap();
-        let database = dir.path().join("conf.db");
-        let created = run(Command::new("ovsdb-tool")
-            .arg("create")
-            .arg(&database)
-            .arg("/usr/share/openvswitch/vswitch.ovsschema"));
-        assert_eq!(created.exit, 0, "{}", created.err);
-        let server = Command::new("ovsdb-server")
-            .arg(&database)
-            .arg(format!("--remote=punix:{}", dir.path().join("db.sock").display()))
-            .arg(format!("--unixctl={}", dir.path().join("ctl").display()))
-            .arg("--verbose=off")
-            // It ends when the command's pipe closes, so it does not outlive the test.
-            .arg("--run=cat")
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let ovs = Ovs { dir, server };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !ovs.dir.path().join("db.sock").exists() {
-            assert!(Instant::now() < deadline, "ovsdb-server does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert_eq!(ovs.vsctl("init").exit, 0);
-        ovs
-    }
-
-    fn vsctl(&self, line: &str) -> Outcome {
-        run(Command::new("ovs-vsctl")
-            .arg(format!("--db=unix:{}", self.dir.path().join("db.sock").display()))
-            .args(["--no-wait", "--timeout=30", "--verbose=off"])
-            .args(words(line)))
-    }
-}
-
-impl Drop for Ovs {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-/// The parts of an answer that must be equal.
-fn normalised(mut outcome: Outcome, same: Same) -> Outcome {
-    outcome.err = match same {
-        Output => String::new(),
-        _ => outcome.err.replace("ovs-vsctl: ", "tramactl: "),
-    };
-    if let Some(at) = outcome.err.find("; did you mean ") {
-        outcome.err.replace_range(at.., "\n");
-    }
-    if same == Records {
-        let mut lines: Vec<_> = outcome.out.lines().filter(|line| !line.is_empty()).collect();
-        lines.sort_unstable();
-        outcome.out = lines.join("\n");
-    }
-    outcome
-}
-
-#[test]
-fn the_same_steps_have_the_same_answers() {
-    if Command::new("ovs-vsctl").arg("--version").output().is_err() {
-        println!("skipped: ovs-vsctl is not installed (package openvswitch-switch)");
-        return;
-    }
-    let ovs = Ovs::start();
-    let trama = RunningDaemon::start("");
-    let mut different = vec![];
-    for (same, line) in STEPS {
-        let line = line.replace("{client}", CLIENT);
-        let theirs = normalised(ovs.vsctl(&line), *same);
-        let ours = normalised(trama.ctl(&line), *same);
-        if theirs != ours {
-            different.push(format!("{line}\n  theirs: {theirs:?}\n  ours:   {ours:?}"));
-        }
-    }
-    assert!(
-        different.is_empty(),
-        "{} of {}:\n{}",
-        different.len(),
-        STEPS.len(),
-        different.join("\n")
-    );
-}

@@ -1,0 +1,43 @@
+//! The table Open_vSwitch: one record, `.`, with what concerns the switch as a whole.
+
+use trama_api::value::{Atom, Value};
+
+use super::bridge;
+use super::column::{Column, STRING_OR_NONE, STRING_SET, UUID, UUIDS, fixed, uuid_of};
+use crate::ctl::draft::Draft;
+use crate::ctl::identity;
+
+/// The name of the only record.
+const ONLY: &str = ".";
+
+/// The columns.
+pub(super) static COLUMNS: [Column; 5] = [
+    fixed("_uuid", UUID, |_, _| uuid_of("Open_vSwitch", ONLY)),
+    fixed("bridges", UUIDS, |view, _| {
+        let names = bridge::records(view.draft).into_iter();
+        Value::Set(names.map(|name| Atom::Uuid(identity::of("Bridge", &name))).collect())
+    }),
+    fixed("datapath_types", STRING_SET, |_, _| text_set(&["netdev", "system"])),
+    fixed("iface_types", STRING_SET, |_, _| {
+        text_set(&[
+            "dpdkvhostuser",
+            "dpdkvhostuserclient",
+            "internal",
+            "system",
+            "tap",
+            "vhost-user",
+        ])
+    }),
+    fixed("ovs_version", STRING_OR_NONE, |_, _| {
+        Value::string(concat!("trama ", env!("CARGO_PKG_VERSION")))
+    }),
+];
+
+/// The names of the records.
+pub(super) fn records(_: &Draft) -> Vec<String> {
+    vec![ONLY.to_owned()]
+}
+
+fn text_set(words: &[&str]) -> Value {
+    Value::Set(words.iter().map(|word| Atom::String((*word).to_owned())).collect())
+}
