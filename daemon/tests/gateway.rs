@@ -1,13 +1,14 @@
 //! The supervisor of a gateway, with programs that behave and programs that do not.
 #![cfg(test)]
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use trama_daemon::gateway::{AskError, GatewayStatus, Starts, Supervisor};
 use trama_dhcp::config::{Service, Settings};
@@ -347,6 +348,23 @@ fn a_gateway_goes_on_without_a_daemon_and_with_the_next_one() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(!heard.iter().any(|it| matches!(it, Report::Answer { .. })), "another one asked");
+    gateway.lifeline.end();
+    gateway.finish();
+}
+
+#[test]
+fn a_gateway_whose_flows_take_all_descriptors_has_one_for_the_next_daemon() {
+    let mut gateway = Bare::start();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.process.id())).unwrap();
+    let open: HashSet<String> =
+        open.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let free = (0..).find(|number: &u64| !open.contains(&number.to_string())).unwrap();
+    let limit = Rlimit { current: Some(free), maximum: getrlimit(Resource::Nofile).maximum };
+    prlimit(Some(Pid::from_child(&gateway.process)), Resource::Nofile, limit).unwrap();
+    for _ in 0..3 {
+        gateway.replace_channel();
+        gateway.wait_for_ready();
+    }
     gateway.lifeline.end();
     gateway.finish();
 }
