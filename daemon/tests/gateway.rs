@@ -1,16 +1,22 @@
 //! The supervisor of a gateway, with programs that behave and programs that do not.
 #![cfg(test)]
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use trama_daemon::gateway::{AskError, GatewayStatus, Starts, Supervisor};
 use trama_dhcp::config::{Service, Settings};
 use trama_gateway::Station;
-use trama_gateway::control::{Channel, Command as Message, Report, send_end};
+use trama_gateway::control::{Channel, Command as Message, Report};
+use trama_gateway::lifeline::Lifeline;
 use trama_gateway::link::{self, Layout};
+use trama_gateway::question::Question;
 use trama_gateway::report::LeaseRow;
 use trama_gateway::{Config, Dhcp};
 use trama_helper::{Rights, Setup};
@@ -145,8 +151,7 @@ fn a_program_that_does_not_end_is_ended() {
 }
 
 fn stop_process(process: u32) {
-    let process = rustix::process::Pid::from_raw(process as i32).unwrap();
-    rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+    kill_process(Pid::from_raw(process as i32).unwrap(), Signal::STOP).unwrap();
 }
 
 #[test]
@@ -182,11 +187,11 @@ fn a_question_is_answered_while_a_process_runs_and_refused_when_none_does() {
     let first = wait_for(&supervisor, |status| status.process.is_some()).process.unwrap();
     assert_eq!(supervisor.ask::<LeaseRow>().wait(PATIENCE), Ok(Vec::new()));
     stop_process(first);
-    let pid = rustix::process::Pid::from_raw(first as i32).unwrap();
+    let pid = Pid::from_raw(first as i32).unwrap();
     let late = Duration::from_millis(20);
     assert_eq!(supervisor.ask::<LeaseRow>().wait(late), Err(AskError::Late(late)));
     let pending = supervisor.ask::<LeaseRow>();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
     assert_eq!(pending.wait(PATIENCE), Err(AskError::Gone));
     supervisor.stop();
 
@@ -237,40 +242,129 @@ fn no_thread_of_a_gateway_keeps_a_privilege() {
     supervisor.stop();
 }
 
+/// A gateway process without a supervisor.
+struct Bare {
+    lifeline: Lifeline,
+    channel: Channel,
+    process: Child,
+}
+
+impl Bare {
+    fn start() -> Bare {
+        let layout = Layout::of(&config(1500));
+        let (_switch, cable) = link::wire(layout).unwrap();
+        let (lifeline, its_end) = Lifeline::new().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let journal = rustix::fs::memfd_create("journal", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        lifeline.start(theirs.as_fd(), &cable, journal.as_fd()).unwrap();
+        let mut channel = Channel::new(ours).unwrap();
+        channel.send(&Message::Start { layout, config: config(1500) }).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tramad"));
+        let process = command.arg("gateway").stdin(its_end).spawn().unwrap();
+        let mut bare = Bare { lifeline, channel, process };
+        bare.wait_for_ready();
+        bare
+    }
+
+    /// Returns the reports up to the one that says that it is ready.
+    fn wait_for_ready(&mut self) {
+        self.wait_for(|report| *report == Report::Ready { missing: Vec::new() });
+    }
+
+    fn wait_for(&mut self, what: impl Fn(&Report) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.channel.receive::<Report>().unwrap().unwrap().iter().any(&what) {
+            assert!(Instant::now() < deadline, "it does not report");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Passes another channel, as the next daemon does.
+    fn replace_channel(&mut self) -> Channel {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        self.lifeline.replace_channel(theirs.as_fd()).unwrap();
+        std::mem::replace(&mut self.channel, Channel::new(ours).unwrap())
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Waits until it has ended, which it must do well.
+    fn finish(mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let ended = loop {
+            let ended = self.process.try_wait().unwrap();
+            if ended.is_some() || Instant::now() >= deadline {
+                break ended;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        assert!(ended.expect("it does not end").success());
+    }
+}
+
 #[test]
-fn a_gateway_ends_with_its_channel_even_if_it_was_told_something_just_before() {
-    let layout = Layout::of(&config(1500));
-    let (_switch, end) = link::wire(layout).unwrap();
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let journal = rustix::fs::memfd_create("journal", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-    send_end(&ours, &end, journal.as_fd()).unwrap();
-    let mut channel = Channel::new(ours).unwrap();
-    channel.send(&Message::Start { layout, config: config(1500) }).unwrap();
-    let mut gateway = Command::new(env!("CARGO_BIN_EXE_tramad"))
-        .arg("gateway")
-        .stdin(OwnedFd::from(theirs))
-        .spawn()
-        .unwrap();
+fn a_gateway_ends_with_its_lifeline_even_if_it_was_told_something_just_before() {
+    let mut gateway = Bare::start();
+    // Stopped, so that the gateway sees all at once.
+    gateway.signal(Signal::STOP);
+    gateway.replace_channel();
+    gateway.channel.send(&Message::Configure(config(1500))).unwrap();
+    let copy = gateway.lifeline.as_fd().try_clone_to_owned().unwrap();
+    gateway.lifeline = copy.into();
+    gateway.lifeline.end();
+    gateway.signal(Signal::CONT);
+    gateway.finish();
+
+    let mut gateway = Bare::start();
+    gateway.lifeline = Lifeline::new().unwrap().0;
+    gateway.finish();
+}
+
+#[test]
+fn a_gateway_goes_on_without_a_daemon_and_with_the_next_one() {
+    let mut gateway = Bare::start();
+    let is_status = |report: &Report| matches!(report, Report::Status(_));
+    // A daemon that ends in the middle of a line, and has not read the answer.
+    gateway.channel.send(&Message::Ask { id: 1, question: Question::Flows }).unwrap();
+    gateway.channel.send(&Message::Ping).unwrap();
+    let before = gateway.replace_channel();
+    gateway.wait_for_ready();
+    drop(before);
+    gateway.replace_channel();
+    // Both are told: that it is ready, and its state, with new settings or the same.
+    let ready = |report: &Report| *report == Report::Ready { missing: Vec::new() };
+    let mut heard = Vec::new();
     let deadline = Instant::now() + PATIENCE;
-    let ready = Report::Ready { missing: Vec::new() };
-    while !channel.receive::<Report>().unwrap().unwrap().contains(&ready) {
-        assert!(Instant::now() < deadline, "it does not start");
+    gateway.channel.send(&Message::Configure(config(1500))).unwrap();
+    gateway.channel.send(&Message::Ping).unwrap();
+    while !(heard.iter().any(ready) && heard.iter().any(is_status) && heard.contains(&Report::Pong))
+    {
+        heard.extend(gateway.channel.receive::<Report>().unwrap().unwrap());
+        assert!(Instant::now() < deadline, "{heard:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Stopped, so that the gateway sees both at once.
-    let pid = rustix::process::Pid::from_child(&gateway);
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    channel.send(&Message::Configure(config(1500))).unwrap();
-    drop(channel);
-    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
-    let ended = loop {
-        let ended = gateway.try_wait().unwrap();
-        if ended.is_some() || Instant::now() >= deadline {
-            break ended;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    let _ = gateway.kill();
-    let _ = gateway.wait();
-    assert!(ended.expect("it does not end").success());
+    assert!(!heard.iter().any(|it| matches!(it, Report::Answer { .. })), "another one asked");
+    gateway.lifeline.end();
+    gateway.finish();
+}
+
+#[test]
+fn a_gateway_whose_flows_take_all_descriptors_has_one_for_the_next_daemon() {
+    let mut gateway = Bare::start();
+    let open = std::fs::read_dir(format!("/proc/{}/fd", gateway.process.id())).unwrap();
+    let open: HashSet<String> =
+        open.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let free = (0..).find(|number: &u64| !open.contains(&number.to_string())).unwrap();
+    let limit = Rlimit { current: Some(free), maximum: getrlimit(Resource::Nofile).maximum };
+    prlimit(Some(Pid::from_child(&gateway.process)), Resource::Nofile, limit).unwrap();
+    for _ in 0..3 {
+        gateway.replace_channel();
+        gateway.wait_for_ready();
+    }
+    gateway.lifeline.end();
+    gateway.finish();
 }

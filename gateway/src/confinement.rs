@@ -9,7 +9,6 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
 use trama_sandbox::{
     Files, Missing, Mode, Process, become_user, drop_privileges, inherited_descriptor,
     restrict_calls, restrict_files, restrict_mounts,
@@ -73,8 +72,6 @@ impl Confinement {
             Some((user, group)) => become_user(user, group)?,
             None => drop_privileges()?,
         }
-        // Cleared by the change of the user.
-        set_parent_process_death_signal(Some(Signal::KILL))?;
         Ok(this)
     }
 

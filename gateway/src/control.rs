@@ -1,22 +1,20 @@
 //! The channel between a daemon and its gateway process: one JSON value per line, over a pair of
-//! Unix sockets. The first message carries the descriptors of the cable ([`send_end`]).
+//! Unix sockets. The process gets its end by its lifeline ([`crate::lifeline`]).
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::link::{GuestEnd, Layout};
+use crate::link::Layout;
 use crate::question::{Answer, Question};
 use crate::report::Status;
+
+/// The version of the messages here and of the lifeline's. Another version's gateway is replaced.
+pub const PROTOCOL: u32 = 1;
 
 /// Longest line, which bounds the memory that a faulty peer can use.
 const MAX_LINE: usize = 1 << 20;
@@ -34,7 +32,7 @@ pub struct ResolverFiles {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Command {
-    /// The first command, after the descriptors.
+    /// The first command of a process's first channel.
     Start {
         /// The layout of the rings in the shared memory.
         layout: Layout,
@@ -84,46 +82,6 @@ pub enum Report {
     },
 }
 
-/// Passes the gateway's end of the cable, and the journal of its flows, which the next gateway
-/// process gets as well.
-///
-/// # Errors
-///
-/// The other end is closed.
-pub fn send_end(stream: &UnixStream, end: &GuestEnd, journal: BorrowedFd<'_>) -> io::Result<()> {
-    let fds = [end.memory.as_fd(), end.kick.as_fd(), end.call.as_fd(), journal];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(io::Error::other("no room for the descriptors"));
-    }
-    sendmsg(stream, &[IoSlice::new(b"\n")], &mut ancillary, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
-/// Receives what [`send_end`] passes. Blocks until it arrives.
-///
-/// # Errors
-///
-/// Something else arrived.
-pub fn receive_end(stream: &UnixStream) -> io::Result<(GuestEnd, OwnedFd)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    let flags = RecvFlags::CMSG_CLOEXEC;
-    recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, flags)?;
-    let mut fds = ancillary.drain().flat_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => fds.collect::<Vec<OwnedFd>>(),
-        _ => Vec::new(),
-    });
-    match (fds.next(), fds.next(), fds.next(), fds.next()) {
-        (Some(memory), Some(kick), Some(call), Some(journal)) => {
-            Ok((GuestEnd { memory, kick, call }, journal))
-        }
-        _ => Err(io::Error::other("no descriptors received; only tramad can start a gateway")),
-    }
-}
-
 /// One end of the channel. Never blocks.
 pub struct Channel {
     stream: UnixStream,
@@ -140,11 +98,6 @@ impl Channel {
     pub fn new(stream: UnixStream) -> io::Result<Channel> {
         stream.set_nonblocking(true)?;
         Ok(Channel { stream, input: Vec::new(), output: Vec::new() })
-    }
-
-    /// The stream itself.
-    pub fn into_stream(self) -> UnixStream {
-        self.stream
     }
 
     /// Queues a message and sends what the socket takes; [`Channel::flush`] sends the rest. A
@@ -273,17 +226,5 @@ mod tests {
             gateway.receive::<Command>().is_err()
         });
         assert!(refused);
-    }
-
-    #[test]
-    fn the_link_is_passed_and_nothing_else_is_accepted_for_it() {
-        let (daemon, gateway) = pair();
-        let (_, end) = crate::link::wire(Layout::of(&lab())).unwrap();
-        send_end(&daemon, &end, daemon.as_fd()).unwrap();
-        assert!(
-            crate::link::Link::attach(Layout::of(&lab()), receive_end(&gateway).unwrap().0).is_ok()
-        );
-        (&daemon).write_all(b"\n").unwrap();
-        assert!(receive_end(&gateway).is_err());
     }
 }

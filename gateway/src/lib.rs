@@ -1,7 +1,8 @@
 #![doc = include_str!("../README.md")]
 //!
 //! [`process`] runs the engine with the NAT at the driver side of a ring pair ([`link`]) in a
-//! process of its own, which a daemon commands over a [`control`] channel.
+//! process of its own, which a daemon commands over a [`control`] channel. The process outlives
+//! that daemon, by its [`lifeline`], and another one goes on with it.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -10,6 +11,7 @@ mod clock;
 mod config;
 mod confinement;
 pub mod control;
+mod daemon;
 mod dhcp;
 mod dns;
 mod drop_reason;
@@ -17,6 +19,7 @@ mod gateway;
 mod io;
 mod ip;
 mod lease_store;
+pub mod lifeline;
 pub mod link;
 pub mod process;
 pub mod question;

@@ -4,7 +4,8 @@
 //! [`wire`] creates both ends. The *host* end is what a switch port needs to run the rings; the
 //! *guest* end is three descriptors, which can be passed to another process. Both sides compute the
 //! positions of the rings from the same [`Layout`], so no address is exchanged, and the memory is
-//! sealed against shrinking. A pair is used once: a restarted gateway gets a new one.
+//! sealed against shrinking. A pair belongs to one gateway process: another one gets a new pair. A
+//! switch that goes on with the process of an earlier one [rejoins](rejoin) the pair.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +19,7 @@ use trama_frame::{Offloads, VnetHeader};
 use trama_nat::Cable;
 use trama_virtqueue::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, GuestMemory, InPlace,
-    RingFeatures, RingSetup,
+    RingFeatures, RingSetup, locate,
 };
 
 use crate::config::Config;
@@ -106,6 +107,19 @@ pub struct GuestEnd {
     pub call: OwnedFd,
 }
 
+impl GuestEnd {
+    /// Makes copies of the descriptors.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> io::Result<GuestEnd> {
+        let GuestEnd { memory, kick, call } = self;
+        let (memory, kick, call) = (memory.try_clone()?, kick.try_clone()?, call.try_clone()?);
+        Ok(GuestEnd { memory, kick, call })
+    }
+}
+
 /// Creates a pair of rings.
 ///
 /// # Errors
@@ -124,6 +138,19 @@ pub fn wire(layout: Layout) -> Result<(HostEnd, GuestEnd), DriverError> {
         call: call.try_clone()?,
     };
     Ok((HostEnd { memory: map, rings, kick, call }, guest))
+}
+
+/// Returns the switch's end of a pair of rings that an earlier switch has created. The rings go on
+/// from the used indices in their memory, which is not written to.
+///
+/// # Errors
+///
+/// [`wire`] did not create the memory with this layout.
+pub fn rejoin(layout: Layout, end: GuestEnd) -> Result<HostEnd, DriverError> {
+    let memory = DriverMemory::open(File::from(end.memory))?;
+    let rings = [locate(&memory, layout.receive())?, locate(&memory, layout.transmit())?];
+    let rings = rings.map(RingSetup::resumed_from_used);
+    Ok(HostEnd { memory: memory.map(), rings, kick: end.kick, call: end.call })
 }
 
 /// The driver of a pair of rings.
@@ -281,5 +308,45 @@ impl Cable for LinkTx {
 
     fn send(&mut self, header: &VnetHeader, parts: &[&[u8]]) -> Result<(), NatDrop> {
         LinkTx::send(self, header, parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::testing::lab;
+
+    #[test]
+    fn a_switch_that_rejoins_goes_on_from_the_used_index_and_writes_nothing() {
+        let layout = Layout::of(&lab());
+        let (host, end) = wire(layout).unwrap();
+        let copy = end.try_clone().unwrap();
+        let _link = Link::attach(layout, end).unwrap();
+        let memory = File::from(copy.memory.try_clone().unwrap());
+        let [receive, transmit] = &host.rings;
+        // What the driver has written, and how far the earlier switch has got.
+        memory.write_all_at(&[0; 16], 0).unwrap();
+        for (ring, used) in [(receive, 7_u16), (transmit, 9)] {
+            let place = ring.used - receive.desc + 2;
+            memory.write_all_at(&used.to_le_bytes(), place).unwrap();
+        }
+        let bytes = || {
+            let mut bytes = vec![0; layout.memory_size()];
+            memory.read_exact_at(&mut bytes, 0).unwrap();
+            bytes
+        };
+        let before = bytes();
+        let again = rejoin(layout, copy.try_clone().unwrap()).unwrap();
+        assert!(bytes() == before);
+        let places =
+            |ring: &RingSetup| (ring.size, ring.desc, ring.avail, ring.used, ring.features);
+        assert_eq!(again.rings.each_ref().map(places), host.rings.each_ref().map(places));
+        assert_eq!(again.rings.map(|ring| ring.next), [7, 9]);
+
+        let short = rustix::fs::memfd_create("short", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&short, layout.memory_size() as u64 - 4096).unwrap();
+        assert!(rejoin(layout, GuestEnd { memory: short, ..copy }).is_err());
     }
 }

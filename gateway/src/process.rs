@@ -1,9 +1,9 @@
 //! The gateway process: an engine, its link, its channel to the daemon, and the event loop around
 //! them.
 //!
-//! It is started with one end of the channel as standard input. It ends when the channel is closed,
-//! on SIGTERM, and with the thread that started it. Before the first frame it has given up all that
-//! it does not need (`confinement`).
+//! It is started with one end of its lifeline as standard input, and ends with that and on SIGTERM.
+//! Without a daemon it goes on, until the next one passes it another channel. Before the first
+//! frame it has given up all that it does not need (`confinement`).
 
 use std::ffi::CString;
 use std::io;
@@ -21,18 +21,19 @@ use trama_frame::VnetHeader;
 use trama_nat::{Context, FIRST_TOKEN, Handled, Nat, PortMark};
 use trama_virtqueue::DriverError;
 
-use crate::answers::Questions;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::confinement::Confinement;
 pub use crate::confinement::{Options, confine};
-use crate::control::{Channel, Command, Report, receive_end};
+use crate::control::{Channel, Command, Report};
+use crate::daemon::Daemon;
 use crate::dns::resolvers::Resolvers;
 use crate::dns::sockets::Sockets;
 use crate::drop_reason::{Counters, NatDrop};
 use crate::gateway::Gateway;
 use crate::io::Output;
 use crate::lease_store::LeaseStore;
+use crate::lifeline::{Found, GatewayEnd, Start};
 use crate::link::{Layout, Link, RingFrame};
 use crate::question::{Answer, Question};
 use crate::report::Status;
@@ -41,8 +42,9 @@ const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
 const TERMINATE: Token = Token(2);
 const WRITTEN: Token = Token(3);
+const LIFELINE: Token = Token(4);
 /// Tokens of sockets to DNS servers, from here on.
-const SERVERS: usize = 4;
+const SERVERS: usize = 5;
 
 /// Frames received in one turn.
 const BATCH: usize = 64;
@@ -71,8 +73,8 @@ pub enum ProcessError {
     Cable(#[from] DriverError),
 }
 
-/// Runs a gateway until the daemon ends it; standard input is the channel. Every flow is a
-/// descriptor: the process has the limit of open files that its caller has.
+/// Runs a gateway until its lifeline, which is standard input, ends. Every flow is a descriptor:
+/// the process has the limit of open files that its caller has.
 ///
 /// # Errors
 ///
@@ -81,16 +83,15 @@ pub fn run(options: Options) -> Result<(), ProcessError> {
     take_name();
     ignore_signals()?;
     let confinement = Confinement::begin(options)?;
-    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let lifeline = GatewayEnd::new(io::stdin().as_fd().try_clone_to_owned()?)?;
     keep_heap();
-    let mut process = Process::start(stream, confinement)?;
+    let mut process = Process::start(lifeline, confinement)?;
     process.configure_nat();
-    let missing = process.confinement.take_missing();
-    process.channel.send(&Report::Ready { missing })?;
+    process.daemon.send(&Report::Ready { missing: process.missing.clone() });
     let ended = process.serve();
     if let Err(error) = &ended {
         // The daemon logs it with the gateway's name.
-        let _ = process.channel.send(&Report::Warning(error.to_string()));
+        process.daemon.warn(error.to_string());
     }
     ended
 }
@@ -127,25 +128,29 @@ struct Process {
     link: Link,
     gateway: Gateway,
     nat: Nat,
-    channel: Channel,
+    lifeline: GatewayEnd,
+    daemon: Daemon,
+    /// What of the sandbox is not in force, for each daemon.
+    missing: Vec<String>,
+    /// The settings as the daemon has sent them.
+    configured: Config,
     /// Becomes readable on SIGTERM.
     _terminate: UnixStream,
     resolvers: Resolvers,
     sockets: Sockets,
-    questions: Questions,
     store: Option<LeaseStore>,
     /// Wakes the loop when the lease store has written something.
     written: Arc<Waker>,
     clock: Clock,
     out: Output,
-    reported: Reported,
+    /// `None`: this daemon was told nothing yet.
+    reported: Option<Reported>,
     /// When the next status report may be sent.
     report_at: Duration,
     confinement: Confinement,
 }
 
 /// What the daemon was last told.
-#[derive(Default)]
 struct Reported {
     counters: Counters,
     leases: usize,
@@ -156,21 +161,22 @@ struct Reported {
 impl Process {
     /// Receives the link and the first settings, which blocks until they arrive, and completes the
     /// confinement.
-    fn start(stream: UnixStream, confinement: Confinement) -> Result<Process, ProcessError> {
-        let (end, journal) = receive_end(&stream)?;
-        let mut channel = Channel::new(stream)?;
+    fn start(lifeline: GatewayEnd, confinement: Confinement) -> Result<Process, ProcessError> {
+        let Start { channel, cable, journal } = lifeline.wait_for_start()?;
+        let mut channel = Channel::new(channel)?;
         let poll = Poll::new()?;
-        register(poll.registry(), &channel, CONTROL, Interest::READABLE | Interest::WRITABLE)?;
+        register(poll.registry(), &lifeline, LIFELINE, Interest::READABLE)?;
         let (terminate, signalled) = UnixStream::pair()?;
         terminate.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(SIGTERM, signalled)?;
         register(poll.registry(), &terminate, TERMINATE, Interest::READABLE)?;
         let (layout, config) = first_command(&mut channel)?;
-        let link = Link::attach(layout, end)?;
+        let daemon = Daemon::new(channel, poll.registry(), CONTROL)?;
+        let link = Link::attach(layout, cable)?;
         register(poll.registry(), &link.event(), CABLE, Interest::READABLE)?;
         let clock = Clock::start();
         let resolvers = Resolvers::of_host(clock.now());
-        let mut gateway = Gateway::new(config, Box::new(random));
+        let mut gateway = Gateway::new(config.clone(), Box::new(random));
         gateway.set_servers(resolvers.servers().to_vec());
         gateway.set_search(resolvers.search());
         let mut nat = Nat::default();
@@ -181,20 +187,23 @@ impl Process {
             link,
             gateway,
             nat,
-            channel,
+            lifeline,
+            daemon,
+            missing: Vec::new(),
+            configured: config,
             _terminate: terminate,
             resolvers,
             sockets: Sockets::new(SERVERS),
-            questions: Questions::default(),
             store: None,
             written,
             clock,
             out: Output::default(),
-            reported: Reported::default(),
+            reported: None,
             report_at: Duration::ZERO,
             confinement,
         };
         process.confinement.complete(process.gateway.config().tftp.as_deref())?;
+        process.missing = process.confinement.take_missing();
         process.open_store();
         Ok(process)
     }
@@ -235,7 +244,7 @@ impl Process {
     fn serve(&mut self) -> Result<(), ProcessError> {
         let mut events = Events::with_capacity(64);
         loop {
-            self.refresh_resolvers()?;
+            self.refresh_resolvers();
             let more = self.receive_batch()?;
             self.gateway.poll(self.now(), &mut self.out);
             let now = self.now();
@@ -244,9 +253,9 @@ impl Process {
                 self.gateway.handle_tcp_query(now, client, &question, &mut self.out);
             }
             self.flush_output()?;
-            self.send_warnings()?;
-            self.send_status()?;
-            let asked = self.answer_questions()?;
+            self.send_warnings();
+            self.send_status();
+            let asked = self.answer_questions();
             let has_asks = !self.out.upstream.is_empty();
             let at_once = more || asked || has_asks || self.can_send_again();
             let limit = if at_once { Some(Duration::ZERO) } else { self.deadline() };
@@ -256,7 +265,9 @@ impl Process {
             }
             for event in &events {
                 match event.token() {
-                    CONTROL if !self.control()? => return Ok(()),
+                    CONTROL => self.control()?,
+                    LIFELINE if !self.follow_lifeline()? => return Ok(()),
+                    LIFELINE => {}
                     TERMINATE => return Ok(()),
                     // The results are collected in the next turn.
                     WRITTEN => {}
@@ -280,14 +291,13 @@ impl Process {
     }
 
     /// Applies changes of the host's resolvers before queries are handled.
-    fn refresh_resolvers(&mut self) -> io::Result<()> {
+    fn refresh_resolvers(&mut self) {
         if self.resolvers.refresh(self.now()) {
             self.apply_resolvers();
         }
-        if self.resolvers.wants_help() {
-            self.channel.send(&Report::ReadResolvers)?;
+        if self.daemon.is_there() && self.resolvers.wants_help() {
+            self.daemon.send(&Report::ReadResolvers);
         }
-        Ok(())
     }
 
     fn apply_resolvers(&mut self) {
@@ -408,14 +418,32 @@ impl Process {
         Ok(self.link.tx().flush()?)
     }
 
-    /// Handles the daemon's commands. Returns false if the channel is closed.
-    fn control(&mut self) -> Result<bool, ProcessError> {
-        self.channel.flush()?;
+    /// Looks for the next daemon. Returns false if none is to come.
+    fn follow_lifeline(&mut self) -> Result<bool, ProcessError> {
+        // Events are edge-triggered: look until nothing is left.
         loop {
-            let Some(commands) = self.channel.receive::<Command>()? else { return Ok(false) };
+            match self.lifeline.look()? {
+                Found::Nothing => return Ok(true),
+                Found::End => return Ok(false),
+                Found::Channel(stream) => {
+                    self.daemon.replace(stream, self.poll.registry())?;
+                    self.daemon.send(&Report::Ready { missing: self.missing.clone() });
+                    self.daemon.send_waiting();
+                    (self.reported, self.report_at) = (None, Duration::ZERO);
+                    // What it has sent already may be no event any more.
+                    self.control()?;
+                }
+            }
+        }
+    }
+
+    /// Handles the daemon's commands.
+    fn control(&mut self) -> Result<(), ProcessError> {
+        loop {
+            let commands = self.daemon.receive()?;
             // Events are edge-triggered: read until nothing is left.
             if commands.is_empty() {
-                return Ok(true);
+                return Ok(());
             }
             for command in commands {
                 match command {
@@ -424,16 +452,9 @@ impl Process {
                             io::Error::other("the daemon sent a second start command").into()
                         );
                     }
-                    Command::Configure(config) => {
-                        if self.confinement.has_other_boot_folder(config.tftp.as_deref()) {
-                            return Err(ProcessError::BootFolder);
-                        }
-                        self.gateway.reconfigure(config);
-                        self.open_store();
-                        self.configure_nat();
-                    }
-                    Command::Ask { id, question } => self.questions.ask(id, question),
-                    Command::Ping => self.channel.send(&Report::Pong)?,
+                    Command::Configure(config) => self.configure(config)?,
+                    Command::Ask { id, question } => self.daemon.ask(id, question),
+                    Command::Ping => self.daemon.send(&Report::Pong),
                     Command::Resolvers(files) => {
                         if self.resolvers.take(&files) {
                             self.apply_resolvers();
@@ -444,11 +465,25 @@ impl Process {
         }
     }
 
+    fn configure(&mut self, config: Config) -> Result<(), ProcessError> {
+        if self.confinement.has_other_boot_folder(config.tftp.as_deref()) {
+            return Err(ProcessError::BootFolder);
+        }
+        // Each daemon sends its settings. If they are the same, nothing under way is disturbed.
+        if config != self.configured {
+            self.configured.clone_from(&config);
+            self.gateway.reconfigure(config);
+            self.open_store();
+            self.configure_nat();
+        }
+        Ok(())
+    }
+
     /// Answers the daemon's questions. Returns whether there is more to answer.
-    fn answer_questions(&mut self) -> io::Result<bool> {
-        let Process { gateway, nat, questions, channel, clock, .. } = self;
+    fn answer_questions(&mut self) -> bool {
+        let Process { gateway, nat, daemon, clock, .. } = self;
         let now = clock.now();
-        questions.send(channel, |question| match question {
+        daemon.answer(|question| match question {
             Question::Leases => Answer::Leases(gateway.lease_rows(now)),
             Question::Forwards => Answer::Forwards(nat.forward_rows(gateway.config().nat())),
             Question::Flows => Answer::Flows(nat.flow_rows(now)),
@@ -456,37 +491,40 @@ impl Process {
     }
 
     /// Sends warnings to the daemon's log.
-    fn send_warnings(&mut self) -> io::Result<()> {
+    fn send_warnings(&mut self) {
         let store = self.store.as_mut().map(LeaseStore::take_warnings).unwrap_or_default();
         let warnings = self.gateway.take_warnings().into_iter().chain(store);
         for warning in warnings.chain(self.nat.take_warnings()) {
-            self.channel.send(&Report::Warning(warning))?;
+            self.daemon.warn(warning);
         }
-        Ok(())
     }
 
     /// Sends a status report if something has changed and it is time.
-    fn send_status(&mut self) -> Result<(), ProcessError> {
-        if self.now() >= self.report_at && self.has_news() {
-            let nat = self.nat.status(self.gateway.config().nat());
-            let lease_store = self.store.as_ref().and_then(LeaseStore::failure).map(str::to_owned);
-            let status = Status { nat, lease_store, ..self.gateway.status() };
-            self.reported.lease_store.clone_from(&status.lease_store);
-            self.channel.send(&Report::Status(Box::new(status)))?;
-            self.reported = Reported {
-                counters: self.gateway.counters().clone(),
-                leases: self.gateway.bound_leases(),
-                flows: self.nat.census(),
-                lease_store: self.reported.lease_store.take(),
-            };
-            self.report_at = self.now() + REPORT;
+    fn send_status(&mut self) {
+        if !self.has_news() || self.now() < self.report_at {
+            return;
         }
-        Ok(())
+        let nat = self.nat.status(self.gateway.config().nat());
+        let lease_store = self.store.as_ref().and_then(LeaseStore::failure).map(str::to_owned);
+        self.reported = Some(Reported {
+            counters: self.gateway.counters().clone(),
+            leases: self.gateway.bound_leases(),
+            flows: self.nat.census(),
+            lease_store: lease_store.clone(),
+        });
+        let status = Status { nat, lease_store, ..self.gateway.status() };
+        self.daemon.send(&Report::Status(Box::new(status)));
+        self.report_at = self.now() + REPORT;
     }
 
-    /// Whether the status has changed since the last report; checked in every turn.
+    /// Whether the status has changed since the last report to this daemon; checked in every turn.
     fn has_news(&self) -> bool {
-        let Reported { counters, leases, flows, lease_store } = &self.reported;
+        if !self.daemon.is_there() {
+            return false;
+        }
+        let Some(Reported { counters, leases, flows, lease_store }) = &self.reported else {
+            return true;
+        };
         self.gateway.counters() != counters
             || self.gateway.bound_leases() != *leases
             || self.nat.census() != *flows

@@ -117,12 +117,12 @@ impl Acts {
                 done
             }
             Request::Gateway { network, leases } => {
-                let channel = fds.into_iter().next().ok_or("no channel was passed")?;
+                let lifeline = fds.into_iter().next().ok_or("no lifeline was passed")?;
                 let leases = leases.then_some(self.setup.state.as_path());
-                self.gateways.start(&network, leases, channel)
+                self.gateways.start(&network, leases, lifeline)
             }
-            Request::Kill { process } => {
-                self.gateways.kill(process);
+            Request::Kill => {
+                self.gateways.kill(fds.first().ok_or("no pidfd was passed")?)?;
                 done
             }
             Request::ReadConfig => self.read_config(),

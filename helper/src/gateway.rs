@@ -3,14 +3,17 @@
 //! A gateway is a child of `tramad`, although the helper starts it; `tramad` is passed a pidfd, by
 //! which it waits for the end. The process begins as the helper's user in namespaces of its own,
 //! and becomes the gateways' user before it reads anything (`trama_gateway::process`).
+//!
+//! It outlives that `tramad`, and may outlive the helper, too. The next `tramad` has its pidfd from
+//! the keeper, and asks its own helper to kill the process by that.
 
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, fchown};
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use libc::{CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_PARENT};
 use nix::unistd::{User, getegid, geteuid};
@@ -19,7 +22,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use trama_sandbox::{Mode, TRAP_VARIABLE};
 
-use crate::pidfd::has_ended;
+use crate::pidfd::{has_ended, process_of};
 use crate::request::{Answer, Reply};
 use crate::spawn::{Spawn, Spawned, is_first_process, spawn};
 
@@ -27,6 +30,9 @@ use crate::spawn::{Spawn, Spawned, is_first_process, spawn};
 const USER: &str = "trama-gateway";
 /// The user of gateways on a host that lacks that one.
 const NOBODY: u32 = 65534;
+/// What their first argument, their title, begins with, and what their second one is.
+const TITLE: &str = "trama:";
+const COMMAND: &str = "gateway";
 /// Environment variables that gateways are passed.
 const PASSED: [&str; 2] = [TRAP_VARIABLE, "RUST_BACKTRACE"];
 
@@ -76,13 +82,13 @@ impl Gateways {
     }
 
     fn open_folder(&self, path: &Path) -> io::Result<OwnedFd> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = open(path, flags, FileMode::empty())?;
         let Some((user, group)) = self.user else { return Ok(folder) };
-        if std::fs::File::from(folder.try_clone()?).metadata()?.uid() != user {
+        if fs::File::from(folder.try_clone()?).metadata()?.uid() != user {
             // Made by a version whose gateways had another user.
-            for entry in std::fs::read_dir(path)? {
+            for entry in fs::read_dir(path)? {
                 let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(group));
                 let name = entry?.file_name();
                 chownat(&folder, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -97,7 +103,7 @@ impl Gateways {
         &mut self,
         network: &str,
         leases: Option<&Path>,
-        channel: OwnedFd,
+        lifeline: OwnedFd,
     ) -> Answer {
         let (folder, folder_fault) = match leases.map(|state| self.lease_folder(state, network)) {
             Some(Ok(folder)) => (Some(folder), None),
@@ -105,7 +111,7 @@ impl Gateways {
             None => (None, None),
         };
         let (spawned, mut missing) = self
-            .spawn(network, folder.as_ref(), &channel)
+            .spawn(network, folder.as_ref(), &lifeline)
             .map_err(|error| format!("start a process: {error}"))?;
         let Spawned { process, pidfd } = spawned;
         missing.extend(self.is_user_missing.then(|| {
@@ -121,7 +127,7 @@ impl Gateways {
         &self,
         network: &str,
         folder: Option<&OwnedFd>,
-        channel: &OwnedFd,
+        lifeline: &OwnedFd,
     ) -> io::Result<(Spawned, Vec<String>)> {
         access(&self.program, Access::EXEC_OK)?;
         let null = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, FileMode::empty())?;
@@ -136,7 +142,7 @@ impl Gateways {
                 program: &program,
                 arguments: self.arguments(network, has_own_mounts, folder.is_some())?,
                 environment: environment()?,
-                input: channel,
+                input: lifeline,
                 output: &null,
                 third: folder,
                 maps: if is_new_user { &maps } else { &[] },
@@ -172,8 +178,8 @@ impl Gateways {
         has_folder: bool,
     ) -> io::Result<Vec<CString>> {
         let mode = self.sandbox.name().to_owned();
-        let name = format!("trama:{network}");
-        let mut arguments = vec![name, "gateway".into(), "--sandbox".into(), mode];
+        let name = format!("{TITLE}{network}");
+        let mut arguments = vec![name, COMMAND.into(), "--sandbox".into(), mode];
         if let Some((user, group)) = self.user {
             arguments.extend(["--user".into(), format!("{user}:{group}")]);
         }
@@ -182,12 +188,39 @@ impl Gateways {
         arguments.into_iter().map(|text| Ok(CString::new(text)?)).collect()
     }
 
-    /// Kills a process that was started here.
-    pub(crate) fn kill(&mut self, process: u32) {
-        if let Some(pidfd) = self.running.remove(&process) {
-            // One that has ended is no error.
-            let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    /// Kills a gateway: one that was started here, or one that another helper has started.
+    ///
+    /// # Errors
+    /// It is no gateway.
+    pub(crate) fn kill(&mut self, pidfd: &OwnedFd) -> Result<(), String> {
+        // One that has ended is no error.
+        let Some(process) = process_of(pidfd).map_err(|error| error.to_string())? else {
+            return Ok(());
+        };
+        let is_own = self.running.remove(&process).is_some();
+        if !is_own && !self.is_gateway(process) {
+            // If it has ended meanwhile, the number may be another process's by now.
+            let refused = format!("process {process} is no gateway and is not ended");
+            return if has_ended(pidfd) { Ok(()) } else { Err(refused) };
         }
+        let _ = pidfd_send_signal(pidfd, Signal::KILL);
+        Ok(())
+    }
+
+    /// Whether a process has the user and the arguments of gateways that helpers start.
+    fn is_gateway(&self, process: u32) -> bool {
+        let own = || (self.parent == Parent::Caller).then(|| geteuid().as_raw());
+        let user = self.user.map(|(user, _)| user).or_else(own).filter(|user| *user != 0);
+        let read = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}"));
+        let (Some(user), Ok(status), Ok(arguments)) = (user, read("status"), read("cmdline"))
+        else {
+            return false;
+        };
+        let users = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        let has_user = |users: &str| users.split_whitespace().all(|id| id.parse() == Ok(user));
+        let mut arguments = arguments.split('\0');
+        let is_named = arguments.next().is_some_and(|name| name.starts_with(TITLE));
+        users.is_some_and(has_user) && is_named && arguments.next() == Some(COMMAND)
     }
 
     /// Forgets those that have ended, once there are many.
@@ -216,6 +249,12 @@ fn user_maps() -> io::Result<[(&'static std::ffi::CStr, CString); 3]> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
     use super::*;
     use crate::pidfd::status_at_end;
 
@@ -228,7 +267,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let state = tempfile::tempdir().unwrap();
         gateways().lease_folder(&state.path().join("deep"), "lab").unwrap();
-        let made = std::fs::metadata(state.path().join("deep/leases-lab")).unwrap();
+        let made = fs::metadata(state.path().join("deep/leases-lab")).unwrap();
         assert_eq!(made.permissions().mode() & 0o7777, 0o700);
         gateways().lease_folder(state.path(), "out/vm1").unwrap();
         assert!(state.path().join("leases-out/vm1").is_dir());
@@ -240,16 +279,59 @@ mod tests {
         assert!(gateways().lease_folder(state.path(), "link").is_err(), "a link is not followed");
     }
 
+    fn pidfd_of(child: &Child) -> OwnedFd {
+        pidfd_open(Pid::from_child(child), PidfdFlags::empty()).unwrap()
+    }
+
     #[test]
-    fn a_process_runs_and_only_one_started_here_is_killed() {
-        let (channel, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    fn a_process_runs_and_is_killed_by_its_pidfd() {
+        let (lifeline, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         let mut gateways = Gateways::new("/bin/sh".into(), Parent::Itself, Mode::Enforce);
         // `sh gateway` ends at once, with an error: there is no such script.
-        let (reply, fds) = gateways.start("lab", None, channel.into()).unwrap();
-        let Reply::Gateway { process, folder_fault: None, .. } = reply else { panic!("{reply:?}") };
+        let (reply, fds) = gateways.start("lab", None, lifeline.into()).unwrap();
+        let Reply::Gateway { folder_fault: None, .. } = reply else { panic!("{reply:?}") };
         assert!(status_at_end(&fds[0]).unwrap().starts_with("exit status: "));
         assert_eq!(status_at_end(&fds[0]), None, "it was waited for");
-        gateways.kill(1);
-        gateways.kill(process);
+        assert_eq!(gateways.kill(&fds[0]), Ok(()));
+        let refused = gateways.kill(&io::stdin().as_fd().try_clone_to_owned().unwrap());
+        assert_eq!(refused.unwrap_err(), "the descriptor is no pidfd");
+    }
+
+    /// Starts `sh gateway`, whose script waits, with this title and as this user.
+    fn pretend(folder: &Path, title: &str, user: u32) -> Child {
+        let mut command = Command::new("/bin/sh");
+        command.arg0(title).arg("gateway").current_dir(folder).uid(user).stdin(Stdio::piped());
+        let child = command.spawn().unwrap();
+        // The kernel shows the arguments once the program runs.
+        while fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap().len() < 5 {
+            std::thread::yield_now();
+        }
+        child
+    }
+
+    #[test]
+    fn only_a_gateway_of_another_helper_is_killed() {
+        if !geteuid().is_root() {
+            println!("not tested: this takes root");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(folder.path(), open).unwrap();
+        fs::write(folder.path().join("gateway"), "read end").unwrap();
+        let mut gateways = Gateways::new("/bin/true".into(), Parent::Caller, Mode::Enforce);
+        let (user, _) = gateways.user.unwrap();
+        for (title, user) in [("trama:lab", 0), ("trama:lab", 4711), ("tramad", user)] {
+            let mut other = pretend(folder.path(), title, user);
+            let refused = gateways.kill(&pidfd_of(&other)).unwrap_err();
+            let text = format!("process {} is no gateway and is not ended", other.id());
+            assert_eq!(refused, text, "{title} {user}");
+            assert!(!has_ended(pidfd_of(&other)));
+            other.kill().unwrap();
+            other.wait().unwrap();
+        }
+        let mut gateway = pretend(folder.path(), "trama:lab", user);
+        assert_eq!(gateways.kill(&pidfd_of(&gateway)), Ok(()));
+        assert_eq!(gateway.wait().unwrap().to_string(), "signal: 9 (SIGKILL)");
     }
 }

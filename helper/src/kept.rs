@@ -1,6 +1,6 @@
 //! Entries of the keeper: opened things that outlive `tramad`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +16,13 @@ pub struct Entry {
     key: String,
 }
 
+impl Entry {
+    /// Leaves the entry with the keeper, as another value takes care of it.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         // A keeper that has ended keeps nothing.
@@ -23,16 +30,28 @@ impl Drop for Entry {
     }
 }
 
-/// Returns an entry; `None`, and no entry is left, if the keeper has none that can be read.
-pub(crate) fn get<T: DeserializeOwned>(
+/// What the keeper has under a key: the value, the descriptors and the entry.
+pub(crate) type Found<T> = (T, Vec<OwnedFd>, Entry);
+
+/// Looks for an entry. One that cannot be read is an error, and is removed.
+pub(crate) fn find<T: DeserializeOwned>(
     keeper: &Keeper,
     key: &str,
-) -> Option<(T, Vec<OwnedFd>, Entry)> {
-    let kept = keeper.get(key).ok()??;
+) -> Result<Option<Found<T>>, Unreadable> {
+    let Ok(Some(kept)) = keeper.get(key) else { return Ok(None) };
     let entry = Entry { keeper: keeper.clone(), key: key.to_owned() };
-    let (format, value) = postcard::take_from_bytes::<u32>(&kept.value).ok()?;
-    let value = postcard::from_bytes(value).ok().filter(|_| format == FORMAT)?;
-    Some((value, kept.fds, entry))
+    let (format, value) = postcard::take_from_bytes::<u32>(&kept.value).map_err(|_| Unreadable)?;
+    let value = if format == FORMAT { postcard::from_bytes(value).ok() } else { None };
+    Ok(Some((value.ok_or(Unreadable)?, kept.fds, entry)))
+}
+
+/// An entry was put by another version.
+#[derive(Debug)]
+pub(crate) struct Unreadable;
+
+/// Returns an entry; `None`, and no entry is left, if the keeper has none that can be read.
+pub(crate) fn get<T: DeserializeOwned>(keeper: &Keeper, key: &str) -> Option<Found<T>> {
+    find(keeper, key).ok()?
 }
 
 /// Puts an entry. A keeper that does not take it is no error: the thing ends with this process.
@@ -40,10 +59,9 @@ pub(crate) fn put<T: Serialize>(
     keeper: &Keeper,
     key: &str,
     value: &T,
-    fds: &[OwnedFd],
+    fds: &[BorrowedFd<'_>],
 ) -> Option<Entry> {
-    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     let value = postcard::to_allocvec(&(FORMAT, value)).ok()?;
-    keeper.put(key, &value, &fds).ok()?;
+    keeper.put(key, &value, fds).ok()?;
     Some(Entry { keeper: keeper.clone(), key: key.to_owned() })
 }

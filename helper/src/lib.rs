@@ -25,6 +25,7 @@ mod config_file;
 mod connections;
 mod gateway;
 mod kept;
+mod kept_gateway;
 mod pidfd;
 mod process;
 mod recall;
@@ -38,6 +39,7 @@ mod stand_in;
 mod successor;
 
 pub use kept::Entry;
+pub use kept_gateway::{GatewayFds, GatewayRecord, KeptGateway};
 pub use process::run;
 pub use request::{ConfigFile, Setup};
 pub use rights::{Gateway, OpenedTap, OpenedUplink, Rights, Started, Successor};

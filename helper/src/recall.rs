@@ -4,7 +4,7 @@
 //! keeper a copy of what the helper has opened. The next switch thus goes on with the same device,
 //! if it wants it in the same way: the request that led to it is kept with it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,7 +28,8 @@ impl Rights {
         }
         let (reply, fds) = self.ask(request.clone(), &[])?;
         let value = (request, reply);
-        let entry = self.keeper().and_then(|keeper| kept::put(keeper, key, &value, &fds));
+        let copies: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        let entry = self.keeper().and_then(|keeper| kept::put(keeper, key, &value, &copies));
         Ok((value.1, fds, entry))
     }
 
@@ -53,6 +54,6 @@ impl Rights {
 
     /// Puts an entry of one descriptor.
     pub(crate) fn put<T: Serialize>(&self, key: &str, value: &T, fd: &OwnedFd) -> Option<Entry> {
-        kept::put(self.keeper()?, key, value, std::slice::from_ref(fd))
+        kept::put(self.keeper()?, key, value, &[fd.as_fd()])
     }
 }

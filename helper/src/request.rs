@@ -92,11 +92,11 @@ pub(crate) enum Request {
     Connect { path: PathBuf },
     /// Whether a network's lease folder can be had; makes it.
     LeaseFolder { network: String },
-    /// Starts the gateway process of a network; with its end of the channel. Answer:
+    /// Starts the gateway process of a network; with its end of the lifeline. Answer:
     /// [`Reply::Gateway`] and the process's pidfd.
     Gateway { network: String, leases: bool },
-    /// Kills a gateway process.
-    Kill { process: u32 },
+    /// Kills a gateway process, whichever helper has started it; with its pidfd.
+    Kill,
     /// Reads the files in which the host's resolvers are stated, for a gateway that may not.
     /// Answer: [`Reply::Done`] and copies of `resolv.conf` and of systemd-resolved's list.
     Resolvers,

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use trama_frame::{MacAddr, Offloads};
 use trama_keeper::Keeper;
@@ -17,9 +18,12 @@ use crate::config_file;
 use crate::connections::Connections;
 use crate::gateway::{Gateways, Parent};
 use crate::kept::Entry;
-use crate::pidfd::status_at_end;
+use crate::pidfd::{ends_within, status_at_end};
 use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest, unexpected};
 use crate::rules::Rules;
+
+/// How long a process that was killed may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens what needs privileges. Clones are handles of the same.
 #[derive(Clone)]
@@ -83,7 +87,7 @@ pub struct Successor {
     pub pidfd: OwnedFd,
 }
 
-/// A gateway process that was started. It is a child of this process, or of an earlier `tramad`.
+/// A gateway process. It is a child of this process, or of an earlier `tramad`.
 #[derive(Debug)]
 pub struct Gateway {
     /// Its process.
@@ -92,8 +96,8 @@ pub struct Gateway {
     pub folder_fault: Option<String>,
     /// What of its sandbox is not in force, each with its reason.
     pub missing: Vec<String>,
-    pidfd: OwnedFd,
-    rights: Rights,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) rights: Rights,
 }
 
 impl Rights {
@@ -302,7 +306,7 @@ impl Rights {
         self.ask(Request::LeaseFolder { network: network.to_owned() }, &[]).map(drop)
     }
 
-    /// Starts the gateway process of a network at the other end of `channel`.
+    /// Starts the gateway process of a network, which ends with `lifeline`.
     ///
     /// # Errors
     /// The process cannot be started.
@@ -310,10 +314,10 @@ impl Rights {
         &self,
         network: &str,
         leases: bool,
-        channel: &OwnedFd,
+        lifeline: &OwnedFd,
     ) -> Result<Gateway, String> {
         let request = Request::Gateway { network: network.to_owned(), leases };
-        let (reply, fds) = self.ask(request, &[channel.as_fd()])?;
+        let (reply, fds) = self.ask(request, &[lifeline.as_fd()])?;
         match (reply, fds.into_iter().next()) {
             (Reply::Gateway { process, folder_fault, missing }, Some(pidfd)) => {
                 Ok(Gateway { process, folder_fault, missing, pidfd, rights: self.clone() })
@@ -361,15 +365,25 @@ impl Rights {
 }
 
 impl Gateway {
-    /// Ends the process at once.
-    pub fn kill(&self) {
-        // Without a helper the process ends by itself, as its channel closes.
-        let _ = self.rights.ask(Request::Kill { process: self.process }, &[]);
+    /// Ends the process at once, and waits for that.
+    ///
+    /// # Errors
+    /// The helper refuses or has ended, or the process does not end.
+    pub fn kill(&self) -> Result<(), String> {
+        self.rights.ask(Request::Kill, &[self.pidfd.as_fd()])?;
+        match self.ends_within(PATIENCE) {
+            true => Ok(()),
+            false => Err(format!("process {} was killed and does not end", self.process)),
+        }
     }
 
-    /// Waits until the process has ended; returns its status in words, if it is a child of this
-    /// process.
-    pub fn wait(self) -> Option<String> {
+    /// Waits until the process has ended, at most this long; returns whether it has.
+    pub fn ends_within(&self, limit: Duration) -> bool {
+        ends_within(&self.pidfd, limit)
+    }
+
+    /// Returns the status of a process that has ended, in words, if it is a child of this process.
+    pub fn status(self) -> Option<String> {
         status_at_end(self.pidfd)
     }
 }

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::host::{CommandResult, Host};
 use crate::netns::Netns;
-use crate::process::{POLL, Process, SOON, tied_command, unique, wait_until};
+use crate::process::{POLL, Process, SOON, child, tied_command, unique, wait_until};
 
 /// Metrics as scraped: name with labels to value.
 pub type Metrics = BTreeMap<String, f64>;
@@ -315,6 +315,14 @@ impl Tramad {
         });
         self.stand_in = Some(pid);
         pid
+    }
+
+    /// Kills the daemon and its helper, so that no stand-in follows.
+    #[track_caller]
+    pub fn kill_with_helper(&mut self) {
+        let helper = child(self.id(), "trama:helper");
+        kill_process(Pid::from_raw(helper as i32).expect("a process"), Signal::KILL).expect("kill");
+        self.process.end(Signal::KILL, SOON);
     }
 
     /// Starts the daemon again on the same files; a stand-in, if there is one, ends.

@@ -45,3 +45,4 @@ pub use session::{Session, SessionError, SessionHandle};
 pub use socket::{Listening, OwnSockets, SocketError, SocketFile, Sockets, bind, take_over};
 pub use status::{SessionState, SessionStatus};
 pub use trama_virtqueue::{MemoryLimits, RingFds};
+pub use vring::notifier;

@@ -106,7 +106,7 @@ fn duplicate(fd: Option<&OwnedFd>) -> io::Result<Option<OwnedFd>> {
 ///
 /// # Errors
 /// The descriptor is not an eventfd.
-pub(crate) fn notifier(file: File) -> io::Result<OwnedFd> {
+pub fn notifier(file: File) -> io::Result<OwnedFd> {
     let fd = OwnedFd::from(file);
     // Without /proc the kind is unknown; calls through another kind then do not reach the driver.
     if let Ok(target) = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())

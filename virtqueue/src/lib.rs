@@ -31,7 +31,7 @@ pub use copy::prefetch;
 pub use device::{Head, NewStart, RxQueue, TxBurst, TxQueue};
 pub use driver::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, InPlace, Queued,
-    Received, RingAddresses,
+    Received, RingAddresses, locate,
 };
 pub use error::{MemoryError, PushError, RingError};
 pub use lasting::{Counter, Lasting, LastingMemory, Words};

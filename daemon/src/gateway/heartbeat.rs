@@ -73,10 +73,22 @@ enum State {
     Waiting { since: Instant, ticks: Option<u64>, next_look: Instant },
 }
 
+impl State {
+    fn waiting(now: Instant, state: Option<ProcessState>) -> State {
+        let ticks = state.map(|state| state.ticks);
+        State::Waiting { since: now, ticks, next_look: now + PATIENCE }
+    }
+}
+
 impl Heartbeat {
     /// A process was started.
     pub(super) fn new(now: Instant) -> Heartbeat {
         Heartbeat { state: State::Starting { since: now }, in_use_until: now + IN_USE }
+    }
+
+    /// A process that ran before was asked whether it is there; `state` is what it does.
+    pub(super) fn asked(now: Instant, state: Option<ProcessState>) -> Heartbeat {
+        Heartbeat { state: State::waiting(now, state), in_use_until: now + IN_USE }
     }
 
     /// The process is ready, or has answered.
@@ -102,8 +114,7 @@ impl Heartbeat {
         match &mut self.state {
             State::Starting { since } if now - *since >= STARTUP => Beat::GiveUp(now - *since),
             State::Resting { until } if now >= *until => {
-                let ticks = state().map(|state| state.ticks);
-                self.state = State::Waiting { since: now, ticks, next_look: now + PATIENCE };
+                self.state = State::waiting(now, state());
                 Beat::Ask
             }
             State::Waiting { since, ticks, next_look } if now >= *next_look => {

@@ -1,9 +1,12 @@
 //! The gateways of the networks: one process each, on a switch port of its own.
 //!
 //! The port stays while its process is replaced; other ports see a station that is silent for a
-//! moment. [`Supervisor`] keeps a process running; this file plugs it into a network.
+//! moment. The process outlives the switch, and the next switch goes on with it. [`Supervisor`]
+//! keeps a process running; this file plugs it into a network.
 
 mod heartbeat;
+mod left;
+mod process;
 mod questions;
 mod starts;
 mod supervisor;

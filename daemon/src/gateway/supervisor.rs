@@ -4,33 +4,33 @@
 //! break, or it is told to stop. A process that ends is replaced: after 100 ms at first, after
 //! longer pauses (up to 5 s) if it keeps ending. Every process gets a new cable, so memory left by
 //! an earlier process is never read. Supervisors take turns at starting their processes
-//! ([`Starts`]).
+//! ([`Starts`]). A process of an earlier switch goes on, if it can ([`Left`]).
 
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{FileType, MemfdFlags, fstat, memfd_create};
 use trama_gateway::Config;
-use trama_gateway::control::{Channel, Command as Message, Report, ResolverFiles, send_end};
-use trama_gateway::link::{self, Layout};
+use trama_gateway::control::{Command as Message, Report, ResolverFiles};
+use trama_gateway::lifeline::Lifeline;
 use trama_gateway::question::Row;
 use trama_gateway::report::Status;
-use trama_helper::{Gateway, Rights};
+use trama_helper::{Entry, GatewayFds, KeptGateway, Rights};
 use trama_vhost_net::SwitchPort;
-use trama_vhost_net_backend::{RingFds, Rings, log_limit};
+use trama_vhost_net_backend::{Rings, log_limit};
 
 use crate::confinement;
 
-use super::heartbeat::{Beat, Heartbeat, ProcessState};
-use super::questions::{Inquiry, OpenQuestions, Pending};
+use super::left::Left;
+use super::process::{FOLDER_RETRY, Running, end_process, purpose};
+use super::questions::{Inquiry, Pending};
 use super::starts::{Place, Starts};
 
 /// Pause before a gateway that ended is started again.
@@ -43,8 +43,6 @@ const STABLE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(1);
 /// A gateway that does not answer by then no longer keeps others from starting.
 const STARTING: Duration = Duration::from_secs(5);
-/// How often a missing lease folder is tried again.
-const FOLDER_RETRY: Duration = Duration::from_secs(1);
 
 /// The state of a gateway.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -75,7 +73,8 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the gateway of `network` at `port`, when its turn comes.
+    /// Starts the gateway of `network` at `port`, when its turn comes. If an earlier switch has
+    /// left a process that can go on, the port has its rings when this returns.
     ///
     /// # Errors
     /// A thread or an eventfd could not be created. A process that cannot be started is not an
@@ -83,13 +82,14 @@ impl Supervisor {
     pub fn start(
         network: &str,
         rights: Rights,
-        port: SwitchPort,
+        mut port: SwitchPort,
         config: Config,
         starts: Arc<Starts>,
     ) -> io::Result<Supervisor> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (orders, receiver) = channel();
         let status = Arc::<Mutex<GatewayStatus>>::default();
+        let left = Left::find(network, (&rights, &mut port), &config);
         let runner = Runner {
             network: network.to_owned(),
             rights,
@@ -98,7 +98,9 @@ impl Supervisor {
             orders: receiver,
             wake: wake.clone(),
             starts,
-            journal: memfd_create("trama-flows", MemfdFlags::CLOEXEC)?,
+            journal: new_journal()?,
+            entry: None,
+            left,
             status: status.clone(),
         };
         let name = format!("gateway {network}");
@@ -149,6 +151,10 @@ struct Runner {
     starts: Arc<Starts>,
     /// The file in which each process records its TCP flows for its successor.
     journal: OwnedFd,
+    /// The keeper's entry of the last process, or of one before that, with the journal.
+    entry: Option<Entry>,
+    /// What an earlier switch has left, until the first turn.
+    left: Option<Left>,
     status: Arc<Mutex<GatewayStatus>>,
 }
 
@@ -160,33 +166,25 @@ enum End {
     NeedsAnother,
 }
 
-/// A running process.
-struct Running {
-    child: Gateway,
-    channel: Channel,
-    questions: OpenQuestions,
-    heartbeat: Heartbeat,
-    /// Its turn to start, until it answers.
-    starting: Option<Place>,
-    /// When the lease folder that it lacks is tried again.
-    folder_at: Option<Instant>,
-}
-
-/// Whether a running process can follow new settings: those that its cable and the files that it
-/// may open were chosen for stay the same.
-fn fits(old: &Config, new: &Config) -> bool {
-    Layout::of(old) == Layout::of(new)
-        && old.tftp == new.tftp
-        && old.leasing().is_some() == new.leasing().is_some()
+fn new_journal() -> io::Result<OwnedFd> {
+    Ok(memfd_create("trama-flows", MemfdFlags::CLOEXEC)?)
 }
 
 impl Runner {
     fn run(mut self) {
         let mut pause = FIRST_PAUSE;
+        let mut is_first = true;
         loop {
-            let Some(turn) = self.wait_for_turn() else { return };
+            let Some(turn) = self.wait_for_turn() else { return self.end_left() };
             let began = Instant::now();
-            let end = self.run_process(turn);
+            let resumed = if std::mem::take(&mut is_first) { self.resume() } else { None };
+            let end = match resumed {
+                Some(running) => {
+                    drop(turn);
+                    self.watch(running)
+                }
+                None => self.run_process(turn),
+            };
             self.port.disconnected();
             match end {
                 End::Stopped => return,
@@ -194,11 +192,7 @@ impl Runner {
                 End::Failed(reason) => {
                     let network = &self.network;
                     tracing::warn!("network {network}: gateway: {reason}; starts again");
-                    self.update_status(|status| {
-                        status.process = None;
-                        status.restarts += 1;
-                        status.last_error = Some(reason);
-                    });
+                    self.replaced(reason);
                 }
             }
             if began.elapsed() >= STABLE {
@@ -211,8 +205,16 @@ impl Runner {
         }
     }
 
-    fn update_status(&self, change: impl FnOnce(&mut GatewayStatus)) {
-        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    fn lock_status(&self) -> MutexGuard<'_, GatewayStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process has failed, and another one takes its place.
+    fn replaced(&self, reason: String) {
+        let mut status = self.lock_status();
+        status.process = None;
+        status.restarts += 1;
+        status.last_error = Some(reason);
     }
 
     /// Waits until the process may start; returns `None` if told to stop.
@@ -227,53 +229,81 @@ impl Runner {
         Some(turn)
     }
 
+    /// Goes on with the process that an earlier switch has left. If that cannot go on, it is ended,
+    /// and the next one gets its journal.
+    fn resume(&mut self) -> Option<Running> {
+        let (means, before) = ((&self.rights, &mut self.port), self.left.take());
+        let left = Left::look_again(before, &self.network, means, &self.config)?;
+        let Left { kept: KeptGateway { record, gateway, fds, entry }, fault } = left;
+        let GatewayFds { lifeline, journal, .. } = fds;
+        let lifeline = Lifeline::from(lifeline);
+        self.entry = Some(entry);
+        self.lock_status().restarts = record.restarts;
+        if fstat(&journal).is_ok_and(|it| FileType::from_raw_mode(it.st_mode).is_file()) {
+            self.journal = journal;
+        }
+        let (fault, gateway, lifeline) = match fault {
+            Some(fault) => (fault, gateway, lifeline),
+            None => match Running::go_on(gateway, lifeline, &self.config) {
+                Ok(running) => return Some(running),
+                Err((gateway, lifeline, error)) => (error.to_string(), gateway, lifeline),
+            },
+        };
+        tracing::warn!("network {}: gateway: {fault}; starts again", self.network);
+        self.port.disconnected();
+        self.replaced(fault);
+        end_process(&self.network, gateway, &lifeline, GRACE);
+        None
+    }
+
+    /// Ends a process that an earlier switch has left and that has not gone on yet.
+    fn end_left(self) {
+        if let Some(Left { kept: KeptGateway { gateway, fds, .. }, .. }) = self.left {
+            end_process(&self.network, gateway, &Lifeline::from(fds.lifeline), GRACE);
+        }
+    }
+
     /// Starts a process and returns when it has ended.
     fn run_process(&mut self, turn: Place) -> End {
-        match self.start_process(turn) {
-            Err(error) => End::Failed(format!("cannot be started: {error}")),
-            Ok(mut running) => {
-                let end = self.supervise(&mut running);
-                match end_process(running, &end) {
-                    Some(status) if matches!(end, End::Failed(_)) => match end {
-                        End::Failed(reason) => End::Failed(format!("{reason} ({status})")),
-                        other => other,
-                    },
-                    _ => end,
-                }
+        let (means, journal) = ((&self.rights, &mut self.port), self.journal.as_fd());
+        let running = match Running::start(&self.network, means, &self.config, journal, turn) {
+            Err(error) => return End::Failed(format!("cannot be started: {error}")),
+            Ok(running) => running,
+        };
+        confinement::note_missing(&running.gateway.missing);
+        if let Some(fault) = &running.gateway.folder_fault {
+            let network = &self.network;
+            tracing::warn!("network {network}: no DHCP: {fault}; this is tried every second");
+        }
+        self.watch(running)
+    }
+
+    /// Returns when a running process has ended.
+    fn watch(&mut self, mut running: Running) -> End {
+        match self.supervise(&mut running) {
+            End::Failed(reason) => match running.end(&self.network, Duration::ZERO) {
+                Some(status) => End::Failed(format!("{reason} ({status})")),
+                None => End::Failed(reason),
+            },
+            end => {
+                running.end(&self.network, GRACE);
+                end
             }
         }
     }
 
-    /// Plugs in a new cable and starts a process at its other end.
-    fn start_process(&mut self, turn: Place) -> io::Result<Running> {
-        let layout = Layout::of(&self.config);
-        let (host, guest) = link::wire(layout).map_err(io::Error::other)?;
-        let (ours, theirs) = UnixStream::pair()?;
-        let [receive, transmit] = host.rings;
-        let wake = host.call.try_clone()?;
-        let receive_fds = RingFds { kick: None, call: Some(host.call) };
-        let transmit_fds = RingFds { kick: Some(host.kick), call: Some(wake) };
-        self.port.set_memory(host.memory).map_err(io::Error::other)?;
-        self.port.set_offloads(layout.offloads()).map_err(io::Error::other)?;
-        self.port.start(0, receive, receive_fds).map_err(io::Error::other)?;
-        self.port.start(1, transmit, transmit_fds).map_err(io::Error::other)?;
-        send_end(&ours, &guest, self.journal.as_fd())?;
-        let mut channel = Channel::new(ours)?;
-        channel.send(&Message::Start { layout, config: self.config.clone() })?;
-        let leases = self.config.leasing().is_some();
-        let child = self
-            .rights
-            .start_gateway(&self.network, leases, &theirs.into())
-            .map_err(io::Error::other)?;
-        confinement::note_missing(&child.missing);
-        if let Some(fault) = &child.folder_fault {
-            let network = &self.network;
-            tracing::warn!("network {network}: no DHCP: {fault}; this is tried every second");
+    /// Keeps a process that is ready for the next switch.
+    fn keep(&mut self, running: &mut Running) {
+        let Some(cable) = running.cable.take() else { return };
+        let restarts = self.lock_status().restarts;
+        let about = (&self.rights, &self.config, restarts);
+        let fds = (&cable, self.journal.as_fd());
+        if let Some(entry) = running.keep(&self.network, about, fds)
+            && let Some(before) = self.entry.replace(entry)
+        {
+            // It has the same key: dropped, it would remove the new one.
+            before.leave();
         }
-        let (questions, starting) = (OpenQuestions::default(), Some(turn));
-        let heartbeat = Heartbeat::new(Instant::now());
-        let folder_at = child.folder_fault.is_some().then(|| Instant::now() + FOLDER_RETRY);
-        Ok(Running { child, channel, questions, starting, heartbeat, folder_at })
     }
 
     /// Handles orders and reports until the process ends or must end.
@@ -317,7 +347,7 @@ impl Runner {
             if let Some(fault) = self.port.broken() {
                 return End::Failed(fault.to_string());
             }
-            if let Err(reason) = self.read_reports(running).and_then(|()| beat(running)) {
+            if let Err(reason) = self.read_reports(running).and_then(|()| running.beat()) {
                 return End::Failed(reason);
             }
         }
@@ -331,7 +361,7 @@ impl Runner {
             match order {
                 Order::Stop => return Some(End::Stopped),
                 Order::Configure(config) => {
-                    let fits = fits(&self.config, &config);
+                    let fits = purpose(&self.config) == purpose(&config);
                     self.config = *config;
                     if !fits {
                         end = Some(End::NeedsAnother);
@@ -357,26 +387,40 @@ impl Runner {
     fn read_reports(&mut self, running: &mut Running) -> Result<(), String> {
         running.channel.flush().map_err(|error| error.to_string())?;
         let reports = running.channel.receive::<Report>().map_err(|error| error.to_string())?;
-        for report in reports.ok_or("its process ended")? {
+        let Some(reports) = reports else {
+            // It closes its channel as it ends, or for another switch that has this one's place.
+            // Then this process is about to end, and must not end the gateway.
+            return Err(match running.gateway.ends_within(GRACE) {
+                true => "its process ended".into(),
+                false => "has closed its channel".into(),
+            });
+        };
+        for report in reports {
             match report {
                 Report::Ready { missing } => {
                     confinement::note_missing(&missing);
                     running.heartbeat.answered(Instant::now());
                     running.starting = None;
-                    let id = running.child.process;
-                    tracing::info!("network {}: gateway runs as process {id}", self.network);
-                    self.update_status(|status| {
-                        status.process = Some(id);
-                        status.counters = Status::default();
-                    });
+                    let (network, id) = (&self.network, running.gateway.process);
+                    match running.cable {
+                        Some(_) => {
+                            tracing::info!("network {network}: gateway runs as process {id}")
+                        }
+                        None => {
+                            tracing::info!("network {network}: gateway goes on as process {id}");
+                        }
+                    }
+                    self.keep(running);
+                    let mut status = self.lock_status();
+                    (status.process, status.counters) = (Some(id), Status::default());
                 }
                 Report::Status(counters) => {
                     running.heartbeat.used(Instant::now());
                     let mut counters = *counters;
-                    if let Some(fault) = &running.child.folder_fault {
+                    if let Some(fault) = &running.gateway.folder_fault {
                         counters.lease_store = Some(fault.clone());
                     }
-                    self.update_status(|status| status.counters = counters);
+                    self.lock_status().counters = counters;
                 }
                 Report::Pong => running.heartbeat.answered(Instant::now()),
                 Report::ReadResolvers => self.send_resolvers(running),
@@ -429,40 +473,4 @@ impl Runner {
             }
         }
     }
-}
-
-/// Asks the process whether it is alive if that is due; an error if it hangs.
-fn beat(running: &mut Running) -> Result<(), String> {
-    let process = running.child.process;
-    match running.heartbeat.beat(Instant::now(), || ProcessState::read(process)) {
-        Beat::Rest => Ok(()),
-        Beat::Ask => running.channel.send(&Message::Ping).map_err(|error| error.to_string()),
-        Beat::GiveUp(late) => {
-            let state = ProcessState::read(process).map_or('X', |state| state.letter);
-            // Where in the kernel it waits; readable for root.
-            let place = std::fs::read_to_string(format!("/proc/{process}/wchan"));
-            let place = place.ok().filter(|text| text.len() > 1).unwrap_or_else(|| "-".into());
-            let late = late.as_secs();
-            Err(format!("does not answer for {late} s (state {state}, waits in {place})"))
-        }
-    }
-}
-
-/// Ends a process and returns its exit status.
-fn end_process(running: Running, end: &End) -> Option<String> {
-    let Running { child, channel, .. } = running;
-    if !matches!(end, End::Failed(_)) {
-        // The process ends when this half of its channel closes; the other half closes with it.
-        let stream = channel.into_stream();
-        let _ = stream.shutdown(std::net::Shutdown::Write);
-        let _ = stream.set_nonblocking(false);
-        let _ = stream.set_read_timeout(Some(GRACE));
-        let until = Instant::now() + GRACE;
-        let mut reports = [0; 4096];
-        while Instant::now() < until
-            && io::Read::read(&mut &stream, &mut reports).is_ok_and(|length| length > 0)
-        {}
-    }
-    child.kill();
-    child.wait()
 }

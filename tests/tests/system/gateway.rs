@@ -95,10 +95,13 @@ fn a_gateway_comes_changes_and_goes_with_the_configuration() {
     left.wait_for_ping(GATEWAY, MOMENT);
     bystanders.stop_without_loss(20);
 
-    // The gateway dies with its daemon, and the next daemon starts another.
+    // It outlives its daemon, and the next daemon goes on with it.
     tramad.restart(Signal::KILL);
-    wait_until("the orphan ends", MOMENT, || (!exists(second)).then_some(()));
+    let goes_on = format!("gateway goes on as process {}", second.as_raw_nonzero());
+    tramad.wait_for_log(&goes_on, MOMENT);
     left.wait_for_ping(GATEWAY, MOMENT);
+    tramad.stop();
+    wait_until("the daemon ends its gateway", MOMENT, || (!exists(second)).then_some(()));
 }
 
 #[test]

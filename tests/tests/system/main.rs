@@ -11,6 +11,7 @@ mod docs;
 mod edits;
 mod firmware;
 mod gateway;
+mod gateway_restart;
 mod guest;
 mod guests;
 mod help;

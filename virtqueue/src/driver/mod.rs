@@ -131,6 +131,18 @@ impl DriverOptions {
     }
 }
 
+/// Returns the setup of a queue that a driver elsewhere has in this memory, for a device. Queues
+/// are found in the order in which they were made. The memory is not written to.
+///
+/// # Errors
+/// The memory has no room for such a queue.
+pub fn locate(
+    memory: &Arc<DriverMemory>,
+    options: DriverOptions,
+) -> Result<RingSetup, DriverError> {
+    Ok(DriverRing::new(memory, options)?.setup(memory.map()))
+}
+
 /// An error on the driver side.
 #[derive(Debug, Error)]
 pub enum DriverError {
