@@ -53,6 +53,12 @@ impl ConnectionKeeper for Remote {
         Some(ResumedConnection { stream, peer: None, messages: MESSAGES })
     }
 
+    fn keep_waiting(&self, _: &Path, _: &[BorrowedFd<'_>]) {}
+
+    fn resume_waiting(&self, _: &Path) -> Vec<UnixStream> {
+        Vec::new()
+    }
+
     fn served(&self, _: &Path) {
         let _ = self.served.send(());
     }
