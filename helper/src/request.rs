@@ -95,6 +95,8 @@ pub(crate) enum Request {
     /// Starts the gateway process of a network; with its end of the channel. Answer:
     /// [`Reply::Gateway`] and the process's pidfd.
     Gateway { network: String, leases: bool },
+    /// Starts a keeper in the place of one that has ended; with its end of a channel.
+    Keeper,
     /// Kills a gateway process.
     Kill { process: u32 },
     /// Reads the files in which the host's resolvers are stated, for a gateway that may not.

@@ -220,6 +220,23 @@ impl Rights {
         }
     }
 
+    /// Starts a keeper in the place of one that has ended; `channel` is its end of a channel.
+    ///
+    /// # Errors
+    /// It cannot be started, or the helper does not answer.
+    pub fn start_keeper(&self, channel: &OwnedFd) -> Result<(), String> {
+        self.ask(Request::Keeper, &[channel.as_fd()]).map(drop)
+    }
+
+    /// Returns a descriptor that reports a hang-up (`POLLRDHUP`) when the helper has ended; `None`
+    /// if there is none.
+    pub fn helper_end_event(&self) -> Option<OwnedFd> {
+        match &*self.kind {
+            Kind::Helper(client) => client.end_event(),
+            Kind::Own(_) => None,
+        }
+    }
+
     /// Ends the helper that has started this process, whose place another switch has taken.
     pub fn decline() {
         if let Ok(client) = io::stdin().as_fd().try_clone_to_owned().and_then(Client::at) {
