@@ -25,7 +25,18 @@ pub(crate) fn open_tap(
         mac: Some(mac.unwrap_or_else(|| convert::tap_mac(&convert::machine_id(), device))),
         vnet_header: true,
     };
-    rights.tap(&options)
+    let opened = rights.tap(&options)?;
+    note_refused(&device.ifname, opened.refused.as_deref());
+    Ok(opened)
+}
+
+/// Says why a device is made again although an earlier switch has left one.
+fn note_refused(ifname: &str, refused: Option<&str>) {
+    if let Some(reason) = refused {
+        tracing::warn!(
+            "{ifname} is opened anew: what the last switch has kept is not used: {reason}"
+        );
+    }
 }
 
 /// Joins the uplink of a network, even if the host itself cannot be reached through it.
@@ -39,6 +50,7 @@ pub(crate) fn join_uplink(
     mtu: u16,
 ) -> Result<OpenedUplink, String> {
     let opened = rights.uplink(ifname, mtu)?;
+    note_refused(ifname, opened.refused.as_deref());
     if let Some(fault) = opened.uplink.to_host_fault() {
         tracing::warn!(
             "network {network}: its machines do not reach this host by {ifname}: {fault}"

@@ -6,10 +6,13 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_acceptconn;
+use rustix::net::{SocketAddrUnix, getsockname};
 use trama_keeper::{Keeper, Kept};
 use trama_vhost_net_backend::{Access, access};
 
@@ -39,7 +42,9 @@ impl Listeners {
         let access = control_access(daemon)?;
         let value = control_value(&daemon.control, &access);
         let (control, file) = match kept(keeper, CONTROL, value.as_bytes()) {
-            Some(socket) if daemon.control.exists() => (UnixListener::from(socket), None),
+            Some(socket) if listens_at(&socket, &daemon.control) => {
+                (UnixListener::from(socket), None)
+            }
             socket => {
                 drop(socket);
                 forget(keeper, CONTROL);
@@ -50,8 +55,9 @@ impl Listeners {
         };
         let metrics = daemon.metrics.map(|address| {
             let value = address.to_string();
-            match kept(keeper, METRICS, value.as_bytes()) {
-                Some(socket) => Ok(TcpListener::from(socket)),
+            let socket = kept(keeper, METRICS, value.as_bytes()).map(TcpListener::from);
+            match socket.filter(|socket| listens_on(socket, address)) {
+                Some(socket) => Ok(socket),
                 None => {
                     forget(keeper, METRICS);
                     bind_metrics(address)
@@ -87,6 +93,23 @@ fn kept(keeper: Option<&Keeper>, key: &str, value: &[u8]) -> Option<OwnedFd> {
         Ok(Some(Kept { value: found, fds })) if found == value => fds.into_iter().next(),
         _ => None,
     }
+}
+
+/// Whether a socket listens at a path where a file is.
+fn listens_at(socket: &OwnedFd, path: &Path) -> bool {
+    let address = getsockname(socket).ok().and_then(|it| SocketAddrUnix::try_from(it).ok());
+    let is_there = address.is_some_and(|it| it.path_bytes() == Some(path.as_os_str().as_bytes()));
+    is_there && socket_acceptconn(socket) == Ok(true) && path.exists()
+}
+
+/// Whether a socket listens on an address, or on all of IPv4 in the place of `::`.
+fn listens_on(socket: &TcpListener, wanted: SocketAddr) -> bool {
+    let is_wanted = |found: SocketAddr| {
+        let all = wanted.ip() == Ipv6Addr::UNSPECIFIED && found.ip() == Ipv4Addr::UNSPECIFIED;
+        let has_port = wanted.port() == 0 || found.port() == wanted.port();
+        has_port && (all || found.ip() == wanted.ip())
+    };
+    socket.local_addr().is_ok_and(is_wanted) && socket_acceptconn(socket) == Ok(true)
 }
 
 /// Closes the keeper's copy, so that the address is free.

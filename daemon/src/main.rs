@@ -9,7 +9,7 @@ mod signals;
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, IsTerminal};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -36,6 +36,10 @@ use signals::{Signals, lose_control, wait_for_end, wait_in_vain};
 
 /// How often ports that do not run are tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How often the sockets are tried, and the pause between tries.
+const SOCKET_TRIES: u32 = 25;
+const SOCKET_PAUSE: Duration = Duration::from_millis(20);
 
 /// The most that `--linger` may say, in seconds.
 const LONGEST_LINGER: u64 = 3600;
@@ -268,13 +272,11 @@ fn run(
         return Ok(());
     }
     // The sockets come first: a second daemon must end before it disturbs the first one's ports.
-    let control = &config.daemon.control;
-    let found = match succession::follow(control, origin) {
-        Err(ClaimError::Taken(pid)) => return give_way(control, pid, origin),
-        found => found.map_err(|error| format!("the keeper does not work: {error}"))?,
+    let (seat, listeners) = match take_sockets(&config.daemon, origin) {
+        Err(NotTaken::Taken(pid)) => return give_way(&config.daemon.control, pid, origin),
+        Err(NotTaken::Failed(message)) => return Err(message),
+        Ok(taken) => taken,
     };
-    let listeners = Listeners::open(&config.daemon, found.as_ref().map(|seat| &seat.keeper))?;
-    let seat = found.or_else(|| start_keeper(&config.daemon, origin));
     let resumes = seat.as_ref().is_some_and(|seat| seat.resumes);
     let previous = seat.as_ref().and_then(|seat| seat.previous.clone());
     let keeper = seat.map(|seat| seat.keeper);
@@ -311,8 +313,8 @@ fn run(
     if resumes {
         daemon.hold();
     }
-    if let Some(keeper) = keeper.clone() {
-        let hand_over = HandOver::new(keeper, rights.clone());
+    let hand_over = keeper.clone().map(|keeper| HandOver::new(keeper, rights.clone()));
+    if let Some(hand_over) = hand_over.clone() {
         daemon.set_hand_over(hand_over.clone());
         succession::hand_over_when_told(hand_over, daemon.workers())
             .map_err(|error| format!("thread: {error}"))?;
@@ -322,6 +324,9 @@ fn run(
     let linger = if matches!(origin, Origin::Started { .. }) { linger } else { 0 };
     let start = Start { notifier, started, take_over, linger };
     let served = serve(&daemon, (control, metrics), &start, origin);
+    if let Some(hand_over) = hand_over.filter(HandOver::begin_to_end) {
+        succession::leave(&hand_over, daemon.workers());
+    }
     start.notifier.send("STOPPING=1");
     // First, so that no stand-in follows whatever happens from here on.
     rights.end(false);
@@ -332,6 +337,52 @@ fn run(
         tracing::info!("ended");
     }
     served
+}
+
+/// Why this process has no sockets.
+enum NotTaken {
+    /// A process is the switch.
+    Taken(i32),
+    /// Another reason, in words.
+    Failed(String),
+}
+
+/// Finds the keeper and the sockets, or makes them. Another process may just start as well: it may
+/// have the one, and this process the other.
+fn take_sockets(
+    daemon: &DaemonConfig,
+    origin: &Origin,
+) -> Result<(Option<Seat>, Listeners), NotTaken> {
+    let mut found = None;
+    for tries in 1..=SOCKET_TRIES {
+        if found.is_none() {
+            found = match succession::follow(&daemon.control, origin) {
+                Err(ClaimError::Taken(pid)) => return Err(NotTaken::Taken(pid)),
+                followed => followed.map_err(|error| {
+                    NotTaken::Failed(format!("the keeper does not work: {error}"))
+                })?,
+            };
+        }
+        let is_last = tries == SOCKET_TRIES;
+        match Listeners::open(daemon, found.as_ref().map(|seat| &seat.keeper)) {
+            Err(message) if is_last => return Err(NotTaken::Failed(message)),
+            Err(_) => {}
+            Ok(listeners) if found.is_some() => return Ok((found, listeners)),
+            Ok(listeners) => {
+                match succession::start_keeper(&daemon.control, daemon.sandbox, origin) {
+                    Err(error) if error.kind() == ErrorKind::AddrInUse && !is_last => {}
+                    started => return Ok((started.inspect_err(warn_of_no_keeper).ok(), listeners)),
+                }
+            }
+        }
+        std::thread::sleep(SOCKET_PAUSE);
+    }
+    Err(NotTaken::Failed("no try is left".to_owned()))
+}
+
+/// Without a keeper, guests lose their link when the daemon ends.
+fn warn_of_no_keeper(error: &io::Error) {
+    tracing::warn!("no keeper: {error}; a restart will disconnect guests");
 }
 
 /// Leaves the place to the process that has it.
@@ -346,15 +397,6 @@ fn give_way(control: &Path, pid: i32, origin: &Origin) -> Result<(), String> {
             Ok(())
         }
     }
-}
-
-/// Starts a keeper. Without one, guests lose their link when the daemon ends, as a warning says.
-fn start_keeper(daemon: &DaemonConfig, origin: &Origin) -> Option<Seat> {
-    let started = succession::start_keeper(&daemon.control, daemon.sandbox, origin);
-    let warn = |error: &io::Error| {
-        tracing::warn!("no keeper: {error}; a restart will disconnect guests");
-    };
-    started.inspect_err(warn).ok()
 }
 
 /// Gives the keeper copies of the sockets.

@@ -53,7 +53,8 @@ pub(crate) async fn wait_for_end(
             _ = signals.hangup.recv() => reload(daemon),
             _ = signals.upgrade.recv() => upgrade(daemon.clone()),
             _ = signals.terminate.recv() => {
-                if linger > 0 {
+                // Another one may be about to take over already.
+                if linger > 0 && !daemon.is_followed() {
                     hand_over(&mut signals, daemon, linger).await;
                 }
                 return;

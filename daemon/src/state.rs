@@ -400,6 +400,11 @@ impl Daemon {
         }
     }
 
+    /// Returns whether another `tramad` is about to take over.
+    pub fn is_followed(&self) -> bool {
+        self.hand_over.get().is_some_and(HandOver::is_followed)
+    }
+
     /// Returns the workers; they stay the same while the daemon runs.
     pub fn workers(&self) -> Vec<WorkerHandle> {
         self.lock().data_plane.workers()
@@ -509,3 +514,6 @@ impl StartError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

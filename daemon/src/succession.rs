@@ -14,6 +14,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -32,6 +33,11 @@ use crate::{Fault, confinement};
 const ENDING: Duration = Duration::from_secs(5);
 /// Pause between tries.
 const PAUSE: Duration = Duration::from_millis(2);
+/// How long a switch may be without a keeper: it makes its control socket first, and has one that
+/// has ended replaced.
+const WITHOUT_KEEPER: Duration = Duration::from_secs(2);
+/// Pause between tries then.
+const LONG_PAUSE: Duration = Duration::from_millis(20);
 /// How long the workers may take to stand still before the process ends all the same.
 const HOLDING: Duration = Duration::from_millis(100);
 
@@ -123,9 +129,15 @@ pub struct Seat {
 /// Another process is the switch and stays it, or the keeper does not work.
 pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Seat>, ClaimError> {
     let path = keeper_socket(control);
-    let until = Instant::now() + ENDING;
+    let (since, until) = (Instant::now(), Instant::now() + ENDING);
     loop {
-        let Some(keeper) = Keeper::find(&path)? else { return Ok(None) };
+        let Some(keeper) = Keeper::find(&path)? else {
+            if since.elapsed() >= WITHOUT_KEEPER || UnixStream::connect(control).is_err() {
+                return Ok(None);
+            }
+            std::thread::sleep(LONG_PAUSE);
+            continue;
+        };
         match keeper.attach(claim(origin)) {
             Ok(attached) => {
                 confinement::note_missing(&attached.missing);
@@ -149,8 +161,7 @@ pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Seat>, ClaimErro
 /// # Errors
 /// The process cannot be started.
 pub fn start_keeper(control: &Path, mode: Mode, origin: &Origin) -> io::Result<Seat> {
-    let keeper = Keeper::start(&keeper_socket(control), mode)?;
-    let attached = keeper.attach(claim(origin)).map_err(io::Error::other)?;
+    let (keeper, attached) = Keeper::start(&keeper_socket(control), mode, claim(origin))?;
     confinement::note_missing(&attached.missing);
     Ok(Seat { keeper, resumes: false, previous: None })
 }
@@ -167,10 +178,30 @@ fn claim(origin: &Origin) -> Claim {
 /// Whether the process has ended or is about to.
 fn is_ending(pid: i32, origin: &Origin) -> bool {
     let is_predecessor = matches!(origin, Origin::StandsIn { after, .. } if *after == pid);
-    let status = || std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-    // The state follows the name in parentheses; Z is one whose parent has not waited for it.
-    let state = || status()?.rsplit_once(") ")?.1.chars().next();
-    is_predecessor || state().is_none_or(|state| matches!(state, 'Z' | 'X'))
+    let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    is_predecessor || is_exiting(&read("stat")) || is_killed(&read("status"))
+}
+
+/// Whether a process is gone or exits, by its `stat` in `/proc`, see `proc_pid_stat(5)`. Its
+/// descriptors may be closed much later than it was killed: its memory is freed first.
+fn is_exiting(stat: &str) -> bool {
+    const PF_EXITING: u32 = 4;
+    // The fields follow the name in parentheses. Z is one whose parent has not waited for it.
+    let Some((_, fields)) = stat.rsplit_once(") ") else { return true };
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let flags = fields.get(6).and_then(|flags| flags.parse::<u32>().ok()).unwrap_or_default();
+    matches!(fields[0], "Z" | "X") || flags & PF_EXITING != 0
+}
+
+/// Whether SIGKILL is on its way to a process, by its `status` in `/proc`.
+fn is_killed(status: &str) -> bool {
+    const SIGKILL: u32 = 9;
+    let pending = status.lines().filter_map(|line| {
+        let (name, signals) = line.split_once(":\t")?;
+        let signals = u64::from_str_radix(signals, 16).ok()?;
+        matches!(name, "SigPnd" | "ShdPnd").then_some(signals)
+    });
+    pending.fold(0, |all, signals| all | signals) & (1 << (SIGKILL - 1)) != 0
 }
 
 /// Waits, on a thread of its own, until another switch takes over; then stops the workers between
@@ -181,13 +212,18 @@ fn is_ending(pid: i32, origin: &Origin) -> bool {
 pub fn hand_over_when_told(hand_over: HandOver, workers: Vec<WorkerHandle>) -> io::Result<()> {
     let wait = move || {
         hand_over.wait();
-        hold(workers);
-        hand_over.leave();
-        tracing::info!("another tramad takes over; ends");
-        // Nothing is dropped: that would remove devices and close connections.
-        std::process::exit(0);
+        leave(&hand_over, workers);
     };
     std::thread::Builder::new().name("hand-over".to_owned()).spawn(wait).map(drop)
+}
+
+/// Stops the workers between two bursts and ends the process, for another switch to go on.
+pub fn leave(hand_over: &HandOver, workers: Vec<WorkerHandle>) -> ! {
+    hold(workers);
+    hand_over.leave();
+    tracing::info!("another tramad takes over; ends");
+    // Nothing is dropped: that would remove devices and close connections.
+    std::process::exit(0);
 }
 
 /// Holds the workers, each between two bursts, for the rest of the process's life.
@@ -234,5 +270,21 @@ mod tests {
         }
         child.wait().unwrap();
         assert!(is_ending(pid, &started));
+    }
+
+    #[test]
+    fn a_process_is_ending_from_the_moment_when_it_is_killed() {
+        let runs = "17 (a) b) R 1 17 17 0 -1 4194304 145 0 0 0";
+        assert!(!is_exiting(runs) && is_exiting(&runs.replace("4194304", "4194308")));
+        assert!(is_exiting(&runs.replace(") R", ") Z")) && is_exiting(""));
+        let status = "Name:\ttramad\nSigPnd:\t0000000000000000\nShdPnd:\t0000000000000100\n";
+        assert!(is_killed(status) && !is_killed(&status.replace("100", "200")));
+        let started = Origin::Started { takes_over: false };
+        for _ in 0..100 {
+            let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+            child.kill().unwrap();
+            assert!(is_ending(child.id() as i32, &started));
+            child.wait().unwrap();
+        }
     }
 }

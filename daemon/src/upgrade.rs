@@ -9,19 +9,28 @@
 //!    │  └─────────────────────┼──────────────────────────────┘ another one has been started
 //!    └────────────────────────┘
 //! ```
+//!
+//! The thread that waits for a successor also replaces a keeper that has ended, which would take
+//! what it has along at the next restart, and reports the end of the helper.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use trama_helper::Rights;
-use trama_keeper::Keeper;
+use trama_keeper::{Attached, Keeper};
 
-use crate::Fault;
+use crate::{Fault, confinement};
 
 /// How long a successor may take until it takes over.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Least time between two new keepers.
+const KEEPER_PAUSE: Duration = Duration::from_secs(1);
+/// How often a new keeper is tried, and the pause between tries: the one before may not have closed
+/// its socket.
+const KEEPER_TRIES: u32 = 10;
+const TRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where this switch is between its start and its successor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +40,16 @@ enum Stage {
     Upgrading,
     /// Another switch takes over; this process ends.
     Frozen,
+    /// This process ends, and its keeper and helper with it.
+    Ending,
+}
+
+/// What happens to this switch from outside.
+#[derive(Clone, Copy)]
+enum Event {
+    Freeze,
+    KeeperEnded,
+    HelperEnded,
 }
 
 /// The hand-over to a successor. Clones are handles of the same.
@@ -65,7 +84,10 @@ impl HandOver {
             drop(stage);
             end_soon();
         }
-        *stage = Stage::Serves;
+        // Meanwhile this process may have begun to end.
+        if *stage == Stage::Upgrading {
+            *stage = Stage::Serves;
+        }
         fault
     }
 
@@ -97,17 +119,86 @@ impl HandOver {
 
     /// Waits until another switch wants to take over, for good.
     pub fn wait(&self) {
-        let Some(freeze) = self.keeper.freeze_event() else { end_soon() };
+        let mut helper = self.rights.helper_end_event();
+        let mut keeper = self.keeper.end_event().ok();
+        let mut renewed = None;
         loop {
-            let mut fds = [PollFd::from_borrowed_fd(freeze, PollFlags::IN)];
-            while poll(&mut fds, None) == Err(Errno::INTR) {}
+            let Some(freeze) = self.keeper.freeze_event() else { end_soon() };
+            let event = next_event(&freeze, keeper.as_ref(), helper.as_ref());
             let mut stage = self.stage();
-            // Meanwhile the one that asked may have been ended.
-            if self.keeper.forget_freeze() {
-                *stage = Stage::Frozen;
-                return;
+            match event {
+                _ if *stage == Stage::Ending => {
+                    drop(stage);
+                    end_soon();
+                }
+                Event::Freeze => {
+                    // Meanwhile the one that asked may have been ended.
+                    if self.keeper.forget_freeze() {
+                        *stage = Stage::Frozen;
+                        return;
+                    }
+                }
+                Event::KeeperEnded => {
+                    drop(stage);
+                    keeper = self.renew_keeper(&mut renewed);
+                }
+                Event::HelperEnded => {
+                    tracing::error!(
+                        "the helper has ended: what needs it fails until another tramad takes \
+                         over; start one with --take-over, which takes the place of both"
+                    );
+                    helper = None;
+                }
             }
         }
+    }
+
+    /// Has the helper start a keeper in the place of one that has ended, and gives it what this
+    /// switch has kept. Returns what tells the end of that one.
+    fn renew_keeper(&self, last: &mut Option<Instant>) -> Option<OwnedFd> {
+        if last.is_some_and(|last| last.elapsed() < KEEPER_PAUSE) {
+            std::thread::sleep(KEEPER_PAUSE);
+        }
+        *last = Some(Instant::now());
+        match self.try_to_renew_keeper() {
+            Ok(attached) => {
+                confinement::note_missing(&attached.missing);
+                tracing::warn!("the keeper has ended; a new one has all that this process has");
+                self.keeper.end_event().ok()
+            }
+            Err(error) => {
+                tracing::error!(
+                    "the keeper has ended, and there is no new one: {error}; a restart will \
+                     disconnect guests and make TAP devices again"
+                );
+                None
+            }
+        }
+    }
+
+    /// Whether a switch that was not started here is about to take over.
+    pub(crate) fn is_followed(&self) -> bool {
+        *self.stage() == Stage::Serves && self.keeper.is_followed()
+    }
+
+    fn try_to_renew_keeper(&self) -> std::io::Result<Attached> {
+        let start = |channel| self.rights.start_keeper(&channel).map_err(std::io::Error::other);
+        for _ in 1..KEEPER_TRIES {
+            let renewed = self.keeper.renew(start);
+            if renewed.is_ok() {
+                return renewed;
+            }
+            std::thread::sleep(TRY_PAUSE);
+        }
+        self.keeper.renew(start)
+    }
+
+    /// This process is about to end, with its keeper and its helper. Returns whether it must not,
+    /// but leave all that it has: a switch that was not started here is about to take over.
+    pub fn begin_to_end(&self) -> bool {
+        let is_followed = self.is_followed();
+        *self.stage() = Stage::Ending;
+        is_followed
     }
 
     /// Says that this switch moves no frames any more: the other one goes on with all it had.
@@ -125,5 +216,20 @@ impl HandOver {
 fn end_soon() -> ! {
     loop {
         std::thread::park();
+    }
+}
+
+/// Waits for the next event; of several, the one that ends this process comes first.
+fn next_event(freeze: &OwnedFd, keeper: Option<&OwnedFd>, helper: Option<&OwnedFd>) -> Event {
+    let ends = [(keeper, Event::KeeperEnded), (helper, Event::HelperEnded)];
+    let ends = ends.iter().filter_map(|(fd, event)| Some((fd.as_ref()?, PollFlags::RDHUP, *event)));
+    let all: Vec<_> = [(&freeze, PollFlags::IN, Event::Freeze)].into_iter().chain(ends).collect();
+    loop {
+        let mut fds: Vec<_> = all.iter().map(|(fd, flags, _)| PollFd::new(fd, *flags)).collect();
+        // It fails for a signal, or for want of memory.
+        let _ = poll(&mut fds, None);
+        if let Some(at) = fds.iter().position(|fd| !fd.revents().is_empty()) {
+            return all[at].2;
+        }
     }
 }

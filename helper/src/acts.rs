@@ -5,11 +5,12 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::Arc;
 
 use trama_frame::MacAddr;
 use trama_switch::{Tap, TapOptions, TapParts, UplinkParts};
-use trama_vhost_net_backend::{SocketFile, access};
+use trama_vhost_net_backend::{SocketFile, access, take_over};
 
 use crate::approvals::Approvals;
 use crate::config_file;
@@ -38,6 +39,8 @@ pub(crate) struct Acts {
     pub(crate) approvals: Option<Approvals>,
     /// The files of the control socket and the keeper's, which are removed with this.
     pub(crate) control: Vec<Arc<dyn SocketFile>>,
+    /// The last keeper that was started here.
+    keeper: Option<Child>,
 }
 
 impl Acts {
@@ -46,7 +49,17 @@ impl Acts {
         let sockets = SocketFiles::new(setup.run.clone());
         let (has_started, approvals, control) = (setup.follows, None, Vec::new());
         let successor = Successor::default();
-        Acts { setup, has_started, rules, sockets, gateways, successor, approvals, control }
+        Acts {
+            setup,
+            has_started,
+            rules,
+            sockets,
+            gateways,
+            successor,
+            approvals,
+            control,
+            keeper: None,
+        }
     }
 
     /// Prepares for the next switch, after one has ended without a word.
@@ -121,6 +134,11 @@ impl Acts {
                 let leases = leases.then_some(self.setup.state.as_path());
                 self.gateways.start(&network, leases, lifeline)
             }
+            Request::Keeper => {
+                let channel = fds.into_iter().next().ok_or("no channel was passed")?;
+                self.start_keeper(channel).map_err(|error| error.to_string())?;
+                done
+            }
             Request::Kill => {
                 self.gateways.kill(fds.first().ok_or("no pidfd was passed")?)?;
                 done
@@ -132,6 +150,18 @@ impl Acts {
                 self.write_config(how, text.into())
             }
         }
+    }
+
+    fn start_keeper(&mut self, channel: OwnedFd) -> io::Result<()> {
+        let path = self.setup.keeper.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let mode = self.setup.sandbox.parse().unwrap_or_default();
+        let child = trama_keeper::spawn(path, mode, channel)?;
+        // Its file replaces that of the one before, which is not removed any more.
+        self.control.push(take_over(path)?);
+        if let Some(mut last) = self.keeper.replace(child) {
+            last.wait()?;
+        }
+        Ok(())
     }
 
     fn tap(&mut self, request: TapRequest) -> Answer {

@@ -17,7 +17,7 @@ use crate::request::{Answer, LONGEST, Reply, Request};
 /// How long an answer may take: the slowest requests write to a disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const ENDED: &str = "the helper has ended; restart tramad";
+const ENDED: &str = "the helper has ended; tramad --take-over replaces it without a gap";
 
 /// A running helper. It ends when this is dropped.
 #[derive(Debug)]
@@ -61,6 +61,12 @@ impl Client {
         Ok(Client { socket: Mutex::new(Some(socket)), process: Mutex::new(process) })
     }
 
+    /// Returns a descriptor that reports a hang-up when the helper has ended; `None` if it has.
+    pub(crate) fn end_event(&self) -> Option<OwnedFd> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.as_ref()?.try_clone().ok()
+    }
+
     /// Sends a request and waits for its answer.
     pub(crate) fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Answer {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,7 +87,9 @@ impl Client {
                 let is_closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
                 Err(match is_closed.contains(&error.kind()) {
                     true => ENDED.into(),
-                    false => format!("the helper does not answer: {error}; restart tramad"),
+                    false => format!(
+                        "the helper does not answer: {error}; tramad --take-over replaces it"
+                    ),
                 })
             }
         }

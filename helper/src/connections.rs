@@ -1,14 +1,23 @@
 //! Has the keeper pass the messages of frontends on, so that their connections outlive `tramad`.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use rustix::net::SocketType;
+use rustix::net::sockopt::socket_type;
 use trama_keeper::Keeper;
 use trama_vhost_net_backend::{ConnectionKeeper, Peer, ResumedConnection};
 
 /// The format of values.
 const FORMAT: u32 = 1;
+
+/// How long a connection waits for a keeper in the place of one that has ended, and the pause
+/// between tries.
+const RENEWAL: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The keeper, as sessions see it.
 #[derive(Debug)]
@@ -22,11 +31,42 @@ fn key(path: &Path) -> String {
     format!("frontend/{}", path.display())
 }
 
+fn waiting_key(path: &Path) -> String {
+    format!("waiting/{}", path.display())
+}
+
 impl ConnectionKeeper for Connections {
     fn keep(&self, path: &Path, peer: Option<Peer>, stream: UnixStream) -> io::Result<UnixStream> {
-        let direct = stream.try_clone()?;
-        // Without the keeper, the connection ends with this process.
-        Ok(self.keeper.relay(&key(path), &value(peer), stream).unwrap_or(direct))
+        let until = Instant::now() + RENEWAL;
+        loop {
+            match self.keeper.relay(&key(path), &value(peer), stream.try_clone()?) {
+                Ok(relayed) => return Ok(relayed),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe && Instant::now() < until => {
+                    std::thread::sleep(PAUSE);
+                }
+                // Without the keeper, the connection ends with this process.
+                Err(_) => return Ok(stream),
+            }
+        }
+    }
+
+    fn keep_waiting(&self, path: &Path, waiting: &[BorrowedFd<'_>]) {
+        let key = waiting_key(path);
+        // Without the keeper, they end with this process.
+        let _ = match waiting {
+            [] => self.keeper.remove(&key),
+            waiting => self.keeper.put(&key, b"", waiting),
+        };
+    }
+
+    fn resume_waiting(&self, path: &Path) -> Vec<UnixStream> {
+        if !self.inherits {
+            return Vec::new();
+        }
+        let kept = self.keeper.get(&waiting_key(path)).ok().flatten();
+        let fds = kept.map(|kept| kept.fds).unwrap_or_default();
+        let is_stream = |fd: &OwnedFd| socket_type(fd) == Ok(SocketType::STREAM);
+        fds.into_iter().filter(is_stream).map(UnixStream::from).collect()
     }
 
     fn resume(&self, path: &Path) -> Option<ResumedConnection> {

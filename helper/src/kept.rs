@@ -4,10 +4,12 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use trama_frame::checksum;
 use trama_keeper::Keeper;
 
-/// The format of values; what another version has put counts as absent.
-const FORMAT: u32 = 1;
+/// The format of values; what another version has put counts as absent. A value is this number, a
+/// checksum of the rest, and the rest.
+const FORMAT: u32 = 2;
 
 /// An entry of the keeper, which is removed when this is dropped.
 #[derive(Debug)]
@@ -40,18 +42,32 @@ pub(crate) fn find<T: DeserializeOwned>(
 ) -> Result<Option<Found<T>>, Unreadable> {
     let Ok(Some(kept)) = keeper.get(key) else { return Ok(None) };
     let entry = Entry { keeper: keeper.clone(), key: key.to_owned() };
-    let (format, value) = postcard::take_from_bytes::<u32>(&kept.value).map_err(|_| Unreadable)?;
-    let value = if format == FORMAT { postcard::from_bytes(value).ok() } else { None };
-    Ok(Some((value.ok_or(Unreadable)?, kept.fds, entry)))
+    Ok(Some((read(&kept.value).ok_or(Unreadable)?, kept.fds, entry)))
 }
 
-/// An entry was put by another version.
+/// An entry was put by another version, or is torn.
 #[derive(Debug)]
 pub(crate) struct Unreadable;
 
 /// Returns an entry; `None`, and no entry is left, if the keeper has none that can be read.
 pub(crate) fn get<T: DeserializeOwned>(keeper: &Keeper, key: &str) -> Option<Found<T>> {
     find(keeper, key).ok()?
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let ((format, sum), value) = postcard::take_from_bytes::<(u32, u16)>(bytes).ok()?;
+    let is_whole = format == FORMAT && sum == checksum::internet(value);
+    match postcard::take_from_bytes(value).ok().filter(|_| is_whole)? {
+        (value, []) => Some(value),
+        _ => None,
+    }
+}
+
+fn written<T: Serialize>(value: &T) -> Option<Vec<u8>> {
+    let value = postcard::to_allocvec(value).ok()?;
+    let mut bytes = postcard::to_allocvec(&(FORMAT, checksum::internet(&value))).ok()?;
+    bytes.extend(value);
+    Some(bytes)
 }
 
 /// Puts an entry. A keeper that does not take it is no error: the thing ends with this process.
@@ -61,7 +77,42 @@ pub(crate) fn put<T: Serialize>(
     value: &T,
     fds: &[BorrowedFd<'_>],
 ) -> Option<Entry> {
-    let value = postcard::to_allocvec(&(FORMAT, value)).ok()?;
-    keeper.put(key, &value, fds).ok()?;
+    keeper.put(key, &written(value)?, fds).ok()?;
     Some(Entry { keeper: keeper.clone(), key: key.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::request::{Reply, Request, TapRequest};
+
+    use super::*;
+
+    fn value() -> (Request, Reply) {
+        let request = TapRequest {
+            ifname: "tap0".into(),
+            netns: Some("red".into()),
+            address: vec![("10.0.0.1".parse().unwrap(), 24)],
+            mtu: 1500,
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            vnet_header: true,
+        };
+        let (namespace, mac) = (Some((4, 4_026_532_008)), None);
+        (Request::Tap(request), Reply::Tap { offloads: 63, vnet_header: true, namespace, mac })
+    }
+
+    #[test]
+    fn a_value_is_read_whole_or_not_at_all() {
+        let bytes = written(&value()).unwrap();
+        assert_eq!(read::<(Request, Reply)>(&bytes), Some(value()));
+        for cut in 0..bytes.len() {
+            assert_eq!(read::<(Request, Reply)>(&bytes[..cut]), None, "cut at {cut}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read::<(Request, Reply)>(&bytes), None, "bit {bit} flipped");
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        assert_eq!(read::<(Request, Reply)>(&longer), None);
+    }
 }

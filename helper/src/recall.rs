@@ -2,7 +2,8 @@
 //!
 //! A switch asks the keeper for a device or a socket before it asks the helper, and gives the
 //! keeper a copy of what the helper has opened. The next switch thus goes on with the same device,
-//! if it wants it in the same way: the request that led to it is kept with it.
+//! if it wants it in the same way: the request that led to it is kept with it. What turns out to be
+//! something else is not used, and opened anew.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -13,24 +14,39 @@ use crate::kept::{self, Entry};
 use crate::request::{Reply, Request};
 use crate::rights::Rights;
 
-/// What was asked for, and its entry if the keeper has it.
-type Kept = Result<(Reply, Vec<OwnedFd>, Option<Entry>), String>;
+/// What was asked for.
+pub(crate) struct Asked<T> {
+    pub(crate) opened: T,
+    /// Its entry, if the keeper has it.
+    pub(crate) entry: Option<Entry>,
+    /// Why what an earlier switch had is not used.
+    pub(crate) refused: Option<String>,
+}
 
 impl Rights {
     /// Asks the keeper for what an earlier switch had by the same request, and the helper if it has
-    /// nothing.
-    pub(crate) fn ask_kept(&self, key: &str, request: Request) -> Kept {
+    /// nothing that `open` takes.
+    pub(crate) fn ask_kept<T>(
+        &self,
+        key: &str,
+        request: Request,
+        open: impl Fn(Reply, Vec<OwnedFd>) -> Result<T, String>,
+    ) -> Result<Asked<T>, String> {
         let kept = self.inheritance().and_then(|keeper| kept::get::<(Request, Reply)>(keeper, key));
+        let mut refused = None;
         if let Some(((first, reply), fds, entry)) = kept
             && first == request
         {
-            return Ok((reply, fds, Some(entry)));
+            match open(reply, fds) {
+                Ok(opened) => return Ok(Asked { opened, entry: Some(entry), refused }),
+                Err(reason) => refused = Some(reason),
+            }
         }
         let (reply, fds) = self.ask(request.clone(), &[])?;
         let value = (request, reply);
         let copies: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         let entry = self.keeper().and_then(|keeper| kept::put(keeper, key, &value, &copies));
-        Ok((value.1, fds, entry))
+        Ok(Asked { opened: open(value.1, fds)?, entry, refused })
     }
 
     /// Returns memory that an earlier switch has kept under this key; `None` without a keeper.

@@ -14,14 +14,19 @@ use crate::rights::Rights;
 
 impl Sockets for Rights {
     fn listen(&self, path: &Path, access: &Access) -> Result<Listening, SocketError> {
-        if let Some(adopted) = self.adopt(path, access) {
-            return Ok(adopted);
+        let mut refused = None;
+        match self.adopt(path, access) {
+            Some(Ok(adopted)) => return Ok(adopted),
+            Some(Err(reason)) => refused = Some(format!("made anew: {reason}")),
+            None => {}
         }
         let request = Request::Listen { path: path.into(), access: access.into() };
         match self.ask_for_one(request).map_err(SocketError::Refused)? {
             (Reply::Listening { socket, note }, listener) => {
                 let entry = self.put(&key(path), &note, &listener);
                 let file = Arc::new(File { rights: self.clone(), socket, _entry: entry });
+                let notes: Vec<String> = [note, refused].into_iter().flatten().collect();
+                let note = (!notes.is_empty()).then(|| notes.join("; "));
                 Ok(Listening { listener: UnixListener::from(listener), file, note })
             }
             (reply, _) => Err(SocketError::Refused(unexpected(&reply))),
@@ -36,17 +41,18 @@ impl Sockets for Rights {
 }
 
 impl Rights {
-    /// Goes on with the listening socket of an earlier switch.
-    fn adopt(&self, path: &Path, access: &Access) -> Option<Listening> {
+    /// Goes on with the listening socket of an earlier switch; `None` if there is none.
+    fn adopt(&self, path: &Path, access: &Access) -> Option<Result<Listening, String>> {
         let (note, listener, entry) = self.get::<Option<String>>(&key(path))?;
         let request = Request::Adopt { path: path.into(), access: access.into() };
         match self.ask(request, &[listener.as_fd()]) {
             Ok((Reply::Adopted { socket }, _)) => {
                 let file = Arc::new(File { rights: self.clone(), socket, _entry: Some(entry) });
-                Some(Listening { listener: UnixListener::from(listener), file, note })
+                Some(Ok(Listening { listener: UnixListener::from(listener), file, note }))
             }
             // Its file was removed, or is another user's now. The entry goes, and it is made again.
-            _ => None,
+            Ok((reply, _)) => Some(Err(unexpected(&reply))),
+            Err(reason) => Some(Err(reason)),
         }
     }
 }

@@ -97,6 +97,8 @@ pub(crate) enum Request {
     Gateway { network: String, leases: bool },
     /// Kills a gateway process, whichever helper has started it; with its pidfd.
     Kill,
+    /// Starts a keeper in the place of one that has ended; with its end of a channel.
+    Keeper,
     /// Reads the files in which the host's resolvers are stated, for a gateway that may not.
     /// Answer: [`Reply::Done`] and copies of `resolv.conf` and of systemd-resolved's list.
     Resolvers,

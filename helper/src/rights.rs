@@ -19,6 +19,7 @@ use crate::connections::Connections;
 use crate::gateway::{Gateways, Parent};
 use crate::kept::Entry;
 use crate::pidfd::{ends_within, status_at_end};
+use crate::recall::Asked;
 use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest, unexpected};
 use crate::rules::Rules;
 
@@ -59,6 +60,8 @@ pub struct OpenedTap {
     pub mac: Option<MacAddr>,
     /// Its entry with the keeper; the device lives until this is dropped as well.
     pub entry: Option<Entry>,
+    /// Why it is not the one that an earlier switch had.
+    pub refused: Option<String>,
 }
 
 /// An interface of the host that was joined.
@@ -67,6 +70,8 @@ pub struct OpenedUplink {
     pub uplink: Uplink,
     /// Its entry with the keeper; the interface stays joined until this is dropped as well.
     pub entry: Option<Entry>,
+    /// Why it is not the one that an earlier switch had.
+    pub refused: Option<String>,
 }
 
 /// What the end of a start has led to.
@@ -219,6 +224,23 @@ impl Rights {
         }
     }
 
+    /// Starts a keeper in the place of one that has ended; `channel` is its end of a channel.
+    ///
+    /// # Errors
+    /// It cannot be started, or the helper does not answer.
+    pub fn start_keeper(&self, channel: &OwnedFd) -> Result<(), String> {
+        self.ask(Request::Keeper, &[channel.as_fd()]).map(drop)
+    }
+
+    /// Returns a descriptor that reports a hang-up (`POLLRDHUP`) when the helper has ended; `None`
+    /// if there is none.
+    pub fn helper_end_event(&self) -> Option<OwnedFd> {
+        match &*self.kind {
+            Kind::Helper(client) => client.end_event(),
+            Kind::Own(_) => None,
+        }
+    }
+
     /// Ends the helper that has started this process, whose place another switch has taken.
     pub fn decline() {
         if let Ok(client) = io::stdin().as_fd().try_clone_to_owned().and_then(Client::at) {
@@ -262,16 +284,20 @@ impl Rights {
         let request = TapRequest { ifname, netns, address, mtu, mac, vnet_header };
         let place = request.netns.clone().unwrap_or_default();
         let key = format!("tap/{}/{place}", request.ifname);
-        let (reply, fds, entry) = self.ask_kept(&key, Request::Tap(request))?;
-        match (reply, fds.into_iter().next()) {
-            (Reply::Tap { offloads, vnet_header, namespace, mac }, Some(fd)) => {
-                let namespace = namespace.map(|(device, inode)| NamespaceId { device, inode });
-                let offloads = Offloads::from_bits(offloads);
-                let tap = Tap::from_parts(TapParts { fd, offloads, vnet_header, namespace });
-                Ok(OpenedTap { tap, mac: mac.map(MacAddr), entry })
+        let asked = self.ask_kept(&key, Request::Tap(request), |reply, fds| {
+            match (reply, fds.into_iter().next()) {
+                (Reply::Tap { offloads, vnet_header, namespace, mac }, Some(fd)) => {
+                    let namespace = namespace.map(|(device, inode)| NamespaceId { device, inode });
+                    let offloads = Offloads::from_bits(offloads);
+                    let parts = TapParts { fd, offloads, vnet_header, namespace };
+                    parts.check().map_err(|error| error.to_string())?;
+                    Ok((Tap::from_parts(parts), mac.map(MacAddr)))
+                }
+                (reply, _) => Err(unexpected(&reply)),
             }
-            (reply, _) => Err(unexpected(&reply)),
-        }
+        })?;
+        let Asked { opened: (tap, mac), entry, refused } = asked;
+        Ok(OpenedTap { tap, mac, entry, refused })
     }
 
     /// Joins an interface of the host, or goes on with the socket of an earlier switch.
@@ -280,22 +306,24 @@ impl Rights {
     /// The helper refuses or the kernel does; the text has the remedy.
     pub fn uplink(&self, ifname: &str, mtu: u16) -> Result<OpenedUplink, String> {
         let request = Request::Uplink { ifname: ifname.to_owned(), mtu };
-        let (reply, fds, entry) = self.ask_kept(&format!("uplink/{ifname}"), request)?;
-        let mut fds = fds.into_iter();
-        let Reply::Uplink { header, offloads, mac, to_host_fault } = &reply else {
-            return Err(unexpected(&reply));
-        };
-        let socket = fds.next().ok_or_else(|| unexpected(&reply))?;
-        let no_link = || to_host_fault.clone().unwrap_or_default();
-        let parts = UplinkParts {
-            socket,
-            to_host: fds.next().ok_or_else(no_link),
-            header: *header,
-            offloads: Offloads::from_bits(*offloads),
-            mac: MacAddr(*mac),
-        };
-        let uplink = Uplink::from_parts(parts).map_err(|it| format!("uplink {ifname}: {it}"))?;
-        Ok(OpenedUplink { uplink, entry })
+        let key = format!("uplink/{ifname}");
+        let Asked { opened, entry, refused } = self.ask_kept(&key, request, |reply, fds| {
+            let mut fds = fds.into_iter();
+            let Reply::Uplink { header, offloads, mac, to_host_fault } = &reply else {
+                return Err(unexpected(&reply));
+            };
+            let socket = fds.next().ok_or_else(|| unexpected(&reply))?;
+            let no_link = || to_host_fault.clone().unwrap_or_default();
+            let parts = UplinkParts {
+                socket,
+                to_host: fds.next().ok_or_else(no_link),
+                header: *header,
+                offloads: Offloads::from_bits(*offloads),
+                mac: MacAddr(*mac),
+            };
+            Uplink::from_parts(parts).map_err(|it| format!("uplink {ifname}: {it}"))
+        })?;
+        Ok(OpenedUplink { uplink: opened, entry, refused })
     }
 
     /// Makes sure that a network's lease folder can be had.

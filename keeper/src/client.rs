@@ -1,49 +1,40 @@
 //! The switch's side of its channel to the keeper.
 
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
-use rustix::net::{
-    AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen,
-    shutdown, socket_with,
-};
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::geteuid;
 use trama_sandbox::Mode;
 
+use crate::channel::{Channel, expect_ok, limit_waiting, unexpected};
+use crate::renewal::Copies;
 use crate::request::{Claim, LONGEST, Reply, Request, VERSION};
-use crate::wire::{Message, receive_into, send};
-
-/// How long an answer may take, and how long the previous switch may take to end.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 16;
+use crate::start::spawn;
+use crate::wire::send;
 
 /// A channel to the keeper. Clones share it; it closes with the last one, and the keeper then takes
 /// the switch for dead.
 #[derive(Clone, Debug)]
-pub struct Keeper(Arc<Channel>);
+pub struct Keeper(pub(crate) Arc<Shared>);
 
 #[derive(Debug)]
-struct Channel {
-    socket: OwnedFd,
-    /// Held from a request to its answer.
-    asking: Mutex<()>,
-    /// Whether an answer did not come: a late one would be taken for that of the next request.
-    is_broken: AtomicBool,
-    /// Readable when this switch must freeze, and when the previous one is gone.
-    events: OnceLock<[OwnedFd; 2]>,
+pub(crate) struct Shared {
+    /// The channel to the keeper that runs now.
+    channel: Mutex<Arc<Channel>>,
+    /// As what this switch has attached.
+    pub(crate) claim: OnceLock<Claim>,
+    /// Whether another switch still serves.
+    pub(crate) is_successor: AtomicBool,
+    /// The entries, for a keeper in the place of this one.
+    copies: Mutex<Copies>,
     /// The process, if this one has started it.
     process: Mutex<Option<Child>>,
 }
@@ -108,9 +99,7 @@ impl Keeper {
     /// A process of another user listens there, or the system refuses.
     pub fn find(path: &Path) -> io::Result<Option<Keeper>> {
         let socket = open_socket()?;
-        // Connecting waits, too, if many wait already.
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        limit_waiting(&socket)?;
         match connect(&socket, &SocketAddrUnix::new(path)?) {
             Ok(()) => {}
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
@@ -123,37 +112,49 @@ impl Keeper {
                 format!("{}: a process of user {owner} listens there", path.display()),
             ));
         }
-        Ok(Some(Keeper(Arc::new(Channel {
-            socket,
-            asking: Mutex::default(),
-            is_broken: AtomicBool::new(false),
-            events: OnceLock::new(),
-            process: Mutex::default(),
-        }))))
+        Ok(Some(Keeper::over(Channel::new(socket))))
     }
 
-    /// Starts a keeper that listens at `path`, and connects to it. It is a child of this process
-    /// and outlives it.
+    /// Starts a keeper that listens at `path`, and attaches as its first switch. It is a child of
+    /// this process and outlives it.
     ///
     /// # Errors
     /// A keeper listens there already, the socket cannot be made, or the process not be started.
-    pub fn start(path: &Path, mode: Mode) -> io::Result<Keeper> {
-        let listener = listen_at(path)?;
-        // A process group of its own: a terminal's interrupt goes to the daemon alone.
-        let process = Command::new("/proc/self/exe")
-            .arg0("trama:keeper")
-            .args(["keeper", "--sandbox", mode.name()])
-            .stdin(Stdio::from(listener))
-            .stdout(Stdio::null())
-            .process_group(0)
-            .spawn()?;
-        let keeper = Keeper::find(path)?.ok_or(ErrorKind::ConnectionRefused)?;
+    pub fn start(path: &Path, mode: Mode, claim: Claim) -> io::Result<(Keeper, Attached)> {
+        let (channel, theirs) = Channel::pair()?;
+        let process = spawn(path, mode, theirs)?;
+        let keeper = Keeper::over(channel);
         *keeper.process() = Some(process);
-        Ok(keeper)
+        let attached = keeper.attach(claim).map_err(io::Error::other)?;
+        // Others may connect from now on.
+        keeper.settle()?;
+        Ok((keeper, attached))
     }
 
-    fn process(&self) -> MutexGuard<'_, Option<Child>> {
+    fn over(channel: Channel) -> Keeper {
+        Keeper(Arc::new(Shared {
+            channel: Mutex::new(Arc::new(channel)),
+            claim: OnceLock::new(),
+            is_successor: AtomicBool::new(false),
+            copies: Mutex::default(),
+            process: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn process(&self) -> MutexGuard<'_, Option<Child>> {
         self.0.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn current(&self) -> MutexGuard<'_, Arc<Channel>> {
+        self.0.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn channel(&self) -> Arc<Channel> {
+        self.current().clone()
+    }
+
+    pub(crate) fn copies(&self) -> MutexGuard<'_, Copies> {
+        self.0.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Attaches this process as the switch, or as its successor.
@@ -162,19 +163,10 @@ impl Keeper {
     /// Another switch is attached that `claim` does not replace, or the keeper is of another
     /// version.
     pub fn attach(&self, claim: Claim) -> Result<Attached, AttachError> {
-        let request = Request::Attach { version: VERSION, claim };
-        let answer = self.ask(&request, &[], |reply, fds| match reply {
-            Reply::Attached { restarts, previous, missing } => {
-                let events: [OwnedFd; 2] =
-                    fds.try_into().map_err(|_| io::Error::other("an answer lacks descriptors"))?;
-                let _ = self.0.events.set(events);
-                Ok(Ok(Attached { resumes: restarts > 0, restarts, previous, missing }))
-            }
-            Reply::Busy { pid } => Ok(Err(AttachError::Busy { pid })),
-            Reply::Version { version } => Ok(Err(AttachError::Version { keeper: version })),
-            other => Err(unexpected(&other)),
-        });
-        answer?
+        let attached = self.channel().attach(claim)?;
+        let _ = self.0.claim.set(claim);
+        self.0.is_successor.store(attached.previous.is_some(), Ordering::Relaxed);
+        Ok(attached)
     }
 
     /// Keeps an entry: at most [`LONGEST_VALUE`](crate::LONGEST_VALUE) bytes and
@@ -185,7 +177,11 @@ impl Keeper {
     /// The keeper refuses for want of room or of descriptors, or does not answer; the text says
     /// which. What was kept before stays.
     pub fn put(&self, key: &str, value: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        self.ask(&Request::Put { key, value }, fds, expect_ok)
+        // Locked first: a new keeper is given either this entry or the one before it.
+        let mut copies = self.copies();
+        self.channel().put(key, value, fds)?;
+        copies.insert(key, value, fds);
+        Ok(())
     }
 
     /// Returns an entry, which stays kept; `None` if there is none.
@@ -193,11 +189,16 @@ impl Keeper {
     /// # Errors
     /// The keeper does not answer.
     pub fn get(&self, key: &str) -> io::Result<Option<Kept>> {
-        self.ask(&Request::Get { key }, &[], |reply, fds| match reply {
+        let mut copies = self.copies();
+        let kept = self.channel().ask(&Request::Get { key }, &[], |reply, fds| match reply {
             Reply::Kept { value } => Ok(Some(Kept { value: value.to_vec(), fds })),
             Reply::Absent => Ok(None),
             other => Err(unexpected(&other)),
-        })
+        })?;
+        if let Some(Kept { value, fds }) = &kept {
+            copies.insert(key, value, &fds.iter().map(AsFd::as_fd).collect::<Vec<_>>());
+        }
+        Ok(kept)
     }
 
     /// Drops an entry, if there is one; once the previous switch is gone, if that still runs.
@@ -205,7 +206,9 @@ impl Keeper {
     /// # Errors
     /// The keeper does not answer.
     pub fn remove(&self, key: &str) -> io::Result<()> {
-        self.ask(&Request::Remove { key }, &[], expect_ok)
+        let mut copies = self.copies();
+        copies.remove(key);
+        self.channel().ask(&Request::Remove { key }, &[], expect_ok)
     }
 
     /// Drops all entries that this switch has neither got nor put, and all connections that it has
@@ -214,17 +217,7 @@ impl Keeper {
     /// # Errors
     /// The previous switch still runs, or the keeper does not answer.
     pub fn settle(&self) -> io::Result<Vec<String>> {
-        let mut all = Vec::new();
-        loop {
-            let (dropped, more) = self.ask(&Request::Settle, &[], |reply, _| match reply {
-                Reply::Settled { dropped, more } => Ok((dropped, more)),
-                other => Err(unexpected(&other)),
-            })?;
-            all.extend(dropped);
-            if !more {
-                return Ok(all);
-            }
-        }
+        self.channel().settle()
     }
 
     /// Tells the previous switch to freeze and returns when it is gone; at once, if there is none.
@@ -233,32 +226,16 @@ impl Keeper {
     /// # Errors
     /// It does not end within 30 seconds, or the keeper does not answer.
     pub fn go(&self) -> io::Result<()> {
-        let is_gone = self.ask(&Request::Go, &[], |reply, _| match reply {
+        let channel = self.channel();
+        let is_gone = channel.ask(&Request::Go, &[], |reply, _| match reply {
             Reply::Going { is_gone } => Ok(is_gone),
             other => Err(unexpected(&other)),
         })?;
-        let Some([_, gone]) = self.0.events.get().filter(|_| !is_gone) else { return Ok(()) };
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let text = "the previous switch does not end; end its process";
-                return Err(io::Error::new(ErrorKind::TimedOut, text));
-            }
-            let ends = PollFlags::RDHUP;
-            let mut fds = [PollFd::new(gone, PollFlags::IN), PollFd::new(&self.0.socket, ends)];
-            let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
-            match poll(&mut fds, Some(&timeout)) {
-                Err(Errno::INTR) => continue,
-                result => result?,
-            };
-            if !fds[0].revents().is_empty() {
-                return Ok(());
-            }
-            if !fds[1].revents().is_empty() {
-                return Err(ended());
-            }
+        if !is_gone {
+            channel.wait_until_gone()?;
         }
+        self.0.is_successor.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Keeps the connection of a frontend. Returns the stream on which its messages arrive and
@@ -269,7 +246,7 @@ impl Keeper {
     /// The keeper refuses or does not answer; the connection is closed.
     pub fn relay(&self, key: &str, value: &[u8], frontend: UnixStream) -> io::Result<UnixStream> {
         let request = Request::Relay { key, value };
-        self.ask(&request, &[frontend.as_fd()], |reply, fds| match reply {
+        self.channel().ask(&request, &[frontend.as_fd()], |reply, fds| match reply {
             Reply::Relayed => stream_of(fds),
             other => Err(unexpected(&other)),
         })
@@ -280,7 +257,7 @@ impl Keeper {
     /// # Errors
     /// The keeper does not answer.
     pub fn resume(&self, key: &str) -> io::Result<Option<Resumed>> {
-        self.ask(&Request::Resume { key }, &[], |reply, fds| match reply {
+        self.channel().ask(&Request::Resume { key }, &[], |reply, fds| match reply {
             Reply::Resumed { value, messages } => {
                 let stream = stream_of(fds)?;
                 Ok(Some(Resumed { value: value.to_vec(), stream, messages }))
@@ -295,7 +272,7 @@ impl Keeper {
     /// # Errors
     /// The channel is closed.
     pub fn done(&self, key: &str) -> io::Result<()> {
-        send(&self.0.socket, &Request::Done { key }, &[], LONGEST)
+        send(&self.channel().socket, &Request::Done { key }, &[], LONGEST)
     }
 
     /// Closes the connection of a frontend, if there is one. Replies that were written reach it.
@@ -303,20 +280,37 @@ impl Keeper {
     /// # Errors
     /// The keeper does not answer.
     pub fn close(&self, key: &str) -> io::Result<()> {
-        self.ask(&Request::Close { key }, &[], expect_ok)
+        self.channel().ask(&Request::Close { key }, &[], expect_ok)
     }
 
     /// A descriptor that becomes readable when this switch must hand over: it stops its workers and
     /// ends. `None` before it has attached.
-    pub fn freeze_event(&self) -> Option<BorrowedFd<'_>> {
-        self.0.events.get().map(|[freeze, _]| freeze.as_fd())
+    pub fn freeze_event(&self) -> Option<OwnedFd> {
+        self.channel().events.get().and_then(|[freeze, _]| freeze.try_clone().ok())
+    }
+
+    /// A descriptor that reports a hang-up (`POLLRDHUP`) when the keeper has ended.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn end_event(&self) -> io::Result<OwnedFd> {
+        self.channel().socket.try_clone()
+    }
+
+    /// Returns whether another switch is attached, too: if this one serves, that is its successor.
+    pub fn is_followed(&self) -> bool {
+        let answer = self.channel().ask(&Request::Followed, &[], |reply, _| match reply {
+            Reply::Followed { is_followed } => Ok(is_followed),
+            other => Err(unexpected(&other)),
+        });
+        // An older keeper cannot tell, and one that has ended has no other switch.
+        answer.unwrap_or(false)
     }
 
     /// Tells the keeper that this switch is gone, before the process is: the kernel first frees its
     /// memory, which takes long if that is much. What it has kept stays.
     pub fn leave(&self) {
-        // Closed already if the keeper has ended.
-        let _ = shutdown(&self.0.socket, Shutdown::Both);
+        self.channel().leave();
     }
 
     /// Forgets that this switch was told to hand over, as the one that asked for it is gone.
@@ -332,7 +326,7 @@ impl Keeper {
     /// # Errors
     /// The keeper does not answer.
     pub fn end(&self) -> io::Result<()> {
-        let is_last = self.ask(&Request::End, &[], |reply, _| match reply {
+        let is_last = self.channel().ask(&Request::End, &[], |reply, _| match reply {
             Reply::Ended { is_last } => Ok(is_last),
             other => Err(unexpected(&other)),
         })?;
@@ -341,80 +335,14 @@ impl Keeper {
         }
         Ok(())
     }
-
-    /// Sends a request and reads its answer.
-    fn ask<T>(
-        &self,
-        request: &Request<'_>,
-        fds: &[BorrowedFd<'_>],
-        read: impl FnOnce(Reply<'_>, Vec<OwnedFd>) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let _asking = self.0.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.0.is_broken.load(Ordering::Relaxed) {
-            return Err(ended());
-        }
-        // A request that is not sent has no answer.
-        send(&self.0.socket, request, fds, LONGEST).map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => ended(),
-            _ => error,
-        })?;
-        let mut bytes = vec![0; LONGEST];
-        let answer = match receive_into::<Reply<'_>>(&self.0.socket, &mut bytes) {
-            Ok(Some(Message { body: Reply::Refused(text), .. })) => {
-                return Err(io::Error::other(text.to_owned()));
-            }
-            Ok(Some(Message { body, fds })) => return read(body, fds),
-            Ok(None) => ended(),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => ended(),
-            Err(error) => io::Error::other(format!("the keeper does not answer: {error}")),
-        };
-        self.0.is_broken.store(true, Ordering::Relaxed);
-        Err(answer)
-    }
 }
 
-fn open_socket() -> io::Result<OwnedFd> {
+pub(crate) fn open_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     Ok(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
-}
-
-/// Makes the socket at which a keeper listens, for this user alone. Replaces that of a keeper that
-/// has ended.
-///
-/// # Errors
-/// A keeper listens there, another file is there, or the system refuses.
-pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
-    if Keeper::find(path)?.is_some() {
-        let text = format!("{}: a keeper listens there already", path.display());
-        return Err(io::Error::new(ErrorKind::AddrInUse, text));
-    }
-    if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-        fs::remove_file(path)?;
-    }
-    let socket = open_socket()?;
-    bind(&socket, &SocketAddrUnix::new(path)?)?;
-    // No connection is made before it listens.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    listen(&socket, BACKLOG)?;
-    Ok(socket)
-}
-
-fn expect_ok(reply: Reply<'_>, _: Vec<OwnedFd>) -> io::Result<()> {
-    match reply {
-        Reply::Ok => Ok(()),
-        other => Err(unexpected(&other)),
-    }
 }
 
 fn stream_of(fds: Vec<OwnedFd>) -> io::Result<UnixStream> {
     let stream = fds.into_iter().next().map(UnixStream::from);
     stream.ok_or_else(|| io::Error::other("an answer lacks its stream"))
-}
-
-fn unexpected(reply: &Reply<'_>) -> io::Error {
-    io::Error::other(format!("unexpected answer of the keeper: {reply:?}"))
-}
-
-fn ended() -> io::Error {
-    io::Error::new(ErrorKind::BrokenPipe, "the keeper has ended")
 }

@@ -27,23 +27,30 @@
 //! A switch talks to the keeper in datagrams, each one change (`request`): what the keeper has is
 //! the state before it or after it. When a switch closes its channel, it is gone.
 //!
+//! A keeper that is killed takes the connections of frontends with it, and nothing else: the switch
+//! has copies of its entries, and gives them to a new keeper (`renewal`).
+//!
 //! Read `request`, then `store`, `arbiter` and `log`, which do no I/O, then `relay` and `server`.
 //! [`Keeper`] is the switch's side; [`run`] is the process.
 
 mod arbiter;
+mod channel;
 mod client;
 mod framing;
 mod log;
 mod process;
 mod relay;
 mod relays;
+mod renewal;
 mod request;
 mod server;
+mod start;
 mod store;
 pub mod wire;
 
-pub use client::{AttachError, Attached, Keeper, Kept, Resumed, listen_at};
+pub use client::{AttachError, Attached, Keeper, Kept, Resumed};
 pub use log::MOST_MESSAGES;
 pub use process::{confine, run, serve};
 pub use request::{Claim, LONGEST_KEY, LONGEST_VALUE};
+pub use start::{listen_at, spawn};
 pub use store::{MOST_BYTES, MOST_ENTRIES};

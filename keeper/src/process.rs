@@ -14,17 +14,20 @@ use crate::server::Server;
 /// How long the keeper waits for a switch while none is attached.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// Runs the keeper on the listening socket that is standard input, until a switch ends it or none
-/// is attached for 30 seconds.
+/// Runs the keeper on the listening socket that is standard input and the channel to the first
+/// switch that is standard output, until a switch ends it or none is attached for 30 seconds.
 ///
 /// # Errors
-/// Standard input is not such a socket, or the system fails the process.
+/// They are not such sockets, or the system fails the process.
 pub fn run(mode: Mode) -> io::Result<()> {
     ignore_signals()?;
     // Its descriptors are guests' memory and the host's devices: no process may read them.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let listener = io::stdin().as_fd().try_clone_to_owned()?;
     let mut server = Server::new(listener, LINGER)?;
+    server.connect(io::stdout().as_fd().try_clone_to_owned()?)?;
+    // No other copy of it may be left, or the switch would not see the keeper close it.
+    rustix::stdio::dup2_stdout(io::stderr())?;
     server.note_missing(confine(mode)?);
     server.run()
 }

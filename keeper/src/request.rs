@@ -64,6 +64,8 @@ pub(crate) enum Request<'a> {
         key: &'a str,
     },
     End,
+    /// Asks whether a successor is attached.
+    Followed,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -111,6 +113,10 @@ pub(crate) enum Reply<'a> {
     Resumed {
         value: &'a [u8],
         messages: usize,
+    },
+    /// Whether another switch is attached, too.
+    Followed {
+        is_followed: bool,
     },
 }
 

@@ -18,7 +18,7 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{SocketFlags, accept_with};
-use rustix::process::{Resource, Uid, geteuid, getrlimit};
+use rustix::process::{Pid, Resource, Uid, geteuid, getrlimit};
 
 use crate::arbiter::{Arbiter, Busy, Go};
 use crate::relay::Caller;
@@ -57,6 +57,8 @@ pub(crate) struct Server {
     listener: OwnedFd,
     /// The end of a pause in accepting.
     paused: Option<Instant>,
+    /// The channel for which others wait.
+    first: Option<u64>,
     owner: Uid,
     /// From which number on a descriptor is refused.
     kept_from: u64,
@@ -86,6 +88,7 @@ impl Server {
             epoll: epoll.clone(),
             listener,
             paused: None,
+            first: None,
             owner: geteuid(),
             kept_from,
             channels: BTreeMap::new(),
@@ -184,10 +187,35 @@ impl Server {
         if self.channels.len() >= MOST_CHANNELS {
             return turn_away(&socket, "too many switches are connected to the keeper");
         }
+        self.add_channel(socket, peer.pid)
+    }
+
+    /// Serves a switch that has made the channel itself. Others that connect wait until that one
+    /// has settled: one that attached first would take itself for the first switch.
+    ///
+    /// # Errors
+    /// It is no socket of a process, or the system refuses.
+    pub(crate) fn connect(&mut self, socket: OwnedFd) -> io::Result<()> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let peer = socket_peercred(&socket)?;
+        self.add_channel(socket, peer.pid)?;
+        self.first = Some(self.tokens);
+        Ok(epoll::delete(&self.epoll, &self.listener)?)
+    }
+
+    /// The first switch has settled, or is gone.
+    fn let_others_connect(&mut self, token: u64) -> io::Result<()> {
+        match self.first.take_if(|first| *first == token) {
+            Some(_) => self.watch_listener(),
+            None => Ok(()),
+        }
+    }
+
+    fn add_channel(&mut self, socket: OwnedFd, pid: Pid) -> io::Result<()> {
         self.tokens += 1;
         let data = epoll::EventData::new_u64(self.tokens);
         epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
-        let pid = peer.pid.as_raw_nonzero().get();
+        let pid = pid.as_raw_nonzero().get();
         let channel = Channel { socket, pid, switch: None, events: None };
         self.channels.insert(self.tokens, channel);
         Ok(())
@@ -218,6 +246,9 @@ impl Server {
 
     /// A switch is gone, or is not served any more.
     fn hang_up(&mut self, token: u64) {
+        if let Err(error) = self.let_others_connect(token) {
+            report(&format!("the keeper cannot accept connections: {error}"));
+        }
         let Some(Channel { switch: Some(switch), .. }) = self.channels.remove(&token) else {
             return;
         };
@@ -265,6 +296,10 @@ impl Server {
             Request::Settle => self.settle(token, switch),
             Request::Go => self.go(token, switch),
             Request::End => self.end(token, switch),
+            Request::Followed => {
+                let is_followed = self.arbiter.has_other(switch);
+                self.reply(token, &Reply::Followed { is_followed }, &[])
+            }
             Request::Relay { key, value } => self.relay(token, key, value, fds, switch),
             Request::Resume { key } => self.resume(token, key, switch),
             Request::Close { key } => {
@@ -357,6 +392,7 @@ impl Server {
             let text = "the previous switch still runs and needs what is kept";
             return self.reply(token, &Reply::Refused(text), &[]);
         }
+        self.let_others_connect(token)?;
         let mut dropped = self.store.settle(switch, NAMED);
         dropped.extend(self.relays.settle(switch, NAMED - dropped.len()));
         let more = dropped.len() == NAMED;

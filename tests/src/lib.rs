@@ -12,6 +12,7 @@
     reason = "a test that cannot continue panics, and so does its support code"
 )]
 
+pub mod family;
 pub mod guest;
 pub mod host;
 pub mod impaired;
@@ -27,6 +28,7 @@ pub mod testpmd;
 pub mod tramad;
 pub mod uboot;
 
+pub use family::Member;
 pub use guest::{FULL_KERNEL, Guest, GuestOptions, Nic};
 pub use host::{Capture, CommandResult, Host, Pinging, assert_reaches};
 pub use netns::Netns;

@@ -102,6 +102,19 @@ impl Testpmd {
         });
     }
 
+    /// Waits until each device has received `more` frames of those that circulate; returns how many
+    /// both have received a second.
+    #[track_caller]
+    pub fn goes_on(&mut self, more: u64, limit: Duration) -> f64 {
+        let (before, since) = (self.counted(), Instant::now());
+        let sum = |counted: [Counted; 2]| counted.iter().map(|it| it.received).sum::<u64>();
+        let now = wait_until(&format!("testpmd receives {more} more frames"), limit, || {
+            let now = self.counted();
+            (0..2).all(|i| now[i].received >= before[i].received + more).then_some(now)
+        });
+        (sum(now) - sum(before)) as f64 / since.elapsed().as_secs_f64()
+    }
+
     /// Returns the counters of each device.
     #[track_caller]
     pub fn counted(&mut self) -> [Counted; 2] {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::family::{self, MARK, Member};
 use crate::host::{CommandResult, Host};
 use crate::netns::Netns;
 use crate::process::{POLL, Process, SOON, child, tied_command, unique, wait_until};
@@ -26,6 +27,8 @@ const DAEMON: &str = "[daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir
 const GOES_ON: &str = "going on as process ";
 /// What a switch logs at the end of its start.
 const READY: &str = "ready after ";
+/// What a switch logs when it adds a port.
+const STEP: &str = "add port ";
 /// What a daemon logs that has taken over from another one.
 const TOOK_OVER: &str = "took over from process ";
 /// What a daemon logs before the process id of its successor.
@@ -258,6 +261,20 @@ impl Tramad {
         self.process.id()
     }
 
+    /// Returns all processes that the daemon and those after it have started, and itself.
+    pub fn members(&self) -> Vec<Member> {
+        family::of(self.dir.path())
+    }
+
+    /// Returns its only process of this name, once there is one.
+    #[track_caller]
+    pub fn member(&self, name: &str) -> Member {
+        wait_until(&format!("there is one {name}"), SOON, || {
+            let mut found = self.members().into_iter().filter(|member| member.name == name);
+            found.next().filter(|_| found.next().is_none())
+        })
+    }
+
     /// Returns the gateway processes of the daemon, in order of their start.
     pub fn gateways(&self) -> Vec<Pid> {
         let log = self.log();
@@ -293,8 +310,32 @@ impl Tramad {
     /// Ends the daemon with `signal` and restarts it on the same files.
     #[track_caller]
     pub fn restart(&mut self, signal: Signal) {
+        self.restart_after(signal, |_| {});
+    }
+
+    /// The same; does something in between.
+    #[track_caller]
+    pub fn restart_after(&mut self, signal: Signal, meanwhile: impl FnOnce(&Tramad)) {
         self.process.end(signal, SOON);
+        meanwhile(self);
         self.start_again();
+    }
+
+    /// Starts another daemon, which is to take over; waits until it has begun to build, and ends
+    /// this one then.
+    #[track_caller]
+    pub fn end_during_take_over(&mut self, signal: Signal) {
+        let before = self.starts();
+        let steps = self.log().matches(STEP).count();
+        let new = launch(self.dir.path(), self.netns.as_deref(), &["--take-over"]);
+        let mut old = std::mem::replace(&mut self.process, new);
+        let until = Instant::now() + SOON;
+        while self.log().matches(STEP).count() <= steps {
+            assert!(Instant::now() < until, "{}", self.log());
+        }
+        let status = old.end(signal, SOON);
+        assert!(status.success(), "tramad ended with {status}; its log:\n{}", self.log());
+        self.wait_for_start(before);
     }
 
     /// Kills the daemon and waits until a stand-in serves; returns its process.
@@ -428,10 +469,11 @@ impl Drop for Tramad {
             let _ = kill_process(pid, Signal::TERM);
         }
         let until = Instant::now() + ENDING;
-        // The helper removes it once it has ended the keeper.
-        while self.path("control.sock.keeper").exists() && Instant::now() < until {
+        // A helper ends the keeper; if the test has failed or killed one, others may be left.
+        while !self.members().is_empty() && Instant::now() < until {
             std::thread::sleep(POLL);
         }
+        self.members().iter().for_each(Member::kill);
     }
 }
 
@@ -501,6 +543,8 @@ fn launch(dir: &Path, netns: Option<&str>, options: &[&str]) -> Process {
     if manager.exists() {
         command.env("NOTIFY_SOCKET", manager);
     }
+    // Its other processes inherit it.
+    command.env(MARK, dir);
     // A system call that is missing on a list ends the process, and the test.
     command.env("TRAMA_SANDBOX", "trap");
     Process::spawn("tramad", command, &dir.join("tramad.log"))

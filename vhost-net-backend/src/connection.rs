@@ -202,6 +202,7 @@ impl<'a, R: Rings> Connection<'a, R> {
             self.reports.push(Report::Note(format!("cannot let another frontend wait: {error}")));
             None
         });
+        waiting.keep();
         self.reports.push(Report::Waiting { newcomer, all: waiting.peers() });
     }
 

@@ -15,10 +15,12 @@
 //! A device that serves several sessions waits until all of their requests have been replayed
 //! before it moves frames, or it would lose those for a frontend whose rings are not back yet.
 //!
-//! Frontends that wait for their turn are not kept: they are disconnected with the process.
+//! Frontends that wait for their turn go on waiting: the keeper has copies of their connections, of
+//! which nothing was read.
 
 use std::fmt::Debug;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -40,6 +42,13 @@ pub trait ConnectionKeeper: Debug + Send + Sync {
     /// Returns the connection that the session of an earlier process had, if it is still open.
     /// Called once, before a session serves its first connection.
     fn resume(&self, path: &Path) -> Option<ResumedConnection>;
+
+    /// Keeps copies of the connections that wait for their turn, the next one first, in the place of
+    /// those that waited before.
+    fn keep_waiting(&self, path: &Path, waiting: &[BorrowedFd<'_>]);
+
+    /// Returns the connections that waited for the session of an earlier process. Called once.
+    fn resume_waiting(&self, path: &Path) -> Vec<UnixStream>;
 
     /// A request was carried out, and its answer is on the stream. Replayed requests count, too.
     fn served(&self, path: &Path);

@@ -289,7 +289,9 @@ impl<R: Rings> Worker<R> {
         let note = note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
         let socket = self.path.display();
         tracing::info!(%socket, "listening for a vhost-user frontend{note}");
-        let mut waiting = Waiting::new(Some(listener));
+        let (keeper, path) = (self.keeper.clone(), self.path.clone());
+        let mut waiting = Waiting::at(listener, keeper.as_deref(), &path);
+        self.control.set_waiting(waiting.peers());
         self.resume(&mut waiting);
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             if let Some(stream) = waiting.next() {
@@ -311,11 +313,11 @@ impl<R: Rings> Worker<R> {
 
     fn connect(&mut self) {
         let mut pause = MIN_RETRY;
-        self.resume(&mut Waiting::new(None));
+        self.resume(&mut Waiting::none());
         while !self.control.is_stopping() && !self.control.is_unplugged() {
             let since = Instant::now();
             match self.sockets.connect(&self.path) {
-                Ok(stream) => self.serve(stream, &mut Waiting::new(None)),
+                Ok(stream) => self.serve(stream, &mut Waiting::none()),
                 Err(reason) => self.failed(&reason),
             }
             if since.elapsed() >= MAX_RETRY {

@@ -240,6 +240,42 @@ fn others_wait_for_a_resumed_frontend() {
 }
 
 #[test]
+fn those_that_wait_keep_their_places_in_the_queue() {
+    let setting = Setting::new();
+    let mut switch = setting.switch();
+    let waiting = |switch: &Switch, count| {
+        eventually("they wait", || switch.session.status().waiting.len() == count);
+    };
+    let first = setting.frontend();
+    let second = RawFrontend::connect(&setting.path);
+    waiting(&switch, 1);
+    let third = RawFrontend::connect(&setting.path);
+    for frontend in [&second, &third] {
+        assert!(frontend.send(GET_FEATURES, 1, &[], &[]), "before it is served");
+    }
+    waiting(&switch, 2);
+    for _ in 0..3 {
+        switch.die();
+        switch = setting.switch();
+        runs(&switch, &[0, 1]);
+        waiting(&switch, 2);
+    }
+    drop(first);
+    assert!(second.reply().is_some());
+    waiting(&switch, 1);
+    switch.die();
+    switch = setting.switch();
+    waiting(&switch, 1);
+    assert!(second.get(GET_FEATURES, &[]) != 0);
+    drop(second);
+    assert!(third.reply().is_some());
+    switch.die();
+    let switch = setting.switch();
+    waiting(&switch, 0);
+    assert!(third.get(GET_FEATURES, &[]) != 0);
+}
+
+#[test]
 fn a_client_resumes_too() {
     let setting = Setting::new();
     let listener = std::os::unix::net::UnixListener::bind(&setting.path).unwrap();

@@ -1,5 +1,7 @@
 //! The process of a switch is killed at random moments, and another one takes over: two guests that
-//! exchange frames all the time lose none, receive few twice, and are never left asleep.
+//! exchange frames all the time lose none, receive few twice, and are never left asleep. In a second
+//! test the worker is stopped first and makes some single steps, so that the kill comes between any
+//! two instructions, also those that a timer rarely hits.
 //!
 //! `TRAMA_KILLS` is the number of times; if it is not set, 300 or as many as there are in nine
 //! seconds. `TRAMA_SEED` repeats the moments of an earlier run.
@@ -15,6 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 use trama_switch::{Device, Spin, VhostDevice, WorkerHandle, WorkerOptions};
 use trama_test_kit::requests::*;
 use trama_test_kit::{Exchange, Plug, RawFrontend, eventually, network, port, trunk};
@@ -31,6 +37,12 @@ const MOST_ALIVE: u64 = 3000;
 const MOST_SETTING_UP: u64 = 20_000;
 /// Most time for the kills of each kind of rings.
 const LIMIT: Duration = Duration::from_secs(3);
+/// The same with single steps.
+const STEPPED_LIMIT: Duration = Duration::from_secs(6);
+/// Most single steps before a kill: some bursts.
+const MOST_STEPS: u64 = 6000;
+/// How long one step may take: it may be a system call that waits for a guest.
+const STEP: Duration = Duration::from_secs(30);
 
 /// The keeper, for a switch: the test's process listens and sends the remembered requests.
 #[derive(Debug)]
@@ -51,6 +63,12 @@ impl ConnectionKeeper for Remote {
     fn resume(&self, path: &Path) -> Option<ResumedConnection> {
         let stream = UnixStream::connect(kept(path)).ok()?;
         Some(ResumedConnection { stream, peer: None, messages: MESSAGES })
+    }
+
+    fn keep_waiting(&self, _: &Path, _: &[BorrowedFd<'_>]) {}
+
+    fn resume_waiting(&self, _: &Path) -> Vec<UnixStream> {
+        Vec::new()
     }
 
     fn served(&self, _: &Path) {
@@ -151,16 +169,76 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
+        // It may have been killed already.
+        let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 }
 
+impl Running {
+    /// Stops the worker, lets it make this many single steps, and kills the process there.
+    fn kill_after_steps(mut self, steps: u64) {
+        let worker = self.worker();
+        ptrace::seize(worker, ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(worker).unwrap();
+        wait_until_it_stops(worker);
+        for _ in 0..steps {
+            ptrace::step(worker, None).unwrap();
+            wait_until_it_stops(worker);
+        }
+        self.child.kill().unwrap();
+        // The process has not ended before its traced thread was waited for.
+        let ended = waitpid(worker, Some(WaitPidFlag::__WALL));
+        assert!(matches!(ended, Ok(WaitStatus::Signaled(..)) | Err(Errno::ECHILD)), "{ended:?}");
+    }
+
+    /// Returns the thread that moves frames.
+    fn worker(&self) -> Pid {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let mut workers = threads.flatten().filter(|thread| {
+            let name = std::fs::read_to_string(thread.path().join("comm"));
+            name.is_ok_and(|name| name.trim_end() == "worker")
+        });
+        let name = workers.next().unwrap().file_name();
+        Pid::from_raw(name.to_str().unwrap().parse().unwrap())
+    }
+}
+
+fn wait_until_it_stops(worker: Pid) {
+    let until = Instant::now() + STEP;
+    loop {
+        match waitpid(worker, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)).unwrap() {
+            WaitStatus::Stopped(..) | WaitStatus::PtraceEvent(..) => return,
+            WaitStatus::StillAlive => std::thread::yield_now(),
+            other => panic!("{other:?}"),
+        }
+        assert!(Instant::now() < until, "the worker waits, and no guest calls it");
+    }
+}
+
+/// How the switch is killed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kill {
+    /// After some time.
+    Timed,
+    /// After some single steps of its worker.
+    Stepped,
+}
+
 #[test]
 fn guests_lose_nothing_however_often_the_switch_is_killed() {
+    exchange_with_all_kinds(Kill::Timed, 300, LIMIT);
+}
+
+#[test]
+fn guests_lose_nothing_at_whichever_instruction_the_switch_is_killed() {
+    exchange_with_all_kinds(Kill::Stepped, 200, STEPPED_LIMIT);
+}
+
+fn exchange_with_all_kinds(kill: Kill, kills: u64, limit: Duration) {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let wanted = number("TRAMA_KILLS");
-    let (kills, limit) = (wanted.unwrap_or(300), wanted.is_none().then_some(LIMIT));
+    let (kills, limit) = (wanted.unwrap_or(kills), wanted.is_none().then_some(limit));
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = number("TRAMA_SEED").unwrap_or(since.subsec_nanos().into());
     println!("TRAMA_SEED={seed}");
@@ -171,11 +249,16 @@ fn guests_lose_nothing_however_often_the_switch_is_killed() {
     ];
     let mut random = Random(seed | 1);
     for acknowledged in kinds {
-        exchange(acknowledged, kills.div_ceil(3), limit, &mut random);
+        exchange(acknowledged, kill, (kills.div_ceil(3), limit), &mut random);
     }
 }
 
-fn exchange(acknowledged: u64, kills: u64, limit: Option<Duration>, random: &mut Random) {
+fn exchange(
+    acknowledged: u64,
+    kill: Kill,
+    (kills, limit): (u64, Option<Duration>),
+    random: &mut Random,
+) {
     let dir = tempfile::tempdir().unwrap();
     let listeners =
         ["a", "b"].map(|name| UnixListener::bind(kept(&dir.path().join(name))).unwrap());
@@ -188,7 +271,7 @@ fn exchange(acknowledged: u64, kills: u64, limit: Option<Duration>, random: &mut
         let begin = Instant::now();
         for _ in 0..kills {
             let switch = start(dir.path(), &listeners, &plugs, acknowledged);
-            let longest = if random.below(4) == 0 {
+            let longest = if kill == Kill::Timed && random.below(4) == 0 {
                 MOST_SETTING_UP
             } else {
                 let before = arrived_so_far.load(Ordering::SeqCst);
@@ -201,7 +284,10 @@ fn exchange(acknowledged: u64, kills: u64, limit: Option<Duration>, random: &mut
                 break;
             }
             deaths.fetch_add(1, Ordering::SeqCst);
-            drop(switch);
+            match kill {
+                Kill::Timed => drop(switch),
+                Kill::Stepped => switch.kill_after_steps(random.below(MOST_STEPS)),
+            }
         }
         let _switch = start(dir.path(), &listeners, &plugs, acknowledged);
         stop.store(true, Ordering::SeqCst);

@@ -3,6 +3,7 @@ mod garbage;
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 
@@ -10,8 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
 
 use super::*;
-use crate::client::listen_at;
-use crate::{AttachError, Claim, Keeper, serve};
+use crate::{AttachError, Claim, Keeper, listen_at, serve};
 
 /// A keeper in a thread, which ends with the last switch.
 struct World {
@@ -118,8 +118,10 @@ fn two_switches_change_over() {
     let refused = world.connect().attach(Claim::StandIn).unwrap_err();
     assert!(matches!(refused, AttachError::Busy { pid: found } if found == pid), "{refused}");
 
+    assert!(!old.is_followed());
     let new = world.connect();
     assert_eq!(new.attach(Claim::Main).unwrap().previous, Some(pid));
+    assert!(old.is_followed());
     let refused = new.settle().unwrap_err().to_string();
     assert_eq!(refused, "the previous switch still runs and needs what is kept");
     assert!(!is_readable(old.freeze_event().unwrap()));
@@ -128,7 +130,7 @@ fn two_switches_change_over() {
         move || new.go()
     });
     let event = old.freeze_event().unwrap();
-    poll(&mut [PollFd::from_borrowed_fd(event, PollFlags::IN)], None).unwrap();
+    poll(&mut [PollFd::new(&event, PollFlags::IN)], None).unwrap();
     assert!(!going.is_finished());
     assert!(new.get("control").unwrap().is_some(), "it answers meanwhile");
     old.end().unwrap();
@@ -150,11 +152,68 @@ fn a_switch_learns_that_its_keeper_has_ended() {
         move || new.go()
     });
     let event = old.freeze_event().unwrap();
-    poll(&mut [PollFd::from_borrowed_fd(event, PollFlags::IN)], None).unwrap();
+    poll(&mut [PollFd::new(&event, PollFlags::IN)], None).unwrap();
     drop(old);
     going.join().unwrap().unwrap();
     world.end(&new);
     assert_eq!(new.get("a").unwrap_err().to_string(), "the keeper has ended");
+}
+
+#[test]
+fn a_new_keeper_is_given_what_the_one_before_had() {
+    let world = World::new(LONG);
+    let switch = world.attach(Claim::Main);
+    let event = descriptor();
+    for (key, value) in [("tap/a", "old"), ("tap/a", "new"), ("tap/b", "1"), ("tap/c", "1")] {
+        switch.put(key, value.as_bytes(), &[event.as_fd()]).unwrap();
+    }
+    switch.remove("tap/b").unwrap();
+    let World { _folder, path, thread } = world;
+    switch.end().unwrap();
+    thread.join().unwrap().unwrap();
+    assert_eq!(switch.get("tap/a").unwrap_err().to_string(), "the keeper has ended");
+    switch.remove("tap/c").unwrap_err();
+
+    let keeper = std::cell::OnceCell::new();
+    // One that connects before the switch does.
+    let early = std::cell::OnceCell::new();
+    let attached = switch.renew(|channel| {
+        let listener = listen_at(&path)?;
+        early.set(Keeper::find(&path)?.unwrap()).unwrap();
+        let run = move || {
+            let mut server = Server::new(listener, LONG)?;
+            server.connect(channel)?;
+            server.run()
+        };
+        keeper.set(thread::spawn(run)).unwrap();
+        Ok(())
+    });
+    assert!(!attached.unwrap().resumes);
+    let kept = switch.get("tap/a").unwrap().unwrap();
+    assert_eq!((kept.value.as_slice(), kept.fds.len()), (b"new".as_slice(), 1));
+    rustix::io::write(&kept.fds[0], &1_u64.to_ne_bytes()).unwrap();
+    assert!(is_readable(&event), "it is the same event");
+    for key in ["tap/b", "tap/c"] {
+        assert!(switch.get(key).unwrap().is_none(), "{key} was removed");
+    }
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let refused = early.into_inner().unwrap().attach(Claim::StandIn).unwrap_err();
+    assert!(matches!(refused, AttachError::Busy { pid: found } if found == pid), "{refused}");
+    switch.end().unwrap();
+    keeper.into_inner().unwrap().join().unwrap().unwrap();
+}
+
+#[test]
+fn a_successor_leaves_a_new_keeper_to_the_switch_that_serves() {
+    let world = World::new(LONG);
+    let old = world.attach(Claim::Main);
+    let new = world.attach(Claim::TakeOver);
+    let refused = new.renew(|_| panic!("it starts one")).unwrap_err();
+    assert_eq!(refused.to_string(), "this is not the switch that serves");
+    drop(old);
+    new.go().unwrap();
+    new.renew(|_| Err(ErrorKind::NotFound.into())).unwrap_err();
+    world.end(&new);
 }
 
 #[test]
@@ -181,6 +240,36 @@ fn one_keeper_listens_at_a_path() {
     listen_at(&path).expect("replaces the socket of one that has ended");
     File::create(path.with_extension("file")).unwrap();
     assert!(listen_at(&path.with_extension("file")).is_err());
+}
+
+#[test]
+fn a_process_of_another_user_is_turned_away() {
+    if !geteuid().is_root() {
+        println!("left out: it needs root");
+        return;
+    }
+    let world = World::new(LONG);
+    let switch = world.attach(Claim::Main);
+    switch.put("a", b"1", &[]).unwrap();
+    // Permissions that keep others out before they ask are taken away.
+    for (path, mode) in [(world.path.parent().unwrap(), 0o755), (&*world.path, 0o666)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let path = world.path.clone();
+    let stranger = thread::spawn(move || {
+        // This thread alone becomes another user.
+        let nobody = Uid::from_raw(65534);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        let keeper = Keeper::find(&path).unwrap().unwrap();
+        let refused = keeper.attach(Claim::TakeOver).unwrap_err();
+        (refused.to_string(), keeper.get("a").is_err())
+    });
+    let (refused, is_deaf) = stranger.join().unwrap();
+    assert!(refused.contains("its own user alone") || refused.contains("ended"), "{refused}");
+    assert!(is_deaf);
+    assert!(!switch.is_followed());
+    assert_eq!(switch.get("a").unwrap().unwrap().value, b"1", "it serves its own");
+    world.end(&switch);
 }
 
 #[test]

@@ -66,6 +66,16 @@ pub struct TapParts {
     pub namespace: Option<NamespaceId>,
 }
 
+impl TapParts {
+    /// Checks that the descriptor is a TAP device with or without a header, as these parts say.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn check(&self) -> io::Result<()> {
+        setup::check(&self.fd, self.vnet_header)
+    }
+}
+
 /// An open TAP device. It is deleted when this is dropped, unless it existed before.
 pub struct Tap {
     fd: OwnedFd,

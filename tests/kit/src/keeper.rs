@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,10 @@ use crate::requests::*;
 
 /// The keeper.
 #[derive(Debug, Default)]
-pub struct TestKeeper(Mutex<HashMap<PathBuf, Arc<Relay>>>);
+pub struct TestKeeper {
+    relays: Mutex<HashMap<PathBuf, Arc<Relay>>>,
+    waiting: Mutex<HashMap<PathBuf, Vec<OwnedFd>>>,
+}
 
 /// What one switch has of the keeper, until it dies.
 #[derive(Debug)]
@@ -68,7 +71,7 @@ impl TestKeeper {
     }
 
     fn relay(&self, path: &Path) -> Option<Arc<Relay>> {
-        self.0.lock().unwrap().get(path).cloned()
+        self.relays.lock().unwrap().get(path).cloned()
     }
 }
 
@@ -76,7 +79,7 @@ impl KeptSwitch {
     /// Dies without a word: its streams end, and the keeper hears no more of it.
     pub fn die(&self) {
         self.is_dead.store(true, Ordering::SeqCst);
-        for relay in self.keeper.0.lock().unwrap().values() {
+        for relay in self.keeper.relays.lock().unwrap().values() {
             relay.change(|state| {
                 state.switch = None;
                 state.streams += 1;
@@ -103,7 +106,7 @@ impl ConnectionKeeper for KeptSwitch {
         });
         let (own, end) = UnixStream::pair()?;
         relay.change(|state| state.switch = Some(own));
-        self.keeper.0.lock().unwrap().insert(path.to_owned(), relay.clone());
+        self.keeper.relays.lock().unwrap().insert(path.to_owned(), relay.clone());
         std::thread::spawn(move || relay.run());
         Ok(end)
     }
@@ -123,6 +126,19 @@ impl ConnectionKeeper for KeptSwitch {
         Some(ResumedConnection { stream, peer: relay.peer, messages })
     }
 
+    fn keep_waiting(&self, path: &Path, waiting: &[BorrowedFd<'_>]) {
+        if !self.is_dead.load(Ordering::SeqCst) {
+            let copies = waiting.iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+            self.keeper.waiting.lock().unwrap().insert(path.to_owned(), copies);
+        }
+    }
+
+    fn resume_waiting(&self, path: &Path) -> Vec<UnixStream> {
+        let waiting = self.keeper.waiting.lock().unwrap();
+        let copies = waiting.get(path).into_iter().flatten();
+        copies.map(|fd| fd.try_clone().unwrap().into()).collect()
+    }
+
     fn served(&self, path: &Path) {
         let Some(relay) = self.relay(path) else { return };
         relay.change(|state| match state.to_replay {
@@ -133,7 +149,7 @@ impl ConnectionKeeper for KeptSwitch {
 
     fn closed(&self, path: &Path) {
         if let Some(relay) = self.relay(path) {
-            self.keeper.0.lock().unwrap().remove(path);
+            self.keeper.relays.lock().unwrap().remove(path);
             relay.close();
         }
     }

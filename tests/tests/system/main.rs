@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod bad_records;
 mod checksums;
 mod completions;
 mod dhcp;
@@ -19,6 +20,8 @@ mod host;
 mod hostile_port;
 mod idle;
 mod ipxe;
+mod kills;
+mod kills_under_load;
 mod large_host;
 mod loops;
 mod memory;

@@ -145,7 +145,11 @@ fn without_its_helper_the_daemon_goes_on() {
     a.wait_for_ping("10.1.0.2", SOON);
     let answer =
         tramad.try_ctl(&["add-port", "lab", "c", "--", "set", "Interface", "c", "type=tap"]);
-    assert!(answer.text.contains("the helper has ended; restart tramad"), "{}", answer.text);
+    assert!(
+        answer.text.contains("the helper has ended; tramad --take-over replaces it"),
+        "{}",
+        answer.text
+    );
     assert!(tramad.is_running());
     a.wait_for_ping("10.1.0.2", SOON);
     tramad.stop();

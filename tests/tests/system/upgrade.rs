@@ -76,17 +76,18 @@ fn an_upgrade_is_not_noticed_by_a_guest() {
     });
 }
 
+fn tap_port(host: &Netns, number: usize) -> String {
+    format!(
+        "\n[[port]]\nname = \"port{number}\"\nnetwork = \"lab\"\ntype = \"tap\"\n\
+         ifname = \"tap{number}\"\nnetns = \"{}\"\n",
+        host.name()
+    )
+}
+
 #[test]
 fn a_hundred_ports_are_handed_over_at_once() {
     let host = Netns::new("host");
-    let port = |number| {
-        format!(
-            "\n[[port]]\nname = \"port{number}\"\nnetwork = \"lab\"\ntype = \"tap\"\n\
-             ifname = \"tap{number}\"\nnetns = \"{}\"\n",
-            host.name()
-        )
-    };
-    let ports: String = (0..PORTS).map(port).collect();
+    let ports: String = (0..PORTS).map(|number| tap_port(&host, number)).collect();
     let mut tramad = Tramad::start(&format!("[[network]]\nname = \"lab\"\n{ports}"));
     let waits = (0..UPGRADES)
         .map(|_| tramad.upgrade(|tramad| tramad.signal_current(Signal::USR2)))
@@ -96,6 +97,24 @@ fn a_hundred_ports_are_handed_over_at_once() {
     wait_until("the last one removes its devices", SOON, || {
         (!host.run("ip -o link").contains("tap0")).then_some(())
     });
+}
+
+#[test]
+fn an_end_while_another_one_is_about_to_take_over_is_left_to_that_one() {
+    let host = Netns::new("host");
+    let ports: String = (0..PORTS).map(|number| tap_port(&host, number)).collect();
+    let mut tramad = Tramad::start(&format!("[[network]]\nname = \"lab\"\n{ports}"));
+    let devices = || host.run("ip -o link | cut -d: -f1,2");
+    let before = devices();
+    for signal in [Signal::TERM, Signal::INT, Signal::TERM] {
+        tramad.end_during_take_over(signal);
+        assert_eq!(devices(), before);
+    }
+    // As after any other take-over.
+    tramad.kill_and_follow();
+    tramad.start_again();
+    assert_eq!(devices(), before);
+    tramad.stop();
 }
 
 #[test]

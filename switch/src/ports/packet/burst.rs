@@ -41,21 +41,19 @@ impl Drop for Mapping {
 pub(super) struct Ring {
     mapping: Arc<Mapping>,
     next: usize,
-    /// Whether `next` is unknown: there was no frame yet.
+    /// Whether `next` is unknown: nothing was read yet, or there was no frame.
     is_sought: bool,
 }
 
 impl Ring {
-    /// Makes the reader of a ring that is new or had another reader, which is gone.
+    /// Makes the reader of a ring that is new or had another reader, which is gone before the first
+    /// frame is fetched. Until then nothing of the ring is touched: the other one may still read.
     pub(super) fn take_over(mapping: Mapping) -> Ring {
         Ring::of(Arc::new(mapping))
     }
 
     fn of(mapping: Arc<Mapping>) -> Ring {
-        let mut ring = Ring { mapping, next: 0, is_sought: true };
-        ring.restore_frames();
-        ring.seek();
-        ring
+        Ring { mapping, next: 0, is_sought: true }
     }
 
     /// Makes another reader of the same ring, as if this one had been killed.
@@ -68,6 +66,7 @@ impl Ring {
     #[cold]
     #[inline(never)]
     fn seek(&mut self) {
+        self.restore_frames();
         if let Some(oldest) = self.oldest() {
             (self.next, self.is_sought) = (oldest, false);
         }

@@ -1,5 +1,8 @@
 //! Takes over a ring whose last reader was killed.
 //!
+//! All of it happens with the first look for frames, when the last reader is gone for certain: until
+//! a switch that is replaced stands still, it goes on reading.
+//!
 //! **Read position.** The kernel fills the slots in turn and knows where it is; a reader that was
 //! killed took its own position with it. Its unreleased slots show it: they are one run, which
 //! begins behind a released slot. Of a ring without such a slot, the slots' times show it: the
@@ -174,6 +177,17 @@ mod tests {
             }
             assert_eq!(ring.successor().oldest(), Some(head));
         }
+    }
+
+    #[test]
+    fn what_the_last_reader_took_after_the_next_one_was_made_is_not_read_again() {
+        let mut old = ring();
+        (0..6).for_each(|i| fill(&old, usize::from(i), i));
+        let mut next = old.successor();
+        assert_eq!(numbers(&mut old, true), [0, 1, 2, 3, 4, 5]);
+        (6..9).for_each(|i| fill(&old, usize::from(i), i));
+        assert_eq!(numbers(&mut old, false), [6, 7, 8], "killed before the release");
+        assert_eq!(numbers(&mut next, true), [6, 7, 8]);
     }
 
     #[test]

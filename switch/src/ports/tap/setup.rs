@@ -366,6 +366,20 @@ pub(in crate::ports) fn request(name: &str) -> libc::ifreq {
     request
 }
 
+/// Checks what a descriptor is.
+pub(super) fn check(fd: &OwnedFd, vnet_header: bool) -> io::Result<()> {
+    let mut found = request("");
+    ioctl(fd, libc::TUNGETIFF, &mut found)
+        .map_err(|error| io::Error::other(format!("it is not a TAP device: {error}")))?;
+    // SAFETY: the request that succeeded wrote this field.
+    let flags = c_int::from(unsafe { found.ifr_ifru.ifru_flags });
+    let has = |flag: c_int| flags & flag != 0;
+    match has(libc::IFF_TAP) && has(libc::IFF_VNET_HDR) == vnet_header {
+        true => Ok(()),
+        false => Err(io::Error::other("it is another kind of device")),
+    }
+}
+
 /// Calls an ioctl whose argument is the address of a `T`, which must be what `code` takes.
 pub(in crate::ports) fn ioctl<T>(fd: &OwnedFd, code: c_ulong, argument: &mut T) -> io::Result<()> {
     // SAFETY: every caller passes the structure that the request is defined with,

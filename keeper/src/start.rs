@@ -1,0 +1,52 @@
+//! Starts a keeper.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::net::{SocketAddrUnix, bind, listen};
+use trama_sandbox::Mode;
+
+use crate::Keeper;
+use crate::client::open_socket;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 16;
+
+/// Starts the process of a keeper that listens at `path`; it outlives this one. `channel` is the
+/// keeper's end of a channel to its first switch, for which others that connect wait.
+///
+/// # Errors
+/// A keeper listens there already, the socket cannot be made, or the process not be started.
+pub fn spawn(path: &Path, mode: Mode, channel: OwnedFd) -> io::Result<Child> {
+    let listener = listen_at(path)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("trama:keeper").args(["keeper", "--sandbox", mode.name()]);
+    // A process group of its own: a terminal's interrupt goes to the daemon alone.
+    command.stdin(Stdio::from(listener)).stdout(Stdio::from(channel)).process_group(0).spawn()
+}
+
+/// Makes the socket at which a keeper listens, for this user alone. Replaces that of a keeper that
+/// has ended.
+///
+/// # Errors
+/// A keeper listens there, another file is there, or the system refuses.
+pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
+    if Keeper::find(path)?.is_some() {
+        let text = format!("{}: a keeper listens there already", path.display());
+        return Err(io::Error::new(ErrorKind::AddrInUse, text));
+    }
+    if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
+        fs::remove_file(path)?;
+    }
+    let socket = open_socket()?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    // No connection is made before it listens.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}

@@ -1,0 +1,186 @@
+//! The daemon's other processes are killed, alone and together with it, at any moment: what can go
+//! on goes on, and otherwise the next start works at once and nothing is left.
+//!
+//! `TRAMA_KILLS` is the number of rounds of the random kills; if it is not set, there are 12.
+//! `TRAMA_SEED` repeats an earlier run.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use trama_test_kit::RawFrontend;
+use trama_test_kit::requests::GET_FEATURES;
+use trama_tests::{Host, Netns, Pinging, SOON, Tramad, wait_until};
+
+use crate::restart::{lab, shown};
+
+const KEEPER: &str = "trama:keeper";
+const HELPER: &str = "trama:helper";
+const NEW_KEEPER: &str = "a new one has all that this process has";
+
+fn hosts() -> [Netns; 3] {
+    ["left", "right", "bridged"].map(Netns::new)
+}
+
+fn start(hosts: &[Netns; 3], more: &str) -> Tramad {
+    let [left, right, bridged] = hosts;
+    let tramad = Tramad::start(&(lab([left, right, bridged]) + more));
+    left.run("ip addr add 10.7.7.7/32 dev eth0");
+    right.run("ip route add 10.7.7.7/32 dev eth0");
+    left.wait_for_ping("10.1.0.2", SOON);
+    tramad
+}
+
+const GUEST: &str = "\n[[port]]\nname = \"vm\"\nnetwork = \"lab\"\ntype = \"vhost-user\"\n\
+                     path = \"{dir}/vm.sock\"\n";
+
+/// Stops the daemon, which must leave nothing.
+#[track_caller]
+fn stop(tramad: Tramad, hosts: &[Netns; 3]) {
+    tramad.stop_and_look(|dir| {
+        wait_until("no process is left", SOON, || {
+            trama_tests::family::of(dir).is_empty().then_some(())
+        });
+        let names = std::fs::read_dir(dir).expect("a folder").flatten();
+        let names = names.map(|file| file.file_name().into_string().expect("a name"));
+        let left: Vec<_> = names.filter(|name| name.contains("control.sock")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    });
+    for host in hosts {
+        assert!(!host.run("ip -o link").contains("eth0"), "a device is left");
+    }
+}
+
+#[test]
+fn a_keeper_that_is_killed_is_replaced() {
+    let hosts = hosts();
+    let [left, right, _] = &hosts;
+    let mut tramad = start(&hosts, GUEST);
+    let path = tramad.path("vm.sock");
+    let mut frontend = RawFrontend::connect(&path);
+    frontend.negotiate();
+    let before = hosts.each_ref().map(shown);
+    for round in 1..=3 {
+        let pings = Pinging::start(left, "10.1.0.2", 0.005);
+        let keeper = tramad.member(KEEPER);
+        keeper.kill();
+        wait_until("there is a new one", SOON, || {
+            (tramad.log().matches(NEW_KEEPER).count() == round).then_some(())
+        });
+        assert_ne!(tramad.member(KEEPER).process, keeper.process);
+        pings.stop_with_losses(0);
+        assert!(frontend.is_closed(), "its connection went with the keeper");
+        frontend = RawFrontend::connect(&path);
+        frontend.negotiate();
+        let packets = tramad.statistic("host2", "rx_packets");
+        // The new keeper has all: a stand-in goes on with it.
+        tramad.kill_and_follow();
+        assert!(frontend.get(GET_FEATURES, &[]) != 0);
+        assert_eq!(hosts.each_ref().map(shown), before);
+        right.wait_for_ping("10.7.7.7", SOON);
+        assert!(tramad.statistic("host2", "rx_packets") >= packets);
+        tramad.start_again();
+    }
+    stop(tramad, &hosts);
+}
+
+#[test]
+fn a_helper_that_is_killed_is_replaced_by_a_take_over() {
+    let hosts = hosts();
+    let [left, right, _] = &hosts;
+    let mut tramad = start(&hosts, "");
+    let before = hosts.each_ref().map(shown);
+    let pings = Pinging::start(left, "10.1.0.2", 0.005);
+    tramad.member(HELPER).kill();
+    tramad.wait_for_log("the helper has ended", SOON);
+    let add = ["add-port", "lab", "more", "--", "set", "Interface", "more", "type=tap"];
+    for command in [&add[..], &["upgrade"]] {
+        let refused = tramad.try_ctl(command);
+        assert!(refused.text.contains("tramad --take-over replaces it"), "{}", refused.text);
+    }
+    tramad.take_over();
+    pings.stop_with_losses(0);
+    assert_eq!(hosts.each_ref().map(shown), before);
+    // The new one has a helper, which starts a stand-in.
+    tramad.kill_and_follow();
+    right.wait_for_ping("10.7.7.7", SOON);
+    tramad.start_again();
+
+    // With the daemon: no stand-in follows, but the next start goes on with everything.
+    tramad.member(HELPER).kill();
+    tramad.restart(Signal::KILL);
+    assert_eq!(hosts.each_ref().map(shown), before);
+    left.wait_for_ping("10.1.0.2", SOON);
+    stop(tramad, &hosts);
+}
+
+#[test]
+fn without_its_keeper_the_next_start_is_a_cold_one() {
+    let hosts = hosts();
+    let [left, ..] = &hosts;
+    let mut tramad = start(&hosts, "");
+    for also in [&[][..], &[HELPER]] {
+        let members: Vec<_> = also.iter().chain(&[KEEPER]).map(|it| tramad.member(it)).collect();
+        tramad.signal(Signal::KILL);
+        members.iter().for_each(trama_tests::Member::kill);
+        tramad.start_again();
+        left.wait_for_ping("10.1.0.2", SOON);
+    }
+    // And what follows is none.
+    let before = hosts.each_ref().map(shown);
+    tramad.kill_and_follow();
+    tramad.start_again();
+    assert_eq!(hosts.each_ref().map(shown), before);
+    stop(tramad, &hosts);
+}
+
+#[test]
+fn kills_at_any_moment_are_followed_by_a_start_that_works() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let rounds = number("TRAMA_KILLS").unwrap_or(12);
+    let seed = number("TRAMA_SEED").unwrap_or_else(|| std::process::id().into());
+    println!("TRAMA_SEED={seed}");
+    let mut random = Random(seed | 1);
+    let hosts = hosts();
+    let [left, ..] = &hosts;
+    let mut tramad = start(&hosts, "");
+    for round in 0..rounds {
+        // Each is killed once or not at all, within some milliseconds: a stand-in may just build.
+        let mut victims: Vec<(u64, &str)> = [KEEPER, HELPER, "tramad", "tramad"]
+            .iter()
+            .filter_map(|name| (random.below(2) == 0).then(|| (random.below(40), *name)))
+            .collect();
+        victims.sort();
+        let mut past = 0;
+        for (at, name) in &victims {
+            std::thread::sleep(Duration::from_millis(at - past));
+            past = *at;
+            let found = tramad.members().into_iter().find(|member| member.name == *name);
+            found.iter().for_each(trama_tests::Member::kill);
+        }
+        println!("round {round}: {victims:?}");
+        let is_killed = |wanted| victims.iter().any(|(_, name)| *name == wanted);
+        match (is_killed("tramad"), is_killed(KEEPER) && is_killed(HELPER)) {
+            (true, _) => tramad.start_again(),
+            // Nothing can take over from one that has neither.
+            (_, true) => tramad.restart(Signal::TERM),
+            _ => tramad.take_over(),
+        }
+        left.wait_for_ping("10.1.0.2", SOON);
+        for name in ["tramad", KEEPER, HELPER] {
+            tramad.member(name);
+        }
+    }
+    stop(tramad, &hosts);
+}
+
+/// A generator of random numbers (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
