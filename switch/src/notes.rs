@@ -41,6 +41,8 @@ atomic_words! {
     struct Head {
         magic: AtomicU64,
         layout: AtomicU64,
+        /// Slots that have been taken at some time: those behind are untouched.
+        used: AtomicU64,
         /// The thread of a worker that stands still; 0 if none does.
         hung: AtomicU64,
     }
@@ -139,8 +141,6 @@ pub struct Notes {
     head: Lasting<Head>,
     slots: HashMap<PortId, usize>,
     free: Vec<usize>,
-    /// Slots that have been taken at some time.
-    used: usize,
 }
 
 impl Notes {
@@ -155,7 +155,7 @@ impl Notes {
         head.layout.store(LAYOUT, Relaxed);
         head.magic.store(MAGIC, Relaxed);
         let (slots, free) = (HashMap::new(), Vec::new());
-        Ok((Notes { memory, head, slots, free, used: 0 }, file.into()))
+        Ok((Notes { memory, head, slots, free }, file.into()))
     }
 
     /// Returns where [`trama_virtqueue::mark_crashes`] marks a crash.
@@ -200,10 +200,10 @@ impl Notes {
         if let Some(index) = self.free.pop() {
             return Some(index);
         }
-        let index = self.used;
-        self.note(index)?;
-        self.used += 1;
-        Some(index)
+        let index = self.head.used.load(Relaxed);
+        self.note(index as usize)?;
+        self.head.used.store(index + 1, Relaxed);
+        Some(index as usize)
     }
 
     fn note(&self, index: usize) -> Option<Lasting<Note>> {
@@ -234,7 +234,8 @@ pub fn read(fd: OwnedFd, by: Option<i32>) -> Result<Option<Crash>, KeptError> {
     // A worker that stands still is ended from outside, on any thread.
     let is_hung = hung != 0 && signal == libc::SIGABRT;
     let thread = if is_hung { hung } else { own };
-    let notes: Vec<_> = (0..).map_while(|index| note(&memory, index)).collect();
+    let used = usize::try_from(head.used.load(Relaxed)).unwrap_or(usize::MAX);
+    let notes: Vec<_> = (0..used).map_while(|index| note(&memory, index)).collect();
     Ok(Some(Crash { signal, is_hung, suspects: suspects(&notes, thread) }))
 }
 

@@ -14,8 +14,6 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::lasting::Lasting;
-
 /// The signals that end a process by a crash, but for SIGBUS.
 const SIGNALS: [libc::c_int; 4] = [libc::SIGSEGV, libc::SIGABRT, libc::SIGILL, libc::SIGFPE];
 
@@ -31,7 +29,7 @@ crate::atomic_words! {
     }
 }
 
-static MARK: OnceLock<Lasting<CrashMark>> = OnceLock::new();
+static MARK: OnceLock<&'static CrashMark> = OnceLock::new();
 /// What was to be done before, by the place in [`SIGNALS`].
 static PREVIOUS: [OnceLock<libc::sigaction>; SIGNALS.len()] =
     [const { OnceLock::new() }; SIGNALS.len()];
@@ -40,7 +38,7 @@ static PREVIOUS: [OnceLock<libc::sigaction>; SIGNALS.len()] =
 ///
 /// # Errors
 /// The system refuses a handler (sigaction(2)).
-pub(crate) fn mark_at(mark: Lasting<CrashMark>) -> io::Result<()> {
+pub(crate) fn mark_at(mark: &'static CrashMark) -> io::Result<()> {
     if MARK.set(mark).is_err() {
         return Ok(());
     }
@@ -123,84 +121,4 @@ pub(crate) fn end(
 pub fn crash_for_a_test() {
     // SAFETY: nothing is mapped there or ever will be, so the kernel ends the process.
     unsafe { std::ptr::without_provenance_mut::<u64>(8).write_volatile(1) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::File;
-    use std::os::fd::AsFd;
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::{Command, Stdio};
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::lasting::LastingMemory;
-
-    /// Names the case that a child process of a test carries out.
-    const CASE: &str = "TRAMA_TEST_CRASH";
-
-    /// Overflows the stack.
-    #[expect(unconditional_recursion, reason = "until the stack is full")]
-    fn recurse(depth: u64) -> u64 {
-        let room = std::hint::black_box([depth; 512]);
-        recurse(depth + 1) + room[0]
-    }
-
-    #[test]
-    fn a_case_in_a_process_of_its_own() {
-        let Ok(case) = std::env::var(CASE) else { return };
-        // The memory is standard input.
-        let input = File::from(io::stdin().as_fd().try_clone_to_owned().unwrap());
-        let memory = LastingMemory::open(&input).unwrap();
-        crate::mark_crashes(memory.at(0, Arc::new(())).unwrap()).unwrap();
-        let crash = move || match case.as_str() {
-            "fault" => crash_for_a_test(),
-            "abort" => std::process::abort(),
-            "stack" => drop(recurse(0)),
-            // SAFETY: takes no address.
-            "sent" => drop(unsafe { libc::raise(libc::SIGSEGV) }),
-            // SAFETY: takes no address.
-            "sent bus" => drop(unsafe { libc::raise(libc::SIGBUS) }),
-            // SAFETY: takes no address.
-            "killed" => drop(unsafe { libc::raise(libc::SIGKILL) }),
-            other => unreachable!("{other}"),
-        };
-        let _ = std::thread::spawn(crash).join();
-        unreachable!("it goes on");
-    }
-
-    /// Runs a case; returns the signal that has ended it, and the mark.
-    fn run(case: &str) -> (Option<i32>, u64, u64) {
-        let (memory, file) = LastingMemory::create(size_of::<CrashMark>()).unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "crash::tests::a_case_in_a_process_of_its_own", "--nocapture"]);
-        command.env(CASE, case).stdin(file).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let process = u64::from(child.id());
-        let status = child.wait().unwrap();
-        let mark = memory.at::<CrashMark>(0, Arc::new(())).unwrap();
-        let thread = mark.thread.load(Ordering::Relaxed);
-        assert!(thread == 0 || thread > process, "a thread that is not the first one: {thread}");
-        (status.signal(), mark.signal.load(Ordering::Relaxed), thread)
-    }
-
-    #[test]
-    fn a_crash_is_marked_and_ends_the_process_as_ever() {
-        for (case, ends, marked) in [
-            ("fault", libc::SIGSEGV, libc::SIGSEGV),
-            ("abort", libc::SIGABRT, libc::SIGABRT),
-            ("stack", libc::SIGABRT, libc::SIGSEGV),
-            ("sent", libc::SIGSEGV, libc::SIGSEGV),
-            ("sent bus", libc::SIGBUS, libc::SIGBUS),
-        ] {
-            let (signal, mark, thread) = run(case);
-            assert_eq!((signal, mark), (Some(ends), marked as u64), "{case}");
-            assert!(thread != 0, "{case}");
-        }
-    }
-
-    #[test]
-    fn a_kill_leaves_no_mark() {
-        assert_eq!(run("killed"), (Some(libc::SIGKILL), 0, 0));
-    }
 }

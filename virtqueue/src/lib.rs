@@ -65,5 +65,6 @@ pub fn prepare_accounts() -> std::io::Result<()> {
 /// The system refuses a signal handler (sigaction(2)).
 pub fn mark_crashes(mark: Lasting<CrashMark>) -> std::io::Result<()> {
     install_sigbus_guard()?;
-    crash::mark_at(mark)
+    // The process's handlers use it as long as it lives.
+    crash::mark_at(Box::leak(Box::new(mark)))
 }

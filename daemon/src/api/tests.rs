@@ -273,6 +273,7 @@ fn numbers_of_ports_are_never_given_twice() {
             name: (*name).to_owned(),
             network: None,
             not_running: None,
+            left_out: false,
             link: false,
             vhost: None,
             mac: None,

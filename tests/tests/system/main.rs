@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod checksums;
+mod crashes;
 mod dhcp;
 mod docs;
 mod edits;
