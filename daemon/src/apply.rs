@@ -6,6 +6,7 @@
 //! change reaches a worker as a job between two bursts, so no other port notices.
 
 mod networks;
+mod sessions;
 mod settle;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -25,13 +26,13 @@ use trama_switch::{
     Time, VhostDevice, WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
-use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions, descriptors};
+use trama_vhost_net_backend::{Session, descriptors};
 
 use crate::balance::Balancer;
-
 use crate::config::model::{
-    Config, DaemonConfig, Interface, LoopMode, Network, Port, Tap as TapConfig, VhostUser,
+    Config, DaemonConfig, Interface, LoopMode, Network, Port, Tap as TapConfig,
 };
+use crate::crashes::Crashes;
 use crate::devices::{join_uplink, open_tap};
 use crate::gateway::{Gateway, Starts};
 use crate::kept::KeptState;
@@ -61,6 +62,7 @@ pub struct DataPlane {
     marks: HashSet<u16>,
     starts: Arc<Starts>,
     rights: Rights,
+    pub(crate) crashes: Arc<Crashes>,
     pub(crate) kept: KeptState,
     /// Whether another switch still moves the frames.
     is_beside: bool,
@@ -125,13 +127,17 @@ struct Placement {
 }
 
 impl DataPlane {
-    /// Starts the workers, without networks; `rights` opens devices and sockets. The stream
-    /// becomes readable when [`DataPlane::take_faults`], [`DataPlane::retry`] or
-    /// [`DataPlane::balance`] has something to do.
+    /// Starts the workers, without networks; `rights` opens devices and sockets, but not for ports
+    /// that `crashes` leaves out. The stream becomes readable when [`DataPlane::take_faults`],
+    /// [`DataPlane::retry`] or [`DataPlane::balance`] has something to do.
     ///
     /// # Errors
     /// A thread or a pair of sockets could not be created.
-    pub fn start(daemon: &DaemonConfig, rights: Rights) -> io::Result<(DataPlane, UnixStream)> {
+    pub fn start(
+        daemon: &DaemonConfig,
+        rights: Rights,
+        crashes: Arc<Crashes>,
+    ) -> io::Result<(DataPlane, UnixStream)> {
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "trama");
         let group = WorkerGroup::new(seed);
         // Not an eventfd: registering a raw descriptor with the runtime takes `unsafe`.
@@ -152,9 +158,12 @@ impl DataPlane {
                      io_submit(2), or raise fs.aio-max-nr"
                 );
             }
-            let alarm = event.try_clone()?;
+            let (alarm, note) = (event.try_clone()?, crashes.worker());
             // A worker that has just ended sends no alarm.
-            let _ = handle.call(move |engine, _| engine.set_alarm(alarm.into()));
+            let _ = handle.call(move |engine, _| {
+                engine.set_alarm(alarm.into());
+                engine.set_note(note);
+            });
             workers.push(Worker { handle, thread: Some(thread) });
         }
         let epoch = workers.first().map(|worker| worker.handle.call(|_, now| Epoch::of(now)));
@@ -168,6 +177,7 @@ impl DataPlane {
             marks: HashSet::new(),
             starts: Starts::new(STARTING_GATEWAYS),
             rights,
+            crashes,
             is_beside: false,
             group,
             state: daemon.state.clone(),
@@ -198,7 +208,10 @@ impl DataPlane {
         for step in steps {
             tracing::info!("{step}");
             match step {
-                Step::RemovePort { name } => self.remove_port(name),
+                Step::RemovePort { name } => {
+                    self.remove_port(name);
+                    self.crashes.clear(name);
+                }
                 Step::AddNetwork { network } => self.add_network(network, spread),
                 Step::SetNetwork { network, .. } => self.set_network(network, wanted),
                 Step::SetPort { port, .. } => self.set_port(port),
@@ -329,12 +342,21 @@ impl DataPlane {
                 false => tracing::warn!("port {name} {state}: {reason}"),
             }
         }
+        self.set_failed(name, reason);
+    }
+
+    /// Records why a port does not run, or not as it should.
+    fn set_failed(&mut self, name: &str, reason: String) {
         self.failed.insert(name.to_owned(), reason);
         // Wakes the thread that tries again later; a full buffer has woken it already.
         let _ = (&self.event).write(&[1]);
     }
 
     fn add_port(&mut self, port: &Port) {
+        if let Some(reason) = self.crashes.left_out(&port.name) {
+            // The log has it.
+            return self.set_failed(&port.name, reason);
+        }
         if matches!(&port.interface, Interface::Tap(TapConfig { netns: Some(_), .. })) {
             self.watch_namespaces();
         }
@@ -439,6 +461,7 @@ impl DataPlane {
             Ok::<_, EngineError>(id)
         })?;
         let id = added.map_err(|error| error.to_string())?;
+        let note = self.crashes.port(id, &port.name);
         let mut running = RunningPort {
             worker,
             id,
@@ -455,7 +478,7 @@ impl DataPlane {
         let connected = match &port.interface {
             Interface::VhostUser(device) => {
                 let settings = convert::device(port, mtu);
-                self.start_session(&mut running, device, settings, port, fault)
+                self.start_session(&mut running, device, settings, port, (fault, note))
             }
             Interface::Tap(_) | Interface::Uplink(_) => Ok(()),
         };
@@ -466,46 +489,6 @@ impl DataPlane {
                 Err(reason)
             }
         }
-    }
-
-    fn start_session(
-        &self,
-        port: &mut RunningPort,
-        device: &VhostUser,
-        settings: DeviceSettings,
-        config: &Port,
-        fault: Arc<OwnedFd>,
-    ) -> Result<(), String> {
-        let access = convert::access(&self.rights, &config.socket)?;
-        let handle = self.workers[port.worker].handle.clone();
-        let counters = port.counters.clone();
-        let rings = SwitchPort::with_fault_event(handle, port.id, counters, fault);
-        let place = rings.place();
-        let options = SessionOptions {
-            queue_pairs: device.queues,
-            device: settings,
-            cable: config.cable,
-            access,
-            sockets: Arc::new(self.rights.clone()),
-            keeper: self.rights.connection_keeper(),
-            memory: config.memory,
-            ..SessionOptions::new(&device.path, device.role)
-        };
-        let session = Session::spawn(options, rings).map_err(|error| error.to_string())?;
-        (port.session, port.place) = (Some(session), Some(place));
-        Ok(())
-    }
-
-    /// Gives the session of a running port its limits of memory, and its socket owner, group and
-    /// mode, as in the configuration.
-    fn set_session(&self, port: &Port) -> Result<(), String> {
-        let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
-        let (Some(session), Interface::VhostUser(device)) = (session, &port.interface) else {
-            return Ok(());
-        };
-        session.set_memory_limits(port.memory);
-        let access = convert::access(&self.rights, &port.socket)?;
-        session.set_access(access).map_err(|error| format!("{}: {error}", device.path.display()))
     }
 
     fn set_port(&mut self, port: &Port) {
@@ -573,6 +556,7 @@ impl DataPlane {
         if let Ok(Err(error)) = removed {
             tracing::error!("port {}: {error}", port.settings.name);
         }
+        self.crashes.removed(port.id);
     }
 }
 

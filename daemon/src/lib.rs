@@ -12,6 +12,7 @@ mod balance;
 pub mod config;
 pub mod confinement;
 mod convert;
+pub mod crashes;
 pub mod ctl;
 pub mod describe;
 pub mod descriptors;

@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tracing_subscriber::EnvFilter;
 use trama_api::folders::Folders;
 use trama_daemon::config::model::DaemonConfig;
+use trama_daemon::crashes::Crashes;
 use trama_daemon::listeners::Listeners;
 use trama_daemon::notify::Notifier;
 use trama_daemon::state::{Daemon, Source};
@@ -100,6 +101,9 @@ enum Subcommand {
         /// How it has ended
         #[arg(long, value_name = "WORDS")]
         ended: Option<String>,
+        /// The signal by which it has ended
+        #[arg(long, value_name = "NUMBER")]
+        by: Option<i32>,
         /// Its control socket
         #[arg(long, value_name = "PATH")]
         control: PathBuf,
@@ -167,8 +171,8 @@ fn main() -> ExitCode {
             Some(seconds) => Origin::Bridges { limit: Duration::from_secs(seconds) },
             None => Origin::Started { takes_over: options.take_over },
         },
-        Some(Subcommand::StandIn { after, ended, control }) => {
-            Origin::StandsIn { after, ended, control }
+        Some(Subcommand::StandIn { after, ended, by, control }) => {
+            Origin::StandsIn { after, ended, by, control }
         }
         Some(Subcommand::Gateway(options)) => {
             return ended(|| trama_gateway::process::run(options.into()));
@@ -277,13 +281,21 @@ fn run(
         Err(NotTaken::Failed(message)) => return Err(message),
         Ok(taken) => taken,
     };
-    let resumes = seat.as_ref().is_some_and(|seat| seat.resumes);
+    let follows = seat.as_ref().is_some_and(|seat| seat.resumes);
     let previous = seat.as_ref().and_then(|seat| seat.previous.clone());
+    let crashes = Crashes::follow(seat.as_ref(), signal_before(origin));
     let keeper = seat.map(|seat| seat.keeper);
+    let resumes = follows && !crashes.starts_cold();
+    if crashes.starts_cold()
+        && let Some(keeper) = &keeper
+    {
+        // All that was not asked for by now.
+        keeper.settle().map_err(|error| format!("the keeper does not work: {error}"))?;
+    }
     let setup = Setup {
         arguments,
         program,
-        follows: resumes && previous.is_none(),
+        follows: follows && previous.is_none(),
         is_beside: previous.is_some(),
         ..source.helper_setup(&config.daemon, true)
     };
@@ -308,7 +320,7 @@ fn run(
         );
     }
     let rights = rights.with_keeper(keeper.clone(), resumes);
-    let prepared = Daemon::prepare(source, config, rights.clone());
+    let prepared = Daemon::prepare(source, config, rights.clone(), crashes);
     let daemon = prepared.map_err(|error| error.to_string())?;
     if resumes {
         daemon.hold();
@@ -383,6 +395,14 @@ fn take_sockets(
 /// Without a keeper, guests lose their link when the daemon ends.
 fn warn_of_no_keeper(error: &io::Error) {
     tracing::warn!("no keeper: {error}; a restart will disconnect guests");
+}
+
+/// The signal by which the process has ended that this one follows, if that is known.
+fn signal_before(origin: &Origin) -> Option<i32> {
+    match origin {
+        Origin::StandsIn { by, .. } => *by,
+        Origin::Started { .. } | Origin::Bridges { .. } => None,
+    }
 }
 
 /// Leaves the place to the process that has it.

@@ -9,6 +9,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{CounterVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 
 use crate::confinement;
+use crate::crashes::Restarts;
 use crate::panics;
 use crate::state::Daemon;
 use crate::status::{PortStatus, Status};
@@ -113,6 +114,8 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
     let storm = gauges("trama_port_storm", help, &["network", "port", "kind"])?;
     let help = "1 if the port is blocked because of a loop.";
     let blocked = gauges("trama_port_loop_blocked", help, &["network", "port"])?;
+    let help = "1 while the port is left out, because it has made the switch crash.";
+    let left_out = gauges("trama_port_left_out", help, &["port"])?;
     let link = gauges("trama_port_link", "1 if frames can pass the port.", &["network", "port"])?;
     for port in &status.ports {
         let [network, name] = of(port);
@@ -125,6 +128,9 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
         }
         running.with_label_values(&of(port)).set(i64::from(port.not_running.is_none()));
         link.with_label_values(&of(port)).set(i64::from(port.link));
+        if port.left_out {
+            left_out.with_label_values(&[&name]).set(1);
+        }
         if port.loop_block.is_some() {
             blocked.with_label_values(&of(port)).set(1);
         }
@@ -135,6 +141,7 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
     families.extend(drops.collect());
     families.extend(refused.collect());
     families.extend(running.collect());
+    families.extend(left_out.collect());
     families.extend(link.collect());
     families.extend(storm.collect());
     families.extend(blocked.collect());
@@ -184,6 +191,13 @@ fn networks_and_workers(status: &Status) -> prometheus::Result<Vec<MetricFamily>
         wakeups.with_label_values(&label).inc_by(worker.wakeups);
         bursts.with_label_values(&label).inc_by(worker.bursts);
     }
+    let help =
+        "Times that a process has followed another one as the switch, by the other one's end.";
+    let restarts = counters("trama_switch_restarts_total", help, &["reason"])?;
+    let Restarts { crash, killed, upgrade } = status.restarts;
+    for (reason, count) in [("crash", crash), ("killed", killed), ("upgrade", upgrade)] {
+        restarts.with_label_values(&[reason]).inc_by(count);
+    }
     let build = gauges("trama_build_info", "1; the labels tell the build.", &["version"])?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     let mut families = entries.collect();
@@ -193,6 +207,7 @@ fn networks_and_workers(status: &Status) -> prometheus::Result<Vec<MetricFamily>
     families.extend(wakeups.collect());
     families.extend(bursts.collect());
     families.extend(build.collect());
+    families.extend(restarts.collect());
     let help = "Requests to the control API that failed inside the daemon.";
     let failed = counters("trama_api_failures_total", help, &[])?;
     failed.with_label_values::<&str>(&[]).inc_by(panics::tolerated());
@@ -330,6 +345,7 @@ mod tests {
             name: name.into(),
             network: network.map(Into::into),
             not_running: (!vhost).then(|| "busy".into()),
+            left_out: !vhost,
             link: vhost,
             vhost: vhost.then_some(session),
             mac: None,
@@ -379,6 +395,7 @@ mod tests {
                 wakeups: 9,
                 bursts: 10,
             }],
+            restarts: Restarts { crash: 3, killed: 2, upgrade: 0 },
             needs_restart: Vec::new(),
         };
         let text = text(&status).unwrap();
@@ -410,6 +427,9 @@ mod tests {
             r#"trama_nat_forwards{network="lab",state="pending"} 1"#,
             r#"trama_worker_busy_seconds_total{worker="0"} 1.5"#,
             r#"trama_worker_wakeups_total{worker="0"} 9"#,
+            r#"trama_port_left_out{port="t\"1"} 1"#,
+            r#"trama_switch_restarts_total{reason="crash"} 3"#,
+            r#"trama_switch_restarts_total{reason="upgrade"} 0"#,
             r#"trama_vhost_kicks_total{port="vm1"} 3"#,
             r#"trama_vhost_connects_total{port="vm1"} 5"#,
             r#"trama_port_running{network="",port="t\"1"} 0"#,

@@ -47,7 +47,7 @@ pub(crate) async fn wait_for_end(
 ) {
     let period = notifier.watchdog.unwrap_or(IDLE);
     let mut alive = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
-    let mut watchdog = Watchdog::new(daemon.workers());
+    let watchdog = notifier.watchdog.and_then(|period| watch(daemon, period));
     loop {
         tokio::select! {
             _ = signals.hangup.recv() => reload(daemon),
@@ -61,12 +61,20 @@ pub(crate) async fn wait_for_end(
             }
             _ = signals.interrupt.recv() => return,
             _ = alive.tick(), if notifier.watchdog.is_some() => {
-                if watchdog.beat() {
+                if watchdog.as_ref().is_none_or(Watchdog::is_well) {
                     notifier.send("WATCHDOG=1");
                 }
             }
         }
     }
+}
+
+/// Watches the workers; what stands still is noted before the manager ends this process for it.
+fn watch(daemon: &Arc<Daemon>, period: Duration) -> Option<Watchdog> {
+    let noted = daemon.clone();
+    let started = Watchdog::start(daemon.workers(), period / 2, move |hung| noted.set_hung(hung));
+    let warn = |error: &io::Error| tracing::warn!("workers are not watched: {error}");
+    started.inspect_err(warn).ok()
 }
 
 /// Waits until the control socket's file is gone, without which a stand-in cannot be steered.

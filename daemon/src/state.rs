@@ -22,6 +22,7 @@ use crate::Fault;
 use crate::apply::DataPlane;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
+use crate::crashes::Crashes;
 use crate::gateway::AskError;
 use crate::moves::MoveError;
 use crate::panics;
@@ -201,6 +202,7 @@ pub struct Daemon {
     event: UnixStream,
     inner: Mutex<Inner>,
     start: Start,
+    crashes: Arc<Crashes>,
     /// Set once if there is a keeper.
     hand_over: OnceLock<HandOver>,
     /// Threads that want the lock, which [`Daemon::build`] lets go first.
@@ -234,13 +236,14 @@ impl Daemon {
     pub fn start(mut source: Source) -> Result<Arc<Daemon>, StartError> {
         let config = source.read()?;
         let rights = Rights::own(source.helper_setup(&config.daemon, false), "/proc/self/exe");
-        let daemon = Self::prepare(source, config, rights)?;
+        let daemon = Self::prepare(source, config, rights, Crashes::none())?;
         daemon.build();
         Ok(daemon)
     }
 
     /// Starts the workers, with the configuration already read from `source`; opens devices,
-    /// sockets and the configuration by `rights`. [`Daemon::build`] makes the networks and ports.
+    /// sockets and the configuration by `rights`. [`Daemon::build`] makes the networks and ports,
+    /// but for those that `crashes` leaves out.
     ///
     /// # Errors
     /// Nothing runs.
@@ -248,16 +251,20 @@ impl Daemon {
         source: Source,
         config: Config,
         rights: Rights,
+        crashes: Crashes,
     ) -> Result<Arc<Daemon>, StartError> {
-        let (data_plane, event) =
-            DataPlane::start(&config.daemon, rights.clone()).map_err(StartError::Worker)?;
+        let crashes = Arc::new(crashes);
+        let started = DataPlane::start(&config.daemon, rights.clone(), crashes.clone());
+        let (data_plane, event) = started.map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
         let phase = Phase::Starting;
         let inner = Mutex::new(Inner { phase, source, rights, config, data_plane });
         let (start, waiting) = (Start::default(), AtomicUsize::new(0));
         let started = Instant::now();
         let hand_over = OnceLock::new();
-        Ok(Arc::new(Daemon { started_with, started, event, inner, start, hand_over, waiting }))
+        let daemon =
+            Daemon { started_with, started, event, inner, start, crashes, hand_over, waiting };
+        Ok(Arc::new(daemon))
     }
 
     /// Returns a copy of the configuration in force.
@@ -408,6 +415,12 @@ impl Daemon {
     /// Returns the workers; they stay the same while the daemon runs.
     pub fn workers(&self) -> Vec<WorkerHandle> {
         self.lock().data_plane.workers()
+    }
+
+    /// Notes the worker that stands still, by its number, in case that the process is ended for it;
+    /// `None`: all go on.
+    pub fn set_hung(&self, worker: Option<usize>) {
+        self.crashes.set_hung(worker);
     }
 
     /// Stops everything and removes the sockets and devices that the daemon made.

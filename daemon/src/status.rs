@@ -12,6 +12,7 @@ use trama_vhost_net_backend::{Peer, SessionState};
 use crate::apply::{DataPlane, RunningPort};
 use crate::config::derived::running::{is_part_of, written_name};
 use crate::config::model::{Config, Port};
+use crate::crashes::Restarts;
 use crate::gateway::{Gateway, GatewayStatus};
 
 /// A snapshot of everything that runs.
@@ -23,6 +24,8 @@ pub struct Status {
     pub ports: Vec<PortStatus>,
     /// By worker number.
     pub workers: Vec<WorkerStatus>,
+    /// How often one switch has followed another.
+    pub restarts: Restarts,
     /// Keys of `[daemon]` whose change waits for a restart.
     pub needs_restart: Vec<&'static str>,
 }
@@ -63,6 +66,8 @@ pub struct PortStatus {
     pub network: Option<String>,
     /// Why it does not run; `None` if it runs.
     pub not_running: Option<String>,
+    /// Whether it is left out for a time, because it has made the switch crash.
+    pub left_out: bool,
     /// Whether frames can pass: it runs, a device or frontend is plugged in, the cable is in, and
     /// no loop blocks it.
     pub link: bool,
@@ -209,7 +214,8 @@ impl DataPlane {
                 bursts: counters.bursts,
             }
         });
-        Status { networks, ports, workers: workers.collect(), needs_restart }
+        let (workers, restarts) = (workers.collect(), self.crashes.restarts());
+        Status { networks, ports, workers, restarts, needs_restart }
     }
 
     fn port_status(&self, port: &Port, gateways: &GatewayDrops<'_>) -> PortStatus {
@@ -226,6 +232,7 @@ impl DataPlane {
             name: port.name.clone(),
             network: port.network.clone(),
             not_running: self.failed.get(&port.name).cloned(),
+            left_out: self.crashes.left_out(&port.name).is_some(),
             link: running.is_some() && is_plugged && loop_block.is_none(),
             vhost,
             mac: running.and_then(|running| running.mac).map(|mac| mac.to_string()),

@@ -61,6 +61,8 @@ pub enum Origin {
         after: i32,
         /// How it has ended, in words, if that is known.
         ended: Option<String>,
+        /// The signal by which it has ended, if it was one and that is known.
+        by: Option<i32>,
         /// Its control socket, and so this one's, whatever the configuration says by now.
         control: PathBuf,
     },
@@ -261,7 +263,7 @@ mod tests {
         assert!(!is_ending(own, &started));
         assert!(is_ending(
             own,
-            &Origin::StandsIn { after: own, ended: None, control: PathBuf::new() }
+            &Origin::StandsIn { after: own, ended: None, by: None, control: PathBuf::new() }
         ));
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id() as i32;

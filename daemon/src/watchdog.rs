@@ -1,10 +1,51 @@
 //! Whether every worker still runs jobs. The service manager is told that the daemon is alive only
 //! while all do: a daemon whose workers stand still moves no frame, however well it answers.
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use trama_switch::{Probe, WorkerHandle};
 
-/// Asks each worker for a sign of life, and looks for it at the next beat.
+/// Watches the workers on a thread of its own, which no request to a worker that stands still can
+/// hold up.
 pub struct Watchdog {
+    is_well: Arc<AtomicBool>,
+}
+
+impl Watchdog {
+    /// Asks these workers once a `period`, as long as the process lives. `report` is told each time
+    /// which one stands still, by its number as given.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(
+        workers: Vec<WorkerHandle>,
+        period: Duration,
+        report: impl Fn(Option<usize>) + Send + 'static,
+    ) -> io::Result<Watchdog> {
+        let is_well = Arc::new(AtomicBool::new(true));
+        let (mut beats, told) = (Beats::new(workers), is_well.clone());
+        std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+            loop {
+                let hung = beats.beat();
+                report(hung);
+                told.store(hung.is_none(), Ordering::Relaxed);
+                std::thread::sleep(period);
+            }
+        })?;
+        Ok(Watchdog { is_well })
+    }
+
+    /// Whether every worker has answered lately.
+    pub fn is_well(&self) -> bool {
+        self.is_well.load(Ordering::Relaxed)
+    }
+}
+
+/// Asks each worker for a sign of life, and looks for it at the next beat.
+struct Beats {
     workers: Vec<Watched>,
 }
 
@@ -15,17 +56,17 @@ struct Watched {
     is_reported: bool,
 }
 
-impl Watchdog {
-    /// Watches these workers, which are numbered as given.
-    pub fn new(workers: Vec<WorkerHandle>) -> Watchdog {
+impl Beats {
+    fn new(workers: Vec<WorkerHandle>) -> Beats {
         let watch = |worker| Watched { worker, probe: None, is_reported: false };
-        Watchdog { workers: workers.into_iter().map(watch).collect() }
+        Beats { workers: workers.into_iter().map(watch).collect() }
     }
 
-    /// Returns whether every worker has answered since the last beat, and asks them again.
+    /// Asks the workers, and returns the first one that has not answered since the last beat, by
+    /// its number.
     #[must_use = "a daemon with a hung worker is not alive"]
-    pub fn beat(&mut self) -> bool {
-        let mut all = true;
+    fn beat(&mut self) -> Option<usize> {
+        let mut hung = None;
         for (number, watched) in self.workers.iter_mut().enumerate() {
             let answers = watched.probe.as_ref().is_none_or(Probe::is_answered);
             if answers {
@@ -39,16 +80,16 @@ impl Watchdog {
                      manager is told nothing until it does"
                 );
             }
-            all &= answers;
+            hung = hung.or((!answers).then_some(number));
         }
-        all
+        hung
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use trama_switch::{Spin, WorkerOptions};
 
@@ -61,9 +102,9 @@ mod tests {
             WorkerHandle::spawn(options).unwrap()
         };
         let ((well, first), (hung, second)) = (worker("well"), worker("hung"));
-        let mut watchdog = Watchdog::new(vec![well.clone(), hung.clone()]);
-        assert!(watchdog.beat(), "nothing was asked yet");
-        until(|| watchdog.beat());
+        let mut watchdog = Beats::new(vec![well.clone(), hung.clone()]);
+        assert_eq!(watchdog.beat(), None, "nothing was asked yet");
+        until(|| watchdog.beat().is_none());
 
         let (release, released) = channel::<()>();
         let (begin, begun) = channel();
@@ -76,19 +117,19 @@ mod tests {
         });
         begun.recv().unwrap();
         // The probe of the last beat may have been answered before.
-        until(|| !watchdog.beat());
-        assert!(!watchdog.beat());
+        until(|| watchdog.beat().is_some());
+        assert_eq!(watchdog.beat(), Some(1));
         release.send(()).unwrap();
         caller.join().unwrap().unwrap().unwrap();
-        until(|| watchdog.beat());
+        until(|| watchdog.beat().is_none());
 
         for (handle, thread) in [(well, first), (hung, second)] {
             handle.stop();
             thread.join().unwrap();
         }
         // A worker that has ended does not answer; the probes of the last beat may have been.
-        until(|| !watchdog.beat());
-        assert!(!watchdog.beat());
+        until(|| watchdog.beat().is_some());
+        assert_eq!(watchdog.beat(), Some(0));
     }
 
     fn until(mut done: impl FnMut() -> bool) {

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -27,14 +27,14 @@ pub(crate) const OF_THE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", 
 /// A switch that has ended without a word.
 pub(crate) struct Ended {
     pub(crate) process: i32,
-    /// How, in words, if it is known: the kernel tells it of an own child.
-    pub(crate) how: Option<String>,
+    /// How, if it is known: the kernel tells it of an own child.
+    pub(crate) how: Option<ExitStatus>,
 }
 
 impl Ended {
     /// Waits for the end of the process, a child whose channel has closed.
     pub(crate) fn wait_for(&mut self, child: &mut Child) {
-        self.how = child.wait().ok().map(|status| status.to_string());
+        self.how = child.wait().ok();
     }
 }
 
@@ -81,7 +81,8 @@ pub(crate) fn start(setup: &Setup, ended: &Ended) -> io::Result<(OwnedFd, Child)
     command.arg(ended.process.to_string());
     command.arg("--control").args(&setup.control);
     if let Some(how) = &ended.how {
-        command.arg("--ended").arg(how);
+        command.arg("--ended").arg(how.to_string());
+        command.args(how.signal().map(|signal| format!("--by={signal}")));
     }
     for name in OF_THE_MANAGER {
         command.env_remove(name);

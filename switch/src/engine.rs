@@ -25,6 +25,7 @@ use crate::counters::{Lasting, PortCounters, WorkerCounters};
 use crate::delivery::Scratch;
 use crate::forward::Plan;
 use crate::mac_table::{FdbEntry, KeptMac, PortIndex};
+use crate::notes::Note;
 use crate::ports::calls::Calls;
 use crate::ports::packet::SlotBurst;
 use crate::ports::pool::PoolBurst;
@@ -84,6 +85,8 @@ struct Pipeline {
     /// Ports of the burst's network with frames that are not visible yet.
     touched: Vec<PortIndex>,
     calls: Calls,
+    /// The port that is worked for, for the process that follows if this one crashes.
+    note: Lasting<Note>,
     probe_key: ProbeKey,
     /// Written when a storm begins, or when there is a sign of a loop.
     alarm: Option<OwnedFd>,
@@ -125,6 +128,7 @@ impl Engine {
                 scratch: Scratch::new(),
                 touched: Vec::new(),
                 calls: Calls::new(),
+                note: Lasting::default(),
                 probe_key: ProbeKey::new(ids.seed),
                 alarm: None,
             },
@@ -147,6 +151,12 @@ impl Engine {
     /// can block.
     pub fn set_up_calls(&mut self) -> std::io::Result<()> {
         self.pipeline.calls.set_up()
+    }
+
+    /// Notes there from now on which port is worked for. To be called on the engine's thread.
+    pub fn set_note(&mut self, note: Lasting<Note>) {
+        note.take();
+        self.pipeline.note = note;
     }
 
     pub(crate) fn counters(&self) -> Arc<WorkerCounters> {

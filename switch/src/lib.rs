@@ -11,12 +11,14 @@ pub mod counters;
 mod delivery;
 pub mod drop_reason;
 pub mod engine;
+mod faults;
 mod filter;
 mod flow;
 mod forward;
 mod kept;
 mod loops;
 pub mod mac_table;
+pub mod notes;
 pub mod ports;
 mod probe;
 mod sources;
@@ -36,6 +38,7 @@ pub use engine::{
 pub use kept::KeptError;
 pub use loops::LoopReport;
 pub use mac_table::{FdbEntry, KeptMac, MacImage, MacTable, PortIndex, StaticEntry};
+pub use notes::{Crash, Note, Notes, Suspect, Task};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
 pub use ports::packet::{Uplink, UplinkError, UplinkParts};
 pub use ports::tap::{NamespaceId, Tap, TapError, TapOptions, TapParts};
@@ -44,7 +47,7 @@ pub use ports::{Device, Doorbell};
 pub use spin::{ParseSpinError, Spin};
 pub use storm::{FloodKind, Storm, StormLimits};
 pub use time::{Epoch, Time};
-pub use trama_virtqueue::RingFds;
+pub use trama_virtqueue::{RingFds, mark_crashes};
 pub use vlan::{Egress, VlanMode, VlanModeName, VlanSet};
 pub use worker::{
     MoveError, PortMoved, Probe, WorkerGone, WorkerGroup, WorkerHandle, WorkerOptions,

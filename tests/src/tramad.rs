@@ -37,6 +37,8 @@ const STARTED: &str = "started process ";
 pub const OWN_PROGRAM: &str = "tramad";
 /// The same: the service manager's socket, if there is one.
 const MANAGER: &str = "manager.sock";
+/// The same: variables of the daemon's environment, one a line.
+const VARIABLES: &str = "variables";
 /// How long a killed daemon's other processes may take to end.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -142,6 +144,12 @@ impl Tramad {
         Tramad { process, dir, metrics, netns, stand_in: None }
     }
 
+    /// As [`Tramad::start`], with these variables in its environment.
+    #[track_caller]
+    pub fn start_with(variables: &[(&str, &str)], configuration: &str) -> Tramad {
+        Tramad::start_on(None, configuration, |dir| write_variables(dir, variables))
+    }
+
     /// As [`Tramad::start`], from a copy of the program that the test may replace.
     #[track_caller]
     pub fn start_copy(configuration: &str) -> Tramad {
@@ -153,8 +161,18 @@ impl Tramad {
     /// As [`Tramad::start`], with a socket on which the service manager listens.
     #[track_caller]
     pub fn start_managed(configuration: &str) -> (Tramad, UnixDatagram) {
+        Tramad::start_managed_with(&[], configuration)
+    }
+
+    /// The same, with these variables in its environment.
+    #[track_caller]
+    pub fn start_managed_with(
+        variables: &[(&str, &str)],
+        configuration: &str,
+    ) -> (Tramad, UnixDatagram) {
         let mut manager = None;
         let tramad = Tramad::start_on(None, configuration, |dir| {
+            write_variables(dir, variables);
             manager = UnixDatagram::bind(dir.join(MANAGER)).ok();
         });
         (tramad, manager.expect("a socket"))
@@ -341,11 +359,23 @@ impl Tramad {
     /// Kills the daemon and waits until a stand-in serves; returns its process.
     #[track_caller]
     pub fn kill_and_follow(&mut self) -> Pid {
+        self.end_and_follow(Signal::KILL)
+    }
+
+    /// The same by another signal, which the daemon does not handle.
+    #[track_caller]
+    pub fn end_and_follow(&mut self, signal: Signal) -> Pid {
         let known = self.log().matches(GOES_ON).count();
         match self.stand_in {
-            Some(pid) => kill_process(pid, Signal::KILL).expect("a stand-in"),
-            None => drop(self.process.end(Signal::KILL, SOON)),
+            Some(pid) => kill_process(pid, signal).expect("a stand-in"),
+            None => drop(self.process.end(signal, SOON)),
         }
+        self.wait_for_stand_in(known)
+    }
+
+    /// Waits until another stand-in serves after the first `known` ones; returns its process.
+    #[track_caller]
+    pub fn wait_for_stand_in(&mut self, known: usize) -> Pid {
         let pid = wait_until("a stand-in goes on", SOON, || {
             let log = self.log();
             let (_, new) = log.match_indices(GOES_ON).nth(known).map(|(at, _)| log.split_at(at))?;
@@ -379,6 +409,15 @@ impl Tramad {
         self.process = launch(self.dir.path(), self.netns.as_deref(), options);
         self.stand_in = None;
         self.wait_for_start(before);
+    }
+
+    /// As [`Tramad::start_again`], but does not wait until it answers.
+    #[track_caller]
+    pub fn begin_again(&mut self) {
+        let before = self.starts();
+        self.process = launch(self.dir.path(), self.netns.as_deref(), &[]);
+        self.stand_in = None;
+        wait_until("tramad is ready", SOON, || (self.starts() > before).then_some(()));
     }
 
     /// Starts another daemon on the same files, which takes over from this one; the old one must
@@ -506,6 +545,11 @@ pub fn free_address() -> SocketAddr {
     SocketAddr::from(([127, 64 | high, middle, low], port))
 }
 
+fn write_variables(dir: &Path, variables: &[(&str, &str)]) {
+    let lines: String = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    std::fs::write(dir.join(VARIABLES), lines).expect("variables");
+}
+
 fn write_resolvers(dir: &Path, resolvers: &[&str]) {
     let lines: String = resolvers.iter().map(|server| format!("nameserver {server}\n")).collect();
     let (new, file) = (dir.join("etc/resolv.conf.new"), dir.join("etc/resolv.conf"));
@@ -545,6 +589,8 @@ fn launch(dir: &Path, netns: Option<&str>, options: &[&str]) -> Process {
     }
     // Its other processes inherit it.
     command.env(MARK, dir);
+    let variables = std::fs::read_to_string(dir.join(VARIABLES)).unwrap_or_default();
+    command.envs(variables.lines().filter_map(|line| line.split_once('=')));
     // A system call that is missing on a list ends the process, and the test.
     command.env("TRAMA_SANDBOX", "trap");
     Process::spawn("tramad", command, &dir.join("tramad.log"))

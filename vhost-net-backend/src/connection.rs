@@ -127,7 +127,10 @@ impl<'a, R: Rings> Connection<'a, R> {
                 Ok(event) => event,
                 Err(error) => return End::Failed(format!("cannot wait for the frontend: {error}")),
             };
-            if let Some(end) = self.handle(event, waiting) {
+            lock(self.handler).rings.working(true);
+            let end = self.handle(event, waiting);
+            lock(self.handler).rings.working(false);
+            if let Some(end) = end {
                 return end;
             }
             for event in self.reports.drain(..) {

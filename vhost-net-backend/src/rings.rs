@@ -58,6 +58,9 @@ pub trait Rings: Send + 'static {
     /// # Errors
     /// The device cannot use the descriptor.
     fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError>;
+    /// The session's thread begins to work for its frontend, or has done. A device may note that,
+    /// to know afterwards whose request it was that crashed the process.
+    fn working(&mut self, _is_working: bool) {}
     /// The frontend has disconnected: the device drops its memory and descriptors.
     fn disconnected(&mut self);
     /// Counts the frames that the driver receives. The memory that they are written to may be the

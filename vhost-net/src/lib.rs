@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 use trama_frame::Offloads;
-use trama_switch::{Engine, EngineError, Lasting, PortCounters, PortFault, PortId, WorkerHandle};
+use trama_switch::{
+    Engine, EngineError, Lasting, Note, PortCounters, PortFault, PortId, WorkerHandle,
+};
 use trama_vhost_net_backend::{RingFds, Rings, RingsError, features};
 use trama_virtqueue::{CountFrames, GuestMemory, RingError, RingSetup};
 
@@ -31,6 +33,8 @@ pub struct SwitchPort {
     port: PortId,
     fault: Arc<OwnedFd>,
     counters: Lasting<PortCounters>,
+    /// What the session's thread works on.
+    note: Lasting<Note>,
 }
 
 /// The frames that a port has sent to its guest.
@@ -76,7 +80,14 @@ impl SwitchPort {
         counters: Lasting<PortCounters>,
         fault: Arc<OwnedFd>,
     ) -> SwitchPort {
-        SwitchPort { place: PortPlace(Arc::new(Mutex::new(worker))), port, fault, counters }
+        let place = PortPlace(Arc::new(Mutex::new(worker)));
+        SwitchPort { place, port, fault, counters, note: Lasting::default() }
+    }
+
+    /// Notes there when the session's thread works for the frontend; nothing else may write it.
+    #[must_use]
+    pub fn with_note(self, note: Lasting<Note>) -> SwitchPort {
+        SwitchPort { note, ..self }
     }
 
     /// Returns the place of the port, for code that moves it.
@@ -102,7 +113,7 @@ impl SwitchPort {
         let port = self.port;
         self.place
             .hold()
-            .call(move |engine, _| job(engine, port))
+            .call(move |engine, _| engine.for_frontend(port, |engine| job(engine, port)))
             .map_err(RingsError::new)?
             .map_err(RingsError::new)
     }
@@ -134,6 +145,15 @@ impl Rings for SwitchPort {
 
     fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError> {
         self.call(move |engine, port| engine.set_kick(port, index, kick))
+    }
+
+    fn working(&mut self, is_working: bool) {
+        if is_working {
+            self.note.take();
+            self.note.request(self.port);
+        } else {
+            self.note.idle();
+        }
     }
 
     fn disconnected(&mut self) {

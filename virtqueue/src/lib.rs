@@ -12,6 +12,7 @@
 
 mod account;
 mod copy;
+mod crash;
 mod device;
 mod driver;
 mod error;
@@ -28,6 +29,10 @@ mod userfault;
 
 pub use account::{CountFrames, MemoryAccount, MemoryLimits};
 pub use copy::prefetch;
+pub use crash::CrashMark;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub use crash::crash_for_a_test;
 pub use device::{Head, NewStart, RxQueue, TxBurst, TxQueue};
 pub use driver::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, InPlace, Queued,
@@ -51,4 +56,15 @@ pub use table::{TABLE_AT, Table, in_memfd};
 pub fn prepare_accounts() -> std::io::Result<()> {
     room::open();
     userfault::open()
+}
+
+/// Has a crash of this process marked there, for the process that follows. The place of the first
+/// call counts.
+///
+/// # Errors
+/// The system refuses a signal handler (sigaction(2)).
+pub fn mark_crashes(mark: Lasting<CrashMark>) -> std::io::Result<()> {
+    install_sigbus_guard()?;
+    // The process's handlers use it as long as it lives.
+    crash::mark_at(Box::leak(Box::new(mark)))
 }

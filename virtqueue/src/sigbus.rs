@@ -8,8 +8,8 @@
 //! entry lost, maps zero pages over the whole mapping, and returns; the access that faulted runs
 //! again and reads zeros. The zero pages are those of a sparse memfd. Private pages would all count
 //! at once against the process's memory limits (strict overcommit, RLIMIT_DATA), and replacing
-//! pages one by one would cost a burst thousands of faults. Faults at other addresses go to the
-//! handler that was installed before.
+//! pages one by one would cost a burst thousands of faults. Faults at other addresses are
+//! crashes ([`crate::crash`]).
 //!
 //! A signal handler may neither lock nor allocate, so the table is a fixed array of atomics. The
 //! claimant of an entry writes a new `generation`, then `start`, then `end`; it clears `end` first.
@@ -24,6 +24,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crate::account::MemoryAccount;
+use crate::crash;
 use crate::room::PAGE;
 use crate::userfault::{self, Populated};
 
@@ -221,7 +222,8 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
             return;
         }
     }
-    pass_on(signal, info, context);
+    let previous = PREVIOUS.get().and_then(|previous| previous.as_ref().ok());
+    crash::end(signal, info, context, previous);
 }
 
 /// Adds the missing page at `address` to the file, on account of the mapping's frontend.
@@ -275,30 +277,6 @@ fn replace(start: usize, len: usize) -> bool {
             libc::close(fd);
         }
         at != libc::MAP_FAILED
-    }
-}
-
-/// Passes a foreign fault to the previous handler.
-fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    type WithInfo = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
-    type Plain = extern "C" fn(libc::c_int);
-    let previous = match PREVIOUS.get() {
-        Some(Ok(previous)) => (previous.sa_sigaction, previous.sa_flags),
-        _ => (libc::SIG_DFL, 0),
-    };
-    // SAFETY: the kernel would have called this address with these arguments, in the form given by
-    // its flags. Without such a handler the default action is restored: the access faults again and
-    // the process ends, as it would have without the guard.
-    unsafe {
-        match previous {
-            (libc::SIG_DFL | libc::SIG_IGN, _) => {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-            (address, flags) if flags & libc::SA_SIGINFO != 0 => {
-                std::mem::transmute::<usize, WithInfo>(address)(signal, info, context);
-            }
-            (address, _) => std::mem::transmute::<usize, Plain>(address)(signal),
-        }
     }
 }
 

@@ -42,6 +42,7 @@ impl DataPlane {
     /// What an earlier switch had was built: learns what was known before that one has ended, and
     /// lets frames pass.
     pub(crate) fn settle(&mut self) {
+        self.crashes.settle();
         let learned = self.kept.settle();
         let epoch = self.kept.epoch();
         for (name, image) in learned {

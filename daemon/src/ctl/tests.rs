@@ -78,6 +78,7 @@ fn running() -> Snapshot {
         name: name.into(),
         network: Some("lab".into()),
         not_running: not_running.map(str::to_owned),
+        left_out: false,
         link: not_running.is_none(),
         vhost: None,
         mac: None,

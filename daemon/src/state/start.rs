@@ -160,7 +160,7 @@ impl Daemon {
         let started = inner.rights.started();
         drop(inner);
         for key in started.dropped {
-            tracing::info!("{key} of the last switch is not configured any more");
+            tracing::info!("{key} of the last switch is not used any more, and closed");
         }
         confinement::note_missing(&started.missing);
     }

@@ -16,6 +16,8 @@ use rustix::net::{
 };
 use trama_keeper::{AttachError, Claim, Keeper, listen_at, serve};
 
+use crate::crashes::Crashes;
+
 use super::*;
 
 /// Names its directory to the process to be killed.
@@ -85,7 +87,7 @@ fn start(dir: &Path, keeper: &Keeper, resumes: bool) -> Arc<Daemon> {
     let config = source.read().unwrap();
     let rights = Rights::own(source.helper_setup(&config.daemon, false), "/bin/false");
     let rights = rights.with_keeper(Some(keeper.clone()), resumes);
-    let daemon = Daemon::prepare(source, config, rights).unwrap();
+    let daemon = Daemon::prepare(source, config, rights, Crashes::none()).unwrap();
     if resumes {
         daemon.hold();
     }

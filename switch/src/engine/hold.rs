@@ -36,11 +36,13 @@ impl Engine {
         let ports = self.networks.iter_mut().flatten().flat_map(|network| &mut network.ports);
         for port in ports.flatten() {
             if let Device::Vhost(vhost) = &mut port.device {
+                self.pipeline.note.serve(port.id);
                 vhost.catch_up();
                 vhost.disarm();
                 port.counters.calls.add(vhost.call_all(&mut self.pipeline.calls));
             }
         }
+        self.pipeline.note.idle();
         self.pipeline.calls.make();
         let locations: Vec<PortLocation> = self.locations.values().copied().collect();
         locations.into_iter().for_each(|location| self.activate(location, now));

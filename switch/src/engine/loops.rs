@@ -56,6 +56,7 @@ impl Engine {
         pipeline.plan.set_single(vlan);
         let is_open = std::mem::replace(&mut port.is_open, true);
         pipeline.deliver_to(&mut network.ports, pool, at.index, 1);
+        pipeline.note.delivered();
         if let Some(Some(port)) = network.ports.get_mut(usize::from(at.index.0)) {
             port.is_open = is_open;
         }

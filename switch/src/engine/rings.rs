@@ -12,6 +12,14 @@ use crate::sources::Sources;
 use crate::time::Time;
 
 impl Engine {
+    /// Carries out a request of a port's frontend. If the process crashes in it, that is noted.
+    pub fn for_frontend<R>(&mut self, port: PortId, request: impl FnOnce(&mut Engine) -> R) -> R {
+        self.pipeline.note.request(port);
+        let result = request(self);
+        self.pipeline.note.idle();
+        result
+    }
+
     /// Gives the port's rings a new memory map.
     ///
     /// # Errors

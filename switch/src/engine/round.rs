@@ -15,6 +15,7 @@ use super::{Engine, HdrLen, Network, Pipeline, PortId, PortLocation, Station};
 use crate::counters::WorkerCounters;
 use crate::delivery::{carried_frames, deliver, deliver_marked};
 use crate::drop_reason::DropReason;
+use crate::faults::{self, Place};
 use crate::filter::EgressFilter;
 use crate::forward::{FrameSet, Ingress, Source, classify};
 use crate::mac_table::PortIndex;
@@ -147,6 +148,7 @@ impl Visit<'_> {
             }
             position += 1;
         }
+        self.pipeline.note.idle();
         moved
     }
 
@@ -166,10 +168,13 @@ impl Visit<'_> {
     }
 
     fn poll_port(&mut self, index: PortIndex, now: Time) -> PollResult {
-        let Some(port) = self.port(index) else { return PollResult::Idle };
+        let Some(port) = self.network.ports[usize::from(index.0)].as_ref() else {
+            return PollResult::Idle;
+        };
         if port.fault.is_some() {
             return PollResult::Idle;
         }
+        self.pipeline.note.serve(port.id);
         let result = match &port.device {
             Device::Vhost(vhost) => {
                 let pairs = vhost.pairs();
@@ -311,6 +316,7 @@ impl Pipeline {
     ) {
         let Network { id, settings, table, ports, .. } = network;
         let Some(port) = &mut ports[usize::from(ingress.0)] else { return };
+        faults::strike(Place::Transmit, port.id);
         if !port.is_open {
             self.refuse(network, source, ingress, now);
             return;
@@ -331,6 +337,7 @@ impl Pipeline {
         self.plan.ingress = ingress;
         classify(source, &mut at, table, &mut self.plan, now);
         let (reached, withheld) = self.deliver(network, source, ingress, now);
+        self.note.delivered();
         if let Some(port) = &network.ports[usize::from(ingress.0)] {
             self.plan.count(source, reached, withheld, &port.counters);
         }
@@ -386,6 +393,7 @@ impl Pipeline {
         frames: FrameSet,
     ) -> FrameSet {
         let Some(Some(port)) = ports.get_mut(usize::from(index.0)) else { return 0 };
+        self.note.deliver(port.id);
         if port.settings.hdr_len == HdrLen::IngressMark {
             return self.deliver_marked(ports, source, index, frames);
         }
@@ -423,12 +431,14 @@ impl Pipeline {
     pub(super) fn flush(&mut self, ports: &mut [Option<Port>]) {
         for index in &self.touched {
             if let Some(port) = &mut ports[usize::from(index.0)] {
+                self.note.deliver(port.id);
                 let calls = port.device.flush(&mut self.calls);
                 if calls != 0 {
                     port.counters.calls.add(calls);
                 }
             }
         }
+        self.note.delivered();
     }
 
     /// Ends a turn of port `ingress`, or of the switch itself: makes the calls, then drops the

@@ -7,6 +7,7 @@ mod bad_input;
 mod bad_records;
 mod checksums;
 mod completions;
+mod crashes;
 mod dhcp;
 mod docs;
 mod edits;
