@@ -145,10 +145,12 @@ fn kills_at_any_moment_are_followed_by_a_start_that_works() {
     let mut tramad = start(&hosts, "");
     for round in 0..rounds {
         // Each is killed once or not at all, within some milliseconds: a stand-in may just build.
-        let mut victims: Vec<(u64, &str)> = [KEEPER, HELPER, "tramad", "tramad"]
-            .iter()
-            .filter_map(|name| (random.below(2) == 0).then(|| (random.below(40), *name)))
-            .collect();
+        let mut victims = Vec::new();
+        for name in [KEEPER, HELPER, "tramad", "tramad"] {
+            if random.below(2) == 0 {
+                victims.push((random.below(40), name));
+            }
+        }
         victims.sort();
         let mut past = 0;
         for (at, name) in &victims {
