@@ -25,6 +25,15 @@ impl Entry {
     }
 }
 
+/// What was asked for.
+pub(crate) struct Asked<T> {
+    pub(crate) opened: T,
+    /// Its entry, if the keeper has it.
+    pub(crate) entry: Option<Entry>,
+    /// Why what an earlier switch had is not used.
+    pub(crate) refused: Option<String>,
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         // A keeper that has ended keeps nothing.

@@ -10,18 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::kept::{self, Entry};
+use crate::kept::{self, Asked, Entry};
 use crate::request::{Reply, Request};
 use crate::rights::Rights;
-
-/// What was asked for.
-pub(crate) struct Asked<T> {
-    pub(crate) opened: T,
-    /// Its entry, if the keeper has it.
-    pub(crate) entry: Option<Entry>,
-    /// Why what an earlier switch had is not used.
-    pub(crate) refused: Option<String>,
-}
 
 impl Rights {
     /// Asks the keeper for what an earlier switch had by the same request, and the helper if it has

@@ -17,9 +17,8 @@ use crate::client::Client;
 use crate::config_file;
 use crate::connections::Connections;
 use crate::gateway::{Gateways, Parent};
-use crate::kept::Entry;
+use crate::kept::{Asked, Entry};
 use crate::pidfd::{ends_within, status_at_end};
-use crate::recall::Asked;
 use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest, unexpected};
 use crate::rules::Rules;
 

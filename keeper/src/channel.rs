@@ -13,10 +13,42 @@ use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, so
 
 use crate::request::{Claim, LONGEST, Reply, Request, VERSION};
 use crate::wire::{Message, receive_into, send};
-use crate::{AttachError, Attached};
 
 /// How long an answer may take, and how long the previous switch may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a switch has attached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Attached {
+    /// Whether another switch was attached before, so that there may be something to resume.
+    pub resumes: bool,
+    /// How many switches were attached before.
+    pub restarts: u64,
+    /// The process of the switch that still runs; [`Keeper::go`](crate::Keeper::go) ends it.
+    pub previous: Option<i32>,
+    /// What of the keeper's sandbox is not in force, each with its reason.
+    pub missing: Vec<String>,
+}
+
+/// Why a switch cannot attach.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// Another switch is attached.
+    #[error("another switch runs already, as process {pid}")]
+    Busy {
+        /// Its process.
+        pid: i32,
+    },
+    /// The keeper is of another version.
+    #[error("the keeper that runs speaks version {keeper} of its protocol, this program {VERSION}")]
+    Version {
+        /// The version that the keeper speaks.
+        keeper: u32,
+    },
+    /// The keeper does not answer.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
 #[derive(Debug)]
 pub(crate) struct Channel {

@@ -1,6 +1,6 @@
 //! The switch's side of its channel to the keeper.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -8,16 +8,12 @@ use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use rustix::process::geteuid;
 use trama_sandbox::Mode;
 
-use crate::channel::{Channel, expect_ok, limit_waiting, unexpected};
-use crate::renewal::Copies;
-use crate::request::{Claim, LONGEST, Reply, Request, VERSION};
-use crate::start::spawn;
+use crate::channel::{AttachError, Attached, Channel, expect_ok, unexpected};
+use crate::copies::Copies;
+use crate::request::{Claim, LONGEST, Reply, Request};
+use crate::start::{connect_to, spawn};
 use crate::wire::send;
 
 /// A channel to the keeper. Clones share it; it closes with the last one, and the keeper then takes
@@ -37,39 +33,6 @@ pub(crate) struct Shared {
     copies: Mutex<Copies>,
     /// The process, if this one has started it.
     process: Mutex<Option<Child>>,
-}
-
-/// How a switch has attached.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Attached {
-    /// Whether another switch was attached before, so that there may be something to resume.
-    pub resumes: bool,
-    /// How many switches were attached before.
-    pub restarts: u64,
-    /// The process of the switch that still runs; [`Keeper::go`] ends it.
-    pub previous: Option<i32>,
-    /// What of the keeper's sandbox is not in force, each with its reason.
-    pub missing: Vec<String>,
-}
-
-/// Why a switch cannot attach.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// Another switch is attached.
-    #[error("another switch runs already, as process {pid}")]
-    Busy {
-        /// Its process.
-        pid: i32,
-    },
-    /// The keeper is of another version.
-    #[error("the keeper that runs speaks version {keeper} of its protocol, this program {VERSION}")]
-    Version {
-        /// The version that the keeper speaks.
-        keeper: u32,
-    },
-    /// The keeper does not answer.
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }
 
 /// An entry.
@@ -98,21 +61,7 @@ impl Keeper {
     /// # Errors
     /// A process of another user listens there, or the system refuses.
     pub fn find(path: &Path) -> io::Result<Option<Keeper>> {
-        let socket = open_socket()?;
-        limit_waiting(&socket)?;
-        match connect(&socket, &SocketAddrUnix::new(path)?) {
-            Ok(()) => {}
-            Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-        let owner = socket_peercred(&socket)?.uid;
-        if owner != geteuid() && !owner.is_root() {
-            return Err(io::Error::new(
-                ErrorKind::PermissionDenied,
-                format!("{}: a process of user {owner} listens there", path.display()),
-            ));
-        }
-        Ok(Some(Keeper::over(Channel::new(socket))))
+        Ok(connect_to(path)?.map(|socket| Keeper::over(Channel::new(socket))))
     }
 
     /// Starts a keeper that listens at `path`, and attaches as its first switch. It is a child of
@@ -335,11 +284,6 @@ impl Keeper {
         }
         Ok(())
     }
-}
-
-pub(crate) fn open_socket() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC;
-    Ok(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
 fn stream_of(fds: Vec<OwnedFd>) -> io::Result<UnixStream> {

@@ -36,6 +36,7 @@
 mod arbiter;
 mod channel;
 mod client;
+mod copies;
 mod framing;
 mod log;
 mod process;
@@ -48,7 +49,8 @@ mod start;
 mod store;
 pub mod wire;
 
-pub use client::{AttachError, Attached, Keeper, Kept, Resumed};
+pub use channel::{AttachError, Attached};
+pub use client::{Keeper, Kept, Resumed};
 pub use log::MOST_MESSAGES;
 pub use process::{confine, run, serve};
 pub use request::{Claim, LONGEST_KEY, LONGEST_VALUE};

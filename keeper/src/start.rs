@@ -1,4 +1,4 @@
-//! Starts a keeper.
+//! Starts a keeper, and finds one that runs.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,11 +8,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use rustix::net::{SocketAddrUnix, bind, listen};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+use rustix::process::geteuid;
 use trama_sandbox::Mode;
 
-use crate::Keeper;
-use crate::client::open_socket;
+use crate::channel::limit_waiting;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 16;
@@ -36,7 +40,7 @@ pub fn spawn(path: &Path, mode: Mode, channel: OwnedFd) -> io::Result<Child> {
 /// # Errors
 /// A keeper listens there, another file is there, or the system refuses.
 pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
-    if Keeper::find(path)?.is_some() {
+    if connect_to(path)?.is_some() {
         let text = format!("{}: a keeper listens there already", path.display());
         return Err(io::Error::new(ErrorKind::AddrInUse, text));
     }
@@ -49,4 +53,28 @@ pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// Connects to the keeper that listens at `path`; `None` if no keeper does.
+pub(crate) fn connect_to(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let socket = open_socket()?;
+    limit_waiting(&socket)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) => {}
+        Err(Errno::NOENT | Errno::CONNREFUSED) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let owner = socket_peercred(&socket)?.uid;
+    if owner != geteuid() && !owner.is_root() {
+        return Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            format!("{}: a process of user {owner} listens there", path.display()),
+        ));
+    }
+    Ok(Some(socket))
+}
+
+fn open_socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    Ok(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }

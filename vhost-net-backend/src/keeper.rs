@@ -43,8 +43,8 @@ pub trait ConnectionKeeper: Debug + Send + Sync {
     /// Called once, before a session serves its first connection.
     fn resume(&self, path: &Path) -> Option<ResumedConnection>;
 
-    /// Keeps copies of the connections that wait for their turn, the next one first, in the place of
-    /// those that waited before.
+    /// Keeps copies of the connections that wait for their turn, the next one first, in the place
+    /// of those that waited before.
     fn keep_waiting(&self, path: &Path, waiting: &[BorrowedFd<'_>]);
 
     /// Returns the connections that waited for the session of an earlier process. Called once.

@@ -1,7 +1,7 @@
 //! The process of a switch is killed at random moments, and another one takes over: two guests that
-//! exchange frames all the time lose none, receive few twice, and are never left asleep. In a second
-//! test the worker is stopped first and makes some single steps, so that the kill comes between any
-//! two instructions, also those that a timer rarely hits.
+//! exchange frames all the time lose none, receive few twice, and are never left asleep. In a
+//! second test the worker is stopped first and makes some single steps, so that the kill comes
+//! between any two instructions, also those that a timer rarely hits.
 //!
 //! `TRAMA_KILLS` is the number of times; if it is not set, 300 or as many as there are in nine
 //! seconds. `TRAMA_SEED` repeats the moments of an earlier run.

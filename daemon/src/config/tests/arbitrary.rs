@@ -109,7 +109,10 @@ fn networks() -> impl Strategy<Value = Vec<Network>> {
                 external_ids: ids,
                 ..Network::new(name)
             };
-        map.into_iter().enumerate().map(network).map(with_services).collect()
+        (0..)
+            .zip(map)
+            .map(|(number, named)| with_services(number, network((number.into(), named))))
+            .collect()
     })
 }
 
@@ -132,8 +135,8 @@ fn subnets(mode: Mode, number: usize, any: u16) -> Vec<IpNet> {
     [v4, v6][..usize::from(any % 3).max(least)].to_vec()
 }
 
-/// Adds services of a gateway to a network that has one.
-fn with_services(network: Network) -> Network {
+/// Adds services of a gateway to the network with this number if it has one.
+fn with_services(number: u16, network: Network) -> Network {
     let has_gateway = network.has_gateway();
     let hosts = has_gateway.then(|| ("web".to_owned(), IpAddr::from([10, 1, 0, 7])));
     let tftp = (has_gateway && network.mtu % 3 == 1).then(|| "/srv/tftp".into());
@@ -152,7 +155,8 @@ fn with_services(network: Network) -> Network {
     let forward = subnet.filter(|_| is_shared).map(|subnet| Rule {
         guest: Some(subnet::host(subnet, 20)),
         as_gateway: network.mtu.is_multiple_of(2),
-        ..rule(3000 + network.mtu)
+        // No two networks may forward the same port of the host.
+        ..rule(3000 + 5 * network.mtu + number)
     });
     let loopback = network.has_nat().then(|| rule(5432));
     let reflected = if network.has_nat() { usize::from(network.mtu % 3) } else { 0 };

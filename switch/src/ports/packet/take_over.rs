@@ -1,7 +1,7 @@
 //! Takes over a ring whose last reader was killed.
 //!
-//! All of it happens with the first look for frames, when the last reader is gone for certain: until
-//! a switch that is replaced stands still, it goes on reading.
+//! All of it happens with the first look for frames, when the last reader is gone for certain:
+//! until a switch that is replaced stands still, it goes on reading.
 //!
 //! **Read position.** The kernel fills the slots in turn and knows where it is; a reader that was
 //! killed took its own position with it. Its unreleased slots show it: they are one run, which
