@@ -17,8 +17,8 @@ use crate::cli::{self, Invocation};
 use crate::client;
 use crate::help::LOCAL;
 
-/// The tables of the daemon.
-const TABLES: [&str; 3] = ["Bridge", "Interface", "Port"];
+/// The tables of the daemon that keep records.
+const TABLES: [&str; 6] = ["Bridge", "Interface", "Open_vSwitch", "Port", "QoS", "Queue"];
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(forward[0], [word("add"), word("list")]);
         assert_eq!(forward[1], [Kind::Bridge, Kind::Port, Kind::Port]);
         let others = ["KEY", "VALUE", "TARGET", "PRIVATE-KEY", "CERTIFICATE", "CA-CERTIFICATE"];
-        let others = [&others[..], &["NAME", "RULE", "WORD"]].concat();
+        let others = [&others[..], &["NAME", "RULE", "WORD", "BOND"]].concat();
         for command in &COMMANDS {
             let words = command.arguments.split_whitespace().filter(|word| *word != "|");
             for part in words.flat_map(|word| word.trim_matches(['[', ']', '.']).split('|')) {
