@@ -3,6 +3,8 @@
 # has booted. Needs root.
 #
 #   scripts/package-trial.sh [PROFILE]      (as scripts/deb.sh; default: release)
+#
+# Exit status 77: it cannot be tried on this machine, for the reason that is printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-release}
@@ -15,8 +17,16 @@ if [ ! -e "$system" ]; then
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    debootstrap --variant=minbase \
-        --include=systemd-sysv,dbus-user-session,libpam-systemd,iproute2,iputils-ping,procps "$suite" "$work" >/dev/null
+    site=$(apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+        awk -v suite="$suite" '$2 == suite && $3 == "main" && !found++ { print $1 }')
+    packages=systemd-sysv,dbus-user-session,libpam-systemd,iproute2,iputils-ping,procps
+    if ! debootstrap --variant=minbase --include=$packages "$suite" "$work" "$site" \
+        >"$work.log" 2>&1; then
+        echo "package-trial: debootstrap cannot make a system here: $(tail -1 "$work.log")"
+        rm -f "$work.log"
+        exit 77
+    fi
+    rm -f "$work.log"
     rm -rf "$work"/var/cache/apt/archives/*.deb
     tar -C "$work" -cf "$system.part" . && mv "$system.part" "$system"
     rm -rf "$work"
@@ -64,8 +74,8 @@ done
 enter='for file in /sys/fs/cgroup{,/unified,/systemd}/'$group'/cgroup.procs; do [ ! -e "$file" ] || echo $$ >"$file"; done'
 if ! systemd-nspawn --quiet --register=no --keep-unit --private-network --pipe \
     --directory="$work/root" /bin/true 2>"$work/console" </dev/null; then
-    echo "package-trial: not tried, as no container can be started here: $(tail -1 "$work/console")"
-    exit 0
+    echo "package-trial: no container can be started here: $(tail -1 "$work/console")"
+    exit 77
 fi
 # systemd's console must be a terminal.
 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout -k 5 300 script -qec "$enter; exec systemd-nspawn --quiet \

@@ -52,4 +52,8 @@ step "instructions a frame"
 scripts/gates.sh
 
 step "the package, in a system that systemd has booted"
-if [ "$(id -u)" = 0 ]; then scripts/package-trial.sh dev; else echo "not root: left out"; fi
+if [ "$(id -u)" = 0 ]; then
+    scripts/package-trial.sh dev || [ $? = 77 ]
+else
+    echo "not root: left out"
+fi
