@@ -116,9 +116,8 @@ mod tests {
             })
         });
         begun.recv().unwrap();
-        // The probe of the last beat may have been answered before.
-        until(|| watchdog.beat().is_some());
-        assert_eq!(watchdog.beat(), Some(1));
+        // The probe of the last beat may have been answered before, and the other one may be late.
+        until(|| watchdog.beat() == Some(1));
         release.send(()).unwrap();
         caller.join().unwrap().unwrap().unwrap();
         until(|| watchdog.beat().is_none());
@@ -128,8 +127,7 @@ mod tests {
             thread.join().unwrap();
         }
         // A worker that has ended does not answer; the probes of the last beat may have been.
-        until(|| watchdog.beat().is_some());
-        assert_eq!(watchdog.beat(), Some(0));
+        until(|| watchdog.beat() == Some(0));
     }
 
     fn until(mut done: impl FnMut() -> bool) {

@@ -155,7 +155,7 @@ fn torn_values_are_not_used() {
         lab.hosts[0].wait_for_ping("10.1.0.2", SOON);
         RawFrontend::connect(&lab.tramad.path("vm1.sock")).negotiate();
     }
-    assert_has(&lab.tramad.log(), "nonsense of the last switch is not configured any more");
+    assert_has(&lab.tramad.log(), "nonsense of the last switch is not used any more");
     lab.tramad.stop();
 }
 

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open};
+use trama_frame::checksum;
 use trama_keeper::{Claim, Keeper, Kept};
 use trama_tests::nat::{
     GATEWAY, HOST, NEIGHBOUR as SERVER, NETWORK, SOON, VM1, at, guest_port, host_and_server,
@@ -272,10 +273,22 @@ fn eventfd() -> OwnedFd {
     rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).expect("a descriptor")
 }
 
+/// Changes the version of the program, with which the record begins, and so the checksum of it.
+fn of_version_9(kept: &mut Kept) {
+    let ((format, _), record) =
+        postcard::take_from_bytes::<(u32, u16)>(&kept.value).expect("a record");
+    let mut record = record.to_vec();
+    // After the length of the text.
+    record[1] = b'9';
+    let sum = checksum::internet(&record);
+    kept.value = postcard::to_allocvec(&(format, sum)).expect("a record");
+    kept.value.extend(record);
+}
+
 /// What the log says of what is wrong.
 const BAD: [(&str, Spoil); 8] = [
     ("what was kept of it is of another version", |kept| kept.value[0] = 99),
-    ("is of version 9", |kept| kept.value[2] = b'9'),
+    ("is of version 9", of_version_9),
     ("5 descriptors were kept of it, not 6", |kept| kept.fds.truncate(5)),
     ("its rings cannot be used: driver memory has ", |kept| {
         let flags = rustix::fs::MemfdFlags::CLOEXEC;
@@ -296,7 +309,7 @@ const BAD: [(&str, Spoil); 8] = [
     }),
     ("is of version 9", |kept| {
         replace(kept, 4, std::io::pipe().expect("a pipe").0.into());
-        kept.value[2] = b'9';
+        of_version_9(kept);
     }),
 ];
 
