@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use trama_keeper::{Claim, Keeper, LONGEST_VALUE, listen_at};
 use trama_test_kit::requests::{GET_FEATURES, message};
 use trama_tests::tramad::binary;
@@ -103,6 +104,10 @@ fn a_keeper_needs_only_the_calls_on_its_list() {
     let path = folder.path().join("keeper");
     let mut command = Command::new(binary("tramad"));
     command.arg("keeper").stdin(Stdio::from(listen_at(&path).unwrap()));
+    // The switch that has started it ends at once, and this process is the next one.
+    let flags = SocketFlags::CLOEXEC;
+    let (_, first) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    command.stdout(Stdio::from(first));
     let mut process = command.env("TRAMA_SANDBOX", "trap").spawn().expect("run tramad");
     let keeper = Keeper::find(&path).unwrap().expect("it listens");
     keeper.attach(Claim::Main).unwrap();
