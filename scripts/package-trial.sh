@@ -14,25 +14,25 @@ scripts/install.sh build trial
 system=.cache/trial-system.tar
 if [ ! -e "$system" ]; then
     echo "package-trial: making a minimal system with debootstrap, once"
-    work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
+    place=$(mktemp -d)
+    trap 'rm -rf "$place"' EXIT
     suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
     site=$(apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
         awk -v suite="$suite" '$2 == suite && $3 == "main" && !found++ { print $1 }')
     packages=systemd-sysv,dbus-user-session,libpam-systemd,iproute2,iputils-ping,procps
-    if ! debootstrap --variant=minbase --include=$packages "$suite" "$work" "$site" \
-        >"$work.log" 2>&1; then
-        echo "package-trial: debootstrap cannot make a system here: $(tail -1 "$work.log")"
-        rm -f "$work.log"
+    if ! debootstrap --variant=minbase --include=$packages "$suite" "$place" "$site" \
+        >"$place.log" 2>&1; then
+        echo "package-trial: debootstrap cannot make a system here: $(tail -1 "$place.log")"
+        rm -f "$place.log"
         exit 77
     fi
-    rm -f "$work.log"
-    rm -rf "$work"/var/cache/apt/archives/*.deb
-    tar -C "$work" -cf "$system.part" . && mv "$system.part" "$system"
-    rm -rf "$work"
+    rm -f "$place.log"
+    rm -rf "$place"/var/cache/apt/archives/*.deb
+    tar -C "$place" -cf "$system.part" . && mv "$system.part" "$system"
+    rm -rf "$place"
 fi
 
-work=$(mktemp -d "${TRAMA_TMPFS:-/dev/shm}/trama-trial.XXXXXX")
+place=$(mktemp -d "${TRAMA_TMPFS:-/dev/shm}/trama-trial.XXXXXX")
 group=trama-trial-$$
 clean() {
     [ -z "${boot:-}" ] || kill "$boot" 2>/dev/null || true
@@ -40,18 +40,18 @@ clean() {
     for tree in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
         [ ! -d "$tree/$group" ] || find "$tree/$group" -depth -type d -exec rmdir {} + 2>/dev/null || true
     done
-    rm -rf --one-file-system "$work"
+    rm -rf --one-file-system "$place"
 }
 trap clean EXIT
-mkdir "$work/root"
-tar -C "$work/root" -xf "$system"
-mkdir -p "$work/root/trial/host"
+mkdir "$place/root"
+tar -C "$place/root" -xf "$system"
+mkdir -p "$place/root/trial/host"
 for revision in 1 2; do
     scripts/deb.sh "$profile" --no-dbgsym --fast --deb-revision "$revision" \
-        --output "$work/root/trial/$revision.deb" >/dev/null
+        --output "$place/root/trial/$revision.deb" >/dev/null
 done
-cp packaging/trial/inside.sh "$work/root/trial/"
-cat >"$work/root/etc/systemd/system/trial.service" <<'UNIT'
+cp packaging/trial/inside.sh "$place/root/trial/"
+cat >"$place/root/etc/systemd/system/trial.service" <<'UNIT'
 [Unit]
 After=multi-user.target
 SuccessAction=poweroff
@@ -65,7 +65,7 @@ StandardError=inherit
 [Install]
 WantedBy=default.target
 UNIT
-ln -s ../trial.service "$work/root/etc/systemd/system/multi-user.target.wants/"
+ln -s ../trial.service "$place/root/etc/systemd/system/multi-user.target.wants/"
 
 # A control group of its own, in each hierarchy that systemd may use there.
 for tree in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
@@ -73,17 +73,17 @@ for tree in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
 done
 enter='for file in /sys/fs/cgroup{,/unified,/systemd}/'$group'/cgroup.procs; do [ ! -e "$file" ] || echo $$ >"$file"; done'
 if ! systemd-nspawn --quiet --register=no --keep-unit --private-network --pipe \
-    --directory="$work/root" /bin/true 2>"$work/console" </dev/null; then
-    echo "package-trial: no container can be started here: $(tail -1 "$work/console")"
+    --directory="$place/root" /bin/true 2>"$place/console" </dev/null; then
+    echo "package-trial: no container can be started here: $(tail -1 "$place/console")"
     exit 77
 fi
 # systemd's console must be a terminal.
 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout -k 5 300 script -qec "$enter; exec systemd-nspawn --quiet \
-    --register=no --keep-unit --private-network --boot --directory=$work/root --console=interactive \
+    --register=no --keep-unit --private-network --boot --directory=$place/root --console=interactive \
     --bind=/dev/net/tun --bind-ro=/usr:/trial/host --capability=CAP_NET_ADMIN,CAP_BPF" \
-    "$work/console" </dev/null >/dev/null 2>&1 &
+    "$place/console" </dev/null >/dev/null 2>&1 &
 boot=$!
 wait "$boot" || true
 boot=
-cat "$work/root/trial/log" 2>/dev/null || tail -20 "$work/console"
-grep -qx "trial: passed" "$work/root/trial/log"
+cat "$place/root/trial/log" 2>/dev/null || tail -20 "$place/console"
+grep -qx "trial: passed" "$place/root/trial/log"

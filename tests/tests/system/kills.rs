@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use trama_test_kit::RawFrontend;
 use trama_test_kit::requests::GET_FEATURES;
+use trama_tests::sim::rng::Rng;
 use trama_tests::{Host, Netns, Pinging, SOON, Tramad, wait_until};
 
 use crate::restart::{lab, shown};
@@ -139,7 +140,7 @@ fn kills_at_any_moment_are_followed_by_a_start_that_works() {
     let rounds = number("TRAMA_KILLS").unwrap_or(12);
     let seed = number("TRAMA_SEED").unwrap_or_else(|| std::process::id().into());
     println!("TRAMA_SEED={seed}");
-    let mut random = Random(seed | 1);
+    let mut random = Rng::new(seed);
     let hosts = hosts();
     let [left, ..] = &hosts;
     let mut tramad = start(&hosts, "");
@@ -148,7 +149,7 @@ fn kills_at_any_moment_are_followed_by_a_start_that_works() {
         let mut victims = Vec::new();
         for name in [KEEPER, HELPER, "tramad", "tramad"] {
             if random.below(2) == 0 {
-                victims.push((random.below(40), name));
+                victims.push((random.below(40) as u64, name));
             }
         }
         victims.sort();
@@ -173,16 +174,4 @@ fn kills_at_any_moment_are_followed_by_a_start_that_works() {
         }
     }
     stop(tramad, &hosts);
-}
-
-/// A generator of random numbers (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
 }
