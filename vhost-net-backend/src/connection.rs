@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use vhost::vhost_user::message::FrontendReq;
@@ -127,6 +128,9 @@ impl<'a, R: Rings> Connection<'a, R> {
                 Ok(event) => event,
                 Err(error) => return End::Failed(format!("cannot wait for the frontend: {error}")),
             };
+            if event == Event::Request {
+                self.wait_for_pace();
+            }
             lock(self.handler).rings.working(true);
             let end = self.handle(event, waiting);
             lock(self.handler).rings.working(false);
@@ -172,6 +176,15 @@ impl<'a, R: Rings> Connection<'a, R> {
         // A request may close the connection, so the other events come first.
         let order = [Event::Stop, Event::Fault, Event::Kick, Event::Request];
         Ok(order.into_iter().find(|event| ready(*event)).unwrap_or(Event::Waiting))
+    }
+
+    /// Waits until the frontend may have another request served. What an earlier process has
+    /// served is not counted again.
+    fn wait_for_pace(&self) {
+        if self.to_replay == 0 {
+            let wait = lock(self.handler).pace.take(Instant::now());
+            std::thread::sleep(wait);
+        }
     }
 
     /// Returns `Some` if the connection has ended.

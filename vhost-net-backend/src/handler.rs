@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 use trama_virtqueue::{GuestMemory, MemoryAccount, Region, RegionSpec};
 use vhost::vhost_user::message::VhostUserProtocolFeatures as Protocol;
@@ -22,6 +23,14 @@ use crate::vring::Vring;
 /// The ring whose first kick is checked: the first receive ring, which every driver fills before
 /// a frame can arrive. The data plane does not wait for kicks of receive rings.
 const CHECKED_RING: usize = 0;
+
+/// How many changes of the memory table may follow each other at once after a pause: a VMM that
+/// starts, or plugs in memory.
+const MEMORY_BURST: u32 = 64;
+/// The same of requests, for each pair of rings and once more: VMMs send about 16 to set a pair up.
+const PAIR_BURST: u32 = 64;
+/// How many requests are served in the time of one change of the memory table.
+const PACE_OF_REQUESTS: u32 = 20;
 
 /// The device as one frontend sees it.
 pub(crate) struct Handler<R> {
@@ -41,7 +50,9 @@ pub(crate) struct Handler<R> {
     memory: Option<Arc<GuestMemory>>,
     pub(crate) account: Arc<MemoryAccount>,
     /// Of changes of the memory table, which map pages.
-    pace: Pace,
+    memory_pace: Pace,
+    /// Of requests.
+    pub(crate) pace: Pace,
     pub(crate) vrings: Vec<Vring>,
     /// Whether it is settled that the memory is shared or not.
     pub(crate) memory_checked: bool,
@@ -64,7 +75,7 @@ impl<R: Rings> Handler<R> {
         rings: R,
         control: Arc<Control>,
         (mask, queue_pairs): (u64, u16),
-        pace: Pace,
+        spacing: Duration,
     ) -> Handler<R> {
         let account = control.account().clone();
         Handler {
@@ -78,7 +89,8 @@ impl<R: Rings> Handler<R> {
             protocol: Protocol::empty(),
             memory: None,
             account,
-            pace,
+            memory_pace: Pace::new(spacing, MEMORY_BURST),
+            pace: Pace::new(spacing / PACE_OF_REQUESTS, PAIR_BURST * (1 + u32::from(queue_pairs))),
             vrings: Self::no_vrings(queue_pairs),
             memory_checked: false,
             resumed: false,
@@ -279,7 +291,7 @@ impl<R: Rings> Handler<R> {
         if let Err(error) = trama_virtqueue::prepare_accounts() {
             warn_of_missing_pages(&error);
         }
-        self.pace.wait();
+        self.memory_pace.wait();
         let old = self.memory.as_deref();
         let memory = GuestMemory::map_for(&self.account, old, kept, new).or_else(refuse)?;
         self.rings.set_memory(memory.clone()).or_else(refuse)?;

@@ -56,7 +56,7 @@ impl FromStr for Role {
 }
 
 /// See [`SessionOptions::spacing`].
-const SPACING: Duration = Duration::from_millis(20);
+const SPACING: Duration = Duration::from_millis(40);
 
 /// Options of a session.
 #[derive(Clone, Debug)]
@@ -79,8 +79,9 @@ pub struct SessionOptions {
     /// Makes the session's sockets.
     pub sockets: Arc<dyn Sockets>,
     /// Least time between the beginnings of two connections that a listening session serves, and,
-    /// beyond a burst of 64, between two changes of the memory table. A frontend that does either
-    /// again and again takes processor time from other ports.
+    /// beyond a burst of 64, between two changes of the memory table. Beyond a burst of 64 for each
+    /// pair of rings and 64 more, a twentieth of it passes between two requests. A frontend that does
+    /// any of these again and again takes processor time from other ports.
     pub spacing: Duration,
     /// How much memory a frontend may share; see [`crate::Session::set_memory_limits`].
     pub memory: MemoryLimits,
@@ -90,7 +91,7 @@ pub struct SessionOptions {
 
 impl SessionOptions {
     /// Default options: one pair of rings, MTU 1500, no MAC address, all features, cable plugged
-    /// in, sockets made in this process, at most 50 connections a second, no limits of memory, no
+    /// in, sockets made in this process, at most 25 connections a second, no limits of memory, no
     /// keeper.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
         let path = path.into();

@@ -26,7 +26,6 @@ use crate::handler::Handler;
 use crate::keeper::{ConnectionKeeper, ResumedConnection};
 use crate::log_limit;
 use crate::options::{Role, SessionOptions};
-use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::rings::Rings;
 use crate::socket::{self, Listening, SocketError, Sockets};
@@ -128,8 +127,7 @@ impl Session {
         let stop = Arc::new(stop);
         let control = Arc::new(Control::new(stop.clone(), (role, cable), device, access, account));
         control.made(socket.as_ref().map(|made| made.file.clone()));
-        let handler =
-            Handler::new(rings, control.clone(), (features, queue_pairs), Pace::new(spacing));
+        let handler = Handler::new(rings, control.clone(), (features, queue_pairs), spacing);
         // Before this returns, so that the caller knows when all connections are resumed.
         let resumed = keeper.as_ref().and_then(|keeper| keeper.resume(&path));
         control.set_resuming(resumed.as_ref().is_some_and(|resumed| resumed.messages > 0));

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trama_test_kit::requests::{
     ADD_MEM_REG, GET_FEATURES, GET_VRING_BASE, NET_SET_MTU, REM_MEM_REG, SET_FEATURES,
@@ -233,4 +233,25 @@ fn random_messages_leave_nothing_behind() {
     assert_eq!(files_after, files);
     assert!(kibibytes_after < kibibytes + 1024, "{kibibytes} KiB grew to {kibibytes_after}");
     assert!(connections > u64::from(MESSAGES) / 100, "the messages did not arrive");
+}
+
+#[test]
+fn requests_beyond_a_burst_are_served_at_a_pace() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let _session =
+        Session::spawn(SessionOptions::new(&path, Role::Server), MockRings::new()).unwrap();
+    let frontend = RawFrontend::connect(&path);
+    let ask = |count: u32| {
+        let began = Instant::now();
+        for _ in 0..count {
+            frontend.send(GET_FEATURES, 1, &[], &[]);
+            frontend.reply().unwrap();
+        }
+        began.elapsed()
+    };
+    // The first pair of rings and the device itself are set up without a wait.
+    let _burst = ask(2 * 64);
+    let paced = ask(100);
+    assert!(paced >= Duration::from_millis(190), "100 requests in {paced:?}");
 }

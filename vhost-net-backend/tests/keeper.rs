@@ -220,7 +220,7 @@ fn a_connection_is_not_resumed_without_a_cable_or_rings_for_it() {
     eventually("the reason is kept", || {
         switch.session.status().last_error.is_some_and(|e| e.contains("never offered"))
     });
-    setting.frontend();
+    let _frontend = setting.frontend();
     runs(&switch, &[0, 1]);
 }
 

@@ -23,8 +23,8 @@ mod guest;
 use attacks::{Attack, FLOODS, PROTOCOL, RINGS};
 use guest::HostileGuest;
 
-/// Duration of a phase.
-const PHASE: Duration = Duration::from_millis(25);
+/// Duration of a phase: longer than the time from one connection that the daemon serves to the next.
+const PHASE: Duration = Duration::from_millis(50);
 /// Pairs of phases after which the figures must hold first, and at last.
 const PAIRS: std::ops::RangeInclusive<usize> = 12..=120;
 /// What the stations keep beside an attack of what they have beside honest work: part of their
@@ -32,8 +32,9 @@ const PAIRS: std::ops::RangeInclusive<usize> = 12..=120;
 const LEAST_RATE: f64 = 0.95;
 const MOST_DELAY: f64 = 2.0;
 /// The least part of what the honest guest does that the hostile one must do: one that is closed
-/// after each act waits for its next connection, of which the daemon serves 50 a second.
-const LEAST_ACTS: f64 = 0.2;
+/// after each act waits for its next connection, of which the daemon serves 25 a second. What it
+/// leaves out meanwhile, an honest one makes up for.
+const LEAST_ACTS: f64 = 0.05;
 /// Daemons with which an attack is tried until the figures hold. Where the kernel places the
 /// threads of one on two cores is worth some percent for as long as it runs.
 const DAEMONS: usize = 3;
