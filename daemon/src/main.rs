@@ -310,6 +310,10 @@ fn run(
         // The helper removes it.
         file.leave();
     }
+    // Before the process is restricted, which then makes no other.
+    if let Err(error) = trama_sandbox::hold_memory() {
+        tracing::warn!("no holder of the memory: {error}; after a crash, frames wait longer");
+    }
     confinement::enter(config.daemon.sandbox)
         .map_err(|error| format!("capabilities cannot be dropped: {error}"))?;
     if let Origin::StandsIn { after, ended, .. } = origin {

@@ -70,11 +70,11 @@ fn a_hundred_ports_and_testpmd_go_on_after_kills() {
             [tramad.statistic("pmd0", "rx_packets"), tramad.statistic("host1", "rx_packets")];
         let pings = Pinging::start(&left, "10.1.0.2", 0.002);
         tramad.kill_and_follow();
-        stand_ins.push(pings.longest());
+        stand_ins.push(pings.end());
         rates.push(pmd.goes_on(TRAFFIC, SOON));
         let pings = Pinging::start(&left, "10.1.0.2", 0.002);
         tramad.start_again();
-        take_overs.push(pings.longest());
+        take_overs.push(pings.end());
         rates.push(pmd.goes_on(TRAFFIC, SOON));
         assert_eq!(devices(), before, "each TAP");
         let now = [tramad.statistic("pmd0", "rx_packets"), tramad.statistic("host1", "rx_packets")];

@@ -76,6 +76,39 @@ fn each_process_has_no_more_than_it_needs() {
 }
 
 #[test]
+fn the_holder_of_the_memory_can_only_wait_and_ends_with_the_switch() {
+    let mut tramad = Tramad::start("[[network]]\nname = \"n\"\n");
+    let holder = |switch: u32| {
+        let mut pgrep = Command::new("pgrep");
+        let found = pgrep.args(["-P", &switch.to_string(), "trama:memory"]).output();
+        let text = String::from_utf8(found.expect("pgrep").stdout).expect("a number");
+        text.trim().parse::<u32>().unwrap_or_else(|_| panic!("one holder: {text:?}"))
+    };
+    let first = holder(tramad.id());
+    all_have(first, "Seccomp", "2");
+    all_have(first, "NoNewPrivs", "1");
+    all_have(first, "SigBlk", "fffffffe7ffbfeff");
+    let open: Vec<_> = fs::read_dir(format!("/proc/{first}/fd")).expect("a process").collect();
+    assert_eq!(open.len(), 1, "{open:?}");
+
+    let has_ended = |process: u32| {
+        wait_until("the holder ends", SOON, || {
+            let status = fs::read_to_string(format!("/proc/{process}/status"));
+            status.map_or(true, |it| it.contains("State:\tZ")).then_some(())
+        })
+    };
+    let stand_in = tramad.kill_and_follow().as_raw_nonzero().get() as u32;
+    has_ended(first);
+    // Without one, a switch goes on.
+    let second = holder(stand_in);
+    kill_process(Pid::from_raw(second as i32).expect("a process"), Signal::KILL).expect("kill");
+    has_ended(second);
+    assert!(tramad.ctl("show").contains("n"));
+    tramad.start_again();
+    tramad.stop();
+}
+
+#[test]
 fn an_interface_that_the_operator_did_not_name_is_not_joined() {
     let host = Netns::new("host");
     host.run("ip link add eth0 type veth peer lan0; ip link set eth0 up; ip link set lan0 up");

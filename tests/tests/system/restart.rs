@@ -1,9 +1,15 @@
 //! The daemon is killed, or replaced by another one: what it had open goes on.
+//!
+//! `TRAMA_KILLS` is the number of kills; if it is not set, there are 10.
+
+use std::time::{Duration, Instant};
 
 use trama_tests::{Guest, Host, Netns, Nic, Pinging, SOON, Tramad, wait_until};
 
 /// How often the daemon is killed.
-const KILLS: usize = 10;
+fn kills() -> u32 {
+    std::env::var("TRAMA_KILLS").map_or(10, |text| text.parse().expect("a number"))
+}
 
 /// Three hosts on TAPs; the last one has its own in a bridge.
 pub(crate) fn lab(hosts: [&Netns; 3]) -> String {
@@ -51,19 +57,21 @@ impl Gaps {
 pub(crate) struct Transfer<'a> {
     host: &'a dyn Host,
     report: String,
+    until: Instant,
 }
 
 impl<'a> Transfer<'a> {
     pub(crate) fn start(host: &'a Netns, to: &str, seconds: u32) -> Transfer<'a> {
         let report = format!("{}/transfer", host.scratch());
         host.run(&format!("iperf3 -J -c {to} -t {seconds} >{report} 2>&1 </dev/null &"));
-        Transfer { host, report }
+        Transfer { host, report, until: Instant::now() + Duration::from_secs(seconds.into()) }
     }
 
     /// Waits for its end; it must not have broken.
     #[track_caller]
     pub(crate) fn finish(self) {
-        let text = wait_until("the transfer ends", SOON, || {
+        let limit = self.until.saturating_duration_since(Instant::now()) + SOON;
+        let text = wait_until("the transfer ends", limit, || {
             let text = self.host.run(&format!("cat {}", self.report));
             text.trim_end().ends_with("\n}").then_some(text)
         });
@@ -113,7 +121,7 @@ fn taps_go_on_after_a_kill_with_what_users_did_to_them() {
     let packets = tramad.statistic("host2", "rx_packets");
 
     let mut gaps = Gaps::default();
-    for _ in 0..KILLS {
+    for _ in 0..kills() {
         let pings = Pinging::start(&left, "10.1.0.3", 0.005);
         tramad.kill_and_follow();
         gaps.stand_in.push(pings.longest());
@@ -177,16 +185,16 @@ fn a_guest_keeps_its_link_and_its_connections_over_kills() {
     let (mut tramad, guest) = with_guest(&host);
     let link = || guest.run("cat /sys/class/net/eth0/carrier /sys/class/net/eth0/carrier_changes");
     let before = link();
-    let transfer = Transfer::start(&host, "10.1.0.1", 8);
+    let transfer = Transfer::start(&host, "10.1.0.1", kills().max(8));
 
     let mut gaps = Gaps::default();
-    for _ in 0..KILLS / 2 {
+    for _ in 0..kills() / 2 {
         let pings = Pinging::start(&host, "10.1.0.1", 0.005);
         tramad.kill_and_follow();
-        gaps.stand_in.push(pings.longest());
+        gaps.stand_in.push(pings.end());
         let pings = Pinging::start(&host, "10.1.0.1", 0.005);
         tramad.start_again();
-        gaps.successor.push(pings.longest());
+        gaps.successor.push(pings.end());
     }
     gaps.print();
 
