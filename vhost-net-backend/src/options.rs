@@ -80,8 +80,8 @@ pub struct SessionOptions {
     pub sockets: Arc<dyn Sockets>,
     /// Least time between the beginnings of two connections that a listening session serves, and,
     /// beyond a burst of 64, between two changes of the memory table. Beyond a burst of 64 for each
-    /// pair of rings and 64 more, a twentieth of it passes between two requests. A frontend that does
-    /// any of these again and again takes processor time from other ports.
+    /// pair of rings and 64 more, a twentieth of it passes between two requests. A frontend that
+    /// does any of these again and again takes processor time from other ports.
     pub spacing: Duration,
     /// How much memory a frontend may share; see [`crate::Session::set_memory_limits`].
     pub memory: MemoryLimits,

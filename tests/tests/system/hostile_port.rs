@@ -23,7 +23,7 @@ mod guest;
 use attacks::{Attack, FLOODS, PROTOCOL, RINGS};
 use guest::HostileGuest;
 
-/// Duration of a phase: longer than the time from one connection that the daemon serves to the next.
+/// Duration of a phase: longer than the time between two connections that the daemon serves.
 const PHASE: Duration = Duration::from_millis(50);
 /// Pairs of phases after which the figures must hold first, and at last.
 const PAIRS: std::ops::RangeInclusive<usize> = 12..=120;
