@@ -10,9 +10,10 @@
 //! has no handler: a filter that lets one run is for tests, where the process exits.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::handler::{self, Handler};
 
 /// The signals that end a process by a crash, but for SIGBUS.
 const SIGNALS: [libc::c_int; 4] = [libc::SIGSEGV, libc::SIGABRT, libc::SIGILL, libc::SIGFPE];
@@ -43,28 +44,9 @@ pub(crate) fn mark_at(mark: &'static CrashMark) -> io::Result<()> {
         return Ok(());
     }
     for (signal, previous) in SIGNALS.into_iter().zip(&PREVIOUS) {
-        let _ = previous.set(install(signal)?);
+        let _ = previous.set(handler::install(signal, handle)?);
     }
     Ok(())
-}
-
-fn install(signal: libc::c_int) -> io::Result<libc::sigaction> {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: both are valid for `sigaction` as zeroed memory with the relevant fields set. The
-    // handler has the three-argument form required by SA_SIGINFO. With SA_ONSTACK it runs on the
-    // alternate stack that the standard library gives each thread, if the stack has overflowed.
-    unsafe {
-        let fields = &mut *action.as_mut_ptr();
-        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
-        fields.sa_sigaction = handler as usize;
-        fields.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        libc::sigemptyset(&mut fields.sa_mask);
-        if libc::sigaction(signal, action.as_ptr(), previous.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(previous.assume_init())
-    }
 }
 
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
@@ -81,7 +63,6 @@ pub(crate) fn end(
     context: *mut libc::c_void,
     previous: Option<&libc::sigaction>,
 ) {
-    type WithInfo = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
     type Plain = extern "C" fn(libc::c_int);
     if let Some(mark) = MARK.get() {
         // SAFETY: takes no argument.
@@ -100,7 +81,7 @@ pub(crate) fn end(
         match address {
             libc::SIG_DFL | libc::SIG_IGN => {}
             address if is_fault && flags & libc::SA_SIGINFO != 0 => {
-                return std::mem::transmute::<usize, WithInfo>(address)(signal, info, context);
+                return std::mem::transmute::<usize, Handler>(address)(signal, info, context);
             }
             address if is_fault => {
                 return std::mem::transmute::<usize, Plain>(address)(signal);

@@ -16,6 +16,7 @@ mod crash;
 mod device;
 mod driver;
 mod error;
+mod handler;
 mod huge_pages;
 mod lasting;
 mod mapping;

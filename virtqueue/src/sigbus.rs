@@ -18,13 +18,13 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use crate::account::MemoryAccount;
 use crate::crash;
+use crate::handler;
 use crate::room::PAGE;
 use crate::userfault::{self, Populated};
 
@@ -129,24 +129,8 @@ pub fn install_sigbus_guard() -> io::Result<()> {
 }
 
 fn install() -> Result<libc::sigaction, i32> {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: both are valid for `sigaction` as zeroed memory with the relevant fields set. The
-    // handler has the three-argument form required by SA_SIGINFO. SA_ONSTACK leaves its alternate
-    // stack to the standard library's own handler, to which foreign faults are passed.
-    unsafe {
-        let fields = &mut *action.as_mut_ptr();
-        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = handle;
-        fields.sa_sigaction = handler as usize;
-        fields.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        libc::sigemptyset(&mut fields.sa_mask);
-        // A fault between this call and the end of `get_or_init` finds no previous handler and goes
-        // to the default one, as it would have before the installation.
-        if libc::sigaction(libc::SIGBUS, action.as_ptr(), previous.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL));
-        }
-        Ok(previous.assume_init())
-    }
+    let installed = handler::install(libc::SIGBUS, handle);
+    installed.map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
 }
 
 /// An entry of the table; guards one mapping until it is dropped.
