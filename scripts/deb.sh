@@ -35,3 +35,6 @@ END
 
 # The paths of files are relative to the folder of the manifest.
 (cd daemon && cargo deb --quiet --no-build --profile "$profile" "${options[@]}")
+if [ $# = 0 ]; then
+    lintian --allow-root --fail-on error,warning "$target"/debian/trama_"$version"-1_*.deb
+fi

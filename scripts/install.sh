@@ -34,7 +34,7 @@ declare -A needs=(
         prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables zsh:zsh fish:fish \
         dhclient:isc-dhcp-client dhcpcd:dhcpcd-base perfdhcp:kea-admin dhcpstarv:dhcpstarv"
     [gates]="valgrind:valgrind"
-    [deb]="$build lowdown:lowdown"
+    [deb]="$build lowdown:lowdown lintian:lintian"
     [trial]="$build lowdown:lowdown debootstrap:debootstrap systemd-nspawn:systemd-container"
     [bench]="$build $guests $testpmd \
         ovs-vsctl:openvswitch-switch \
