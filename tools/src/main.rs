@@ -44,7 +44,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    let result = match local(&invocation) {
+    let result = match local(program, &invocation) {
         Some(local) => local.map(|text| (text, 0)),
         None => remote(program, &invocation),
     };
@@ -91,7 +91,11 @@ fn attach(invocation: &cli::Invocation, vmm: Vmm, port: &str) -> Result<Vec<u8>,
 }
 
 /// The commands that are not the daemon's.
-fn local(invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
+fn local(program: &str, invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
+    let base = || Some(Ok(cli::base().render_help().to_string().into_bytes()));
+    if invocation.commands.is_empty() && program == names::OWN {
+        return base();
+    }
     let page = |name: &str| help::page(name).map(String::into_bytes).map_err(Failed::from);
     let asks = |words: &&Vec<String>| words.iter().skip(1).any(|word| word == "--help");
     if let Some(words) = invocation.commands.iter().find(asks) {
@@ -99,7 +103,7 @@ fn local(invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
     }
     let [words] = invocation.commands.as_slice() else { return None };
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["help"] => Some(Ok(cli::base().render_help().to_string().into_bytes())),
+        ["help"] => base(),
         ["help", name] => Some(page(name)),
         ["help", ..] => Some(Err("'help' takes one command".to_owned().into())),
         ["list-commands"] => Some(Ok(help::names().into_bytes())),

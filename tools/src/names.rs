@@ -6,6 +6,9 @@ use std::path::Path;
 
 use trama_api::nearest::nearest;
 
+/// The program's own name.
+pub(crate) const OWN: &str = "tramactl";
+
 /// The command line as that of `tramactl`.
 pub(crate) struct Called {
     /// The name in messages.
@@ -69,7 +72,7 @@ pub(crate) fn called(mut arguments: Vec<OsString>) -> Result<Call, String> {
             arguments.extend(translated);
             Ok(Call::Run(Called { program: "ovs-appctl", arguments }))
         }
-        _ => Ok(Call::Run(Called { program: "tramactl", arguments })),
+        _ => Ok(Call::Run(Called { program: OWN, arguments })),
     }
 }
 

@@ -86,8 +86,10 @@ impl VhostUserPort {
         }
         let text = |map: &Value, key: &str| map.at(key).map(Atom::bare);
         let option = |key: &str| text(options, key).unwrap_or_default();
-        // A path that is left to the daemon is in the status only.
-        let path = text(options, "path").or_else(|| text(status, "path")).ok_or_else(|| {
+        // One that is left to the daemon, or is relative to a folder of the daemon's, is in the
+        // status only.
+        let stated = text(options, "path").filter(|path| path.starts_with('/'));
+        let path = stated.or_else(|| text(status, "path")).ok_or_else(|| {
             format!("port {name} does not run, and so has no path; see get Interface {name} error")
         })?;
         let stated = lines.first().filter(|mac| mac.contains(':'));
@@ -181,11 +183,16 @@ mod tests {
     use super::*;
 
     fn port(role: &str, queues: &str) -> VhostUserPort {
-        let pairs = [("path", "/run/a,b'c.sock"), ("role", role), ("queues", queues)];
-        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        read(&[("path", "/run/a,b'c.sock"), ("role", role), ("queues", queues)], &[])
+    }
+
+    fn read(options: &[(&str, &str)], status: &[(&str, &str)]) -> VhostUserPort {
+        let map = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            Value::strings(&pairs.collect())
+        };
         let uuid = Value::string("01234567-89ab-cdef-0123-456789abcdef");
-        let options = Value::strings(&pairs.into());
-        let row = vec![uuid, Value::string("vhost-user"), options, Value::NOTHING];
+        let row = vec![uuid, Value::string("vhost-user"), map(options), map(status)];
         let table = Output::Table {
             headings: Vec::new(),
             rows: vec![row],
@@ -213,6 +220,14 @@ mod tests {
         let crosvm = Vmm::Crosvm.attach(&server).unwrap();
         assert_eq!(crosvm, "--vhost-user net,socket=/run/a,b'c.sock\n");
         assert!(Vmm::Crosvm.attach(&client).unwrap_err().contains("options:role=server"));
+    }
+
+    #[test]
+    fn a_vmm_is_told_the_whole_path() {
+        let status = [("path", "/run/trama/a.sock")];
+        for options in [&[("path", "a.sock")][..], &[]] {
+            assert_eq!(read(options, &status).path, "/run/trama/a.sock", "{options:?}");
+        }
     }
 
     #[test]
