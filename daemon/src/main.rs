@@ -166,13 +166,14 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
+    let limit = options.bridge.map(Duration::from_secs);
     let origin = match options.command.take() {
-        None => match options.bridge {
-            Some(seconds) => Origin::Bridges { limit: Duration::from_secs(seconds) },
+        None => match limit {
+            Some(limit) => Origin::Bridges { limit },
             None => Origin::Started { takes_over: options.take_over },
         },
         Some(Subcommand::StandIn { after, ended, by, control }) => {
-            Origin::StandsIn { after, ended, by, control }
+            Origin::StandsIn { after, ended, by, control, limit }
         }
         Some(Subcommand::Gateway(options)) => {
             return ended(|| trama_gateway::process::run(options.into()));
@@ -294,6 +295,7 @@ fn run(
     }
     let setup = Setup {
         arguments,
+        bridges: origin.limit().map(|limit| limit.as_secs()),
         program,
         follows: follows && previous.is_none(),
         is_beside: previous.is_some(),
@@ -374,9 +376,7 @@ fn take_sockets(
         if found.is_none() {
             found = match succession::follow(&daemon.control, origin) {
                 Err(ClaimError::Taken(pid)) => return Err(NotTaken::Taken(pid)),
-                followed => followed.map_err(|error| {
-                    NotTaken::Failed(format!("the keeper does not work: {error}"))
-                })?,
+                followed => followed.map_err(|error| NotTaken::Failed(error.to_string()))?,
             };
         }
         let is_last = tries == SOCKET_TRIES;

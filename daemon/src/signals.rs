@@ -104,8 +104,8 @@ async fn hand_over(signals: &mut Signals, daemon: &Arc<Daemon>, seconds: u64) {
 
 /// Waits as long as this process may go on until the next one takes over.
 pub(crate) async fn wait_in_vain(origin: &Origin) {
-    let Origin::Bridges { limit } = origin else { return std::future::pending().await };
-    tokio::time::sleep(*limit).await;
+    let Some(limit) = origin.limit() else { return std::future::pending().await };
+    tokio::time::sleep(limit).await;
     tracing::info!("no tramad has taken over within {} s; ends", limit.as_secs());
 }
 

@@ -155,6 +155,7 @@ impl Source {
             sandbox: daemon.sandbox.name().to_owned(),
             keeper: is_process.then(|| keeper_socket(&daemon.control)),
             arguments: Vec::new(),
+            bridges: None,
             follows: false,
             is_beside: false,
             program: PathBuf::new(),

@@ -65,7 +65,20 @@ pub enum Origin {
         by: Option<i32>,
         /// Its control socket, and so this one's, whatever the configuration says by now.
         control: PathBuf,
+        /// How long it may go on; `None`: for good. That one was to go on so long, too.
+        limit: Option<Duration>,
     },
+}
+
+impl Origin {
+    /// How long this process may go on until the next one is started; `None`: for good.
+    pub fn limit(&self) -> Option<Duration> {
+        match self {
+            Origin::Started { .. } => None,
+            Origin::Bridges { limit } => Some(*limit),
+            Origin::StandsIn { limit, .. } => *limit,
+        }
+    }
 }
 
 /// Why this process does not become the switch.
@@ -75,10 +88,17 @@ pub enum ClaimError {
     #[error("process {0} is the switch")]
     Taken(i32),
     /// The keeper does not work.
-    #[error(transparent)]
+    #[error("the keeper does not work: {0}")]
     Keeper(#[from] io::Error),
+    /// The one that runs has no keeper, and no helper that would start one.
+    #[error(
+        "{}: another tramad listens there, whose keeper has ended: none can take over from it; stop \
+         it first",
+        .0.display()
+    )]
+    NoKeeper(PathBuf),
     /// The keeper that runs is of another version.
-    #[error(transparent)]
+    #[error("the keeper does not work: {0}")]
     Version(AttachError),
 }
 
@@ -134,8 +154,11 @@ pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Seat>, ClaimErro
     let (since, until) = (Instant::now(), Instant::now() + ENDING);
     loop {
         let Some(keeper) = Keeper::find(&path)? else {
-            if since.elapsed() >= WITHOUT_KEEPER || UnixStream::connect(control).is_err() {
+            if UnixStream::connect(control).is_err() {
                 return Ok(None);
+            }
+            if since.elapsed() >= WITHOUT_KEEPER {
+                return Err(ClaimError::NoKeeper(control.to_owned()));
             }
             std::thread::sleep(LONG_PAUSE);
             continue;
@@ -263,7 +286,13 @@ mod tests {
         assert!(!is_ending(own, &started));
         assert!(is_ending(
             own,
-            &Origin::StandsIn { after: own, ended: None, by: None, control: PathBuf::new() }
+            &Origin::StandsIn {
+                after: own,
+                ended: None,
+                by: None,
+                control: PathBuf::new(),
+                limit: None
+            }
         ));
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id() as i32;

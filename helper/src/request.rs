@@ -39,6 +39,9 @@ pub struct Setup {
     /// The arguments of `tramad` with which a stand-in and a successor start; empty: no stand-in
     /// starts.
     pub arguments: Vec<OsString>,
+    /// For how many seconds `tramad` goes on until the next one is started, and so a stand-in for
+    /// it; `None`: for good.
+    pub bridges: Option<u64>,
 }
 
 /// How the configuration file is written.

@@ -77,7 +77,9 @@ pub(crate) fn start(setup: &Setup, ended: &Ended) -> io::Result<(OwnedFd, Child)
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("tramad").args(&setup.arguments).args(["stand-in", "--after"]);
+    command.arg0("tramad").args(&setup.arguments);
+    command.args(setup.bridges.map(|seconds| format!("--bridge={seconds}")));
+    command.args(["stand-in", "--after"]);
     command.arg(ended.process.to_string());
     command.arg("--control").args(&setup.control);
     if let Some(how) = &ended.how {

@@ -16,6 +16,8 @@ use crate::wire::{Message, receive_into, send};
 
 /// How long an answer may take, and how long the previous switch may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the previous switch may take to end.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// How a switch has attached.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,7 +128,7 @@ impl Channel {
     /// Waits until the previous switch is gone.
     pub(crate) fn wait_until_gone(&self) -> io::Result<()> {
         let Some([_, gone]) = self.events.get() else { return Ok(()) };
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + ENDING;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {

@@ -173,7 +173,7 @@ impl Keeper {
     /// Other requests may be made meanwhile.
     ///
     /// # Errors
-    /// It does not end within 30 seconds, or the keeper does not answer.
+    /// It does not end within 10 seconds, or the keeper does not answer.
     pub fn go(&self) -> io::Result<()> {
         let channel = self.channel();
         let is_gone = channel.ask(&Request::Go, &[], |reply, _| match reply {

@@ -252,9 +252,12 @@ impl Server {
         let Some(Channel { switch: Some(switch), .. }) = self.channels.remove(&token) else {
             return;
         };
-        match self.arbiter.previous(switch) {
-            Some(_) => self.relays.lose_successor(switch),
-            None => self.relays.lose(switch),
+        match self.arbiter.go(switch) {
+            Go::Freeze(serving) => {
+                self.relays.lose_successor(switch);
+                self.take_back_freeze(serving);
+            }
+            Go::IsGone => self.relays.lose(switch),
         }
         if let Some(serving) = self.arbiter.detach(switch) {
             let channel = self.channels.values().find(|it| it.switch == Some(serving));
@@ -264,6 +267,15 @@ impl Server {
         }
         if self.arbiter.is_empty() {
             self.alone = Some(Instant::now());
+        }
+    }
+
+    /// The one that serves may have been told to freeze and not have seen that yet.
+    fn take_back_freeze(&self, serving: Switch) {
+        let channel = self.channels.values().find(|it| it.switch == Some(serving));
+        if let Some([freeze, _]) = channel.and_then(|channel| channel.events.as_ref()) {
+            // Fails if it was not told.
+            let _ = rustix::io::read(freeze, &mut [0; 8]);
         }
     }
 

@@ -432,6 +432,16 @@ impl Tramad {
         self.wait_for_start(before);
     }
 
+    /// Starts another daemon on the same files, which must end by itself and fail; returns its log.
+    #[track_caller]
+    pub fn start_another(&self, options: &[&str]) -> String {
+        let before = self.log().len();
+        let mut other = launch(self.dir.path(), self.netns.as_deref(), options);
+        let status = wait_until("the other daemon ends", SOON, || other.status());
+        assert!(!status.success());
+        self.log()[before..].to_owned()
+    }
+
     /// Returns how many switches have finished their start.
     fn starts(&self) -> usize {
         self.log().matches(READY).count()

@@ -217,6 +217,27 @@ fn a_successor_leaves_a_new_keeper_to_the_switch_that_serves() {
 }
 
 #[test]
+fn a_successor_that_gives_up_takes_back_that_the_other_one_ends() {
+    let world = World::new(LONG);
+    let old = world.attach(Claim::Main);
+    let freeze = old.freeze_event().unwrap();
+    let new = world.attach(Claim::TakeOver);
+    let (sender, gone) = std::sync::mpsc::channel();
+    let waiting = thread::spawn(move || {
+        // It does not end, so this one does.
+        let _ = sender.send(new.end_event().unwrap());
+        drop(new.go());
+    });
+    poll(&mut [PollFd::new(&freeze, PollFlags::IN)], None).unwrap();
+    rustix::net::shutdown(gone.recv().unwrap(), rustix::net::Shutdown::Both).unwrap();
+    waiting.join().unwrap();
+    let (third, _) = attach_eventually(&world, Claim::TakeOver);
+    assert!(!is_readable(&freeze));
+    drop(third);
+    world.end(&old);
+}
+
+#[test]
 fn without_a_switch_it_ends() {
     let world = World::new(Duration::from_millis(50));
     let switch = world.attach(Claim::Main);

@@ -115,6 +115,38 @@ fn a_helper_that_is_killed_is_replaced_by_a_take_over() {
 }
 
 #[test]
+fn from_a_switch_that_is_all_that_is_left_none_can_take_over() {
+    let hosts = hosts();
+    let mut tramad = start(&hosts, "");
+    [HELPER, KEEPER].map(|name| tramad.member(name)).iter().for_each(trama_tests::Member::kill);
+    tramad.wait_for_log("the helper has ended", SOON);
+    for options in [&["--take-over"][..], &[]] {
+        let refused = tramad.start_another(options);
+        assert!(refused.contains("whose keeper has ended"), "{refused}");
+    }
+    hosts[0].wait_for_ping("10.1.0.2", SOON);
+    tramad.restart(Signal::KILL);
+    stop(tramad, &hosts);
+}
+
+/// The process that goes on for a while is killed: the one that stands in goes on no longer.
+#[test]
+fn what_lingers_ends_even_if_it_is_killed_meanwhile() {
+    let hosts = hosts();
+    let mut tramad = start(&hosts, "");
+    tramad.end_process(Signal::TERM);
+    tramad.start_again_with(&["--linger", "2"]);
+    tramad.upgrade(|tramad| tramad.signal(Signal::TERM));
+    tramad.kill_and_follow();
+    wait_until("the stand-in ends, too", SOON, || {
+        tramad.log().contains("no tramad has taken over within 2 s; ends").then_some(())
+    });
+    wait_until("the devices are gone", SOON, || {
+        (!hosts.iter().any(|host| host.run("ip -o link").contains("eth0"))).then_some(())
+    });
+}
+
+#[test]
 fn without_its_keeper_the_next_start_is_a_cold_one() {
     let hosts = hosts();
     let [left, ..] = &hosts;
