@@ -20,7 +20,7 @@ use clap::{Parser, ValueEnum};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tracing_subscriber::EnvFilter;
 use trama_api::folders::Folders;
-use trama_daemon::config::model::DaemonConfig;
+use trama_daemon::config::model::{Config, DaemonConfig};
 use trama_daemon::crashes::Crashes;
 use trama_daemon::listeners::Listeners;
 use trama_daemon::notify::Notifier;
@@ -229,7 +229,7 @@ fn source(stated: Option<PathBuf>, wants_user: bool) -> Result<Source, String> {
         let message = "neither XDG_CONFIG_HOME nor HOME is set; name a configuration with --config";
         return Err(message.to_owned());
     }
-    Ok(Source { file, folders, may_be_missing })
+    Ok(Source { file, folders, may_be_missing, text: String::new() })
 }
 
 /// Runs a process that a daemon has started, or a test; returns its exit status.
@@ -263,7 +263,7 @@ fn run(
     let program = std::env::current_exe().map_err(|error| format!("the program: {error}"))?;
     let started = Instant::now();
     let notifier = Arc::new(Notifier::from_environment());
-    let mut config = source.read().map_err(|error| error.to_string())?;
+    let (mut config, found) = read(&mut source, origin)?;
     if let Origin::StandsIn { control, .. } = origin {
         config.daemon.control.clone_from(control);
     }
@@ -277,7 +277,7 @@ fn run(
         return Ok(());
     }
     // The sockets come first: a second daemon must end before it disturbs the first one's ports.
-    let (seat, listeners) = match take_sockets(&config.daemon, origin) {
+    let (seat, listeners) = match take_sockets(&config.daemon, origin, found) {
         Err(NotTaken::Taken(pid)) => return give_way(&config.daemon.control, pid, origin),
         Err(NotTaken::Failed(message)) => return Err(message),
         Ok(taken) => taken,
@@ -357,6 +357,26 @@ fn run(
     served
 }
 
+/// Reads the configuration. If the file has faults by now, a stand-in goes on with what was in
+/// force; then the keeper is returned, too, from which it has that.
+fn read(source: &mut Source, origin: &Origin) -> Result<(Config, Option<Seat>), String> {
+    let faults = match source.read() {
+        Ok(config) => return Ok((config, None)),
+        Err(faults) => faults.to_string(),
+    };
+    let Origin::StandsIn { control, .. } = origin else { return Err(faults) };
+    let found = succession::follow(control, origin).ok().flatten();
+    let text = found.as_ref().and_then(|seat| Rights::kept_config(&seat.keeper));
+    let Some(config) = text.and_then(|text| source.read_from(text).ok()) else {
+        return Err(faults);
+    };
+    faults.lines().for_each(|line| tracing::error!("{line}"));
+    tracing::error!(
+        "goes on with the configuration that was in force: correct the file, then tramactl reload"
+    );
+    Ok((config, found))
+}
+
 /// Why this process has no sockets.
 enum NotTaken {
     /// A process is the switch.
@@ -370,8 +390,8 @@ enum NotTaken {
 fn take_sockets(
     daemon: &DaemonConfig,
     origin: &Origin,
+    mut found: Option<Seat>,
 ) -> Result<(Option<Seat>, Listeners), NotTaken> {
-    let mut found = None;
     for tries in 1..=SOCKET_TRIES {
         if found.is_none() {
             found = match succession::follow(&daemon.control, origin) {

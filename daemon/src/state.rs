@@ -126,12 +126,15 @@ pub struct Source {
     /// Whether the file may be missing and then counts as empty: the default file may, before the
     /// first change.
     pub may_be_missing: bool,
+    /// What it said when it was last read without a fault.
+    pub text: String,
 }
 
 impl Source {
     /// Returns the source of a system daemon; the file must exist.
     pub fn at(file: impl Into<PathBuf>) -> Source {
-        Source { file: file.into(), folders: Folders::system(), may_be_missing: false }
+        let (folders, text) = (Folders::system(), String::new());
+        Source { file: file.into(), folders, may_be_missing: false, text }
     }
 
     /// Reads and validates the configuration, with the rights of this process. Once read, the file
@@ -175,8 +178,18 @@ impl Source {
                 text
             }
         };
-        parse_at(&text, &self.file.display().to_string(), &self.folders)
-            .map_err(StartError::Invalid)
+        let parsed = parse_at(&text, &self.file.display().to_string(), &self.folders);
+        let config = parsed.map_err(StartError::Invalid)?;
+        self.text = text;
+        Ok(config)
+    }
+
+    /// Takes a text in the place of the file's, which an earlier process has read.
+    ///
+    /// # Errors
+    /// It has faults; the error lists all of them.
+    pub fn read_from(&mut self, text: String) -> Result<Config, StartError> {
+        self.parse(Ok(text))
     }
 
     /// Writes the difference of two configurations into the file. From then on the file must exist.
@@ -254,6 +267,7 @@ impl Daemon {
         rights: Rights,
         crashes: Crashes,
     ) -> Result<Arc<Daemon>, StartError> {
+        rights.keep_config(&source.text);
         let crashes = Arc::new(crashes);
         let started = DataPlane::start(&config.daemon, rights.clone(), crashes.clone());
         let (data_plane, event) = started.map_err(StartError::Worker)?;
@@ -334,6 +348,7 @@ impl Daemon {
         let text = inner.rights.read_config();
         let source = &mut inner.source;
         let config = source.parse(text).map_err(|error| error.diagnostics(&source.file))?;
+        inner.rights.keep_config(&inner.source.text);
         let steps = plan(&inner.config, &config);
         panics::commit();
         inner.change_to(config, &steps);

@@ -24,8 +24,6 @@ use crate::successor::Successor;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const STUB_UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
 const LONGEST_RESOLV_CONF: u64 = 64 << 10;
-/// Longest configuration in bytes.
-const LONGEST_CONFIG: u64 = 64 << 20;
 
 /// The state of the one that carries out requests.
 pub(crate) struct Acts {
@@ -203,7 +201,8 @@ impl Acts {
     }
 
     fn write_config(&mut self, how: ConfigFile, text: File) -> Answer {
-        let text = config_file::text_of(text, LONGEST_CONFIG).map_err(|error| error.to_string())?;
+        let text = config_file::text_of(text, config_file::LONGEST_CONFIG)
+            .map_err(|error| error.to_string())?;
         let file = &self.setup.config;
         let written = match how {
             ConfigFile::Replace => config_file::replace(file, &text),
@@ -218,7 +217,7 @@ impl Acts {
 /// Reads the configuration.
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(LONGEST_CONFIG).read_to_string(&mut text)?;
+    File::open(path)?.take(config_file::LONGEST_CONFIG).read_to_string(&mut text)?;
     Ok(text)
 }
 

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+/// Longest configuration in bytes.
+pub(crate) const LONGEST_CONFIG: u64 = 64 << 20;
+
 /// Returns a file in memory with these bytes, from its beginning.
 pub(crate) fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create("trama-config", MemfdFlags::CLOEXEC)?);
@@ -18,8 +21,10 @@ pub(crate) fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
 }
 
 /// Returns the text of a file that [`in_memory`] has made, which has at most `longest` bytes.
-pub(crate) fn text_of(file: File, longest: u64) -> io::Result<String> {
+pub(crate) fn text_of(mut file: File, longest: u64) -> io::Result<String> {
     let mut text = String::new();
+    // Others that have it open may have read it.
+    file.rewind()?;
     file.take(longest).read_to_string(&mut text)?;
     Ok(text)
 }

@@ -22,6 +22,9 @@ use crate::pidfd::{ends_within, status_at_end};
 use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest, unexpected};
 use crate::rules::Rules;
 
+/// The keeper's key of the configuration's text.
+const CONFIG: &str = "configuration";
+
 /// How long a process that was killed may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -386,8 +389,27 @@ impl Rights {
     /// # Errors
     /// It cannot be written, and is unchanged.
     pub fn write_config(&self, text: &str, how: ConfigFile) -> Result<(), String> {
-        let text = config_file::in_memory(text.as_bytes()).map_err(|error| error.to_string())?;
-        self.ask(Request::WriteConfig(how), &[text.as_fd()]).map(drop)
+        let file = config_file::in_memory(text.as_bytes()).map_err(|error| error.to_string())?;
+        self.ask(Request::WriteConfig(how), &[file.as_fd()])?;
+        self.keep_config(text);
+        Ok(())
+    }
+
+    /// Keeps the text of the configuration in force, as it was last read or written, for a
+    /// stand-in that finds a file with faults.
+    pub fn keep_config(&self, text: &str) {
+        if let Some(keeper) = &self.keeper
+            && let Ok(file) = config_file::in_memory(text.as_bytes())
+        {
+            // Without it a stand-in reads the file, as ever.
+            let _ = keeper.put(CONFIG, &[], &[file.as_fd()]);
+        }
+    }
+
+    /// Returns what an earlier switch has kept by [`Rights::keep_config`].
+    pub fn kept_config(keeper: &Keeper) -> Option<String> {
+        let kept = keeper.get(CONFIG).ok()??;
+        config_file::text_of(kept.fds.into_iter().next()?.into(), config_file::LONGEST_CONFIG).ok()
     }
 }
 

@@ -147,6 +147,33 @@ fn what_lingers_ends_even_if_it_is_killed_meanwhile() {
 }
 
 #[test]
+fn a_file_with_faults_costs_nothing_when_the_switch_is_killed() {
+    let hosts = hosts();
+    let [left, right, _] = &hosts;
+    let mut tramad = start(&hosts, "");
+    tramad.ctl("add-br later");
+    let (file, before) = (tramad.path("trama.toml"), hosts.each_ref().map(shown));
+    let good = std::fs::read_to_string(&file).expect("a configuration");
+    let pings = Pinging::start(left, "10.1.0.2", 0.005);
+    for faulty in ["garbage = [", "[[network]]\nname = \"lab\"\nmtu = 1\n"] {
+        std::fs::write(&file, faulty).expect("write");
+        tramad.kill_and_follow();
+        assert_eq!(hosts.each_ref().map(shown), before);
+        assert!(tramad.ctl("list-br").contains("later"), "what was saved meanwhile");
+        let refused = tramad.try_ctl(&["add-br", "more"]);
+        assert!(refused.text.contains("fix it first"), "{}", refused.text);
+    }
+    pings.stop_with_losses(2);
+    assert!(tramad.log().contains("goes on with the configuration that was in force"));
+    std::fs::write(&file, good + "\n[[network]]\nname = \"last\"\n").expect("write");
+    tramad.ctl("reload");
+    assert!(tramad.ctl("list-br").contains("last"));
+    right.wait_for_ping("10.7.7.7", SOON);
+    tramad.start_again();
+    stop(tramad, &hosts);
+}
+
+#[test]
 fn without_its_keeper_the_next_start_is_a_cold_one() {
     let hosts = hosts();
     let [left, ..] = &hosts;
