@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, so
 use crate::request::{Claim, LONGEST, Reply, Request, VERSION};
 use crate::wire::{Message, receive_into, send};
 
-/// How long an answer may take, and how long the previous switch may take to end.
+/// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the previous switch may take to end.
 const ENDING: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ pub(crate) const MARK: &str = "TRAMA_TEST_DIRECTORY";
 pub struct Member {
     /// Its process id.
     pub process: Pid,
-    /// What it calls itself: `tramad`, `trama:helper`, `trama:keeper`.
+    /// What it calls itself: `tramad`, `trama:helper`, `trama:keeper`, `trama:memory`.
     pub name: String,
 }
 
@@ -23,6 +23,9 @@ impl Member {
         let _ = kill_process(self.process, Signal::KILL);
     }
 }
+
+/// What calls itself so has the command line of the process whose memory it shares.
+const HOLDER: &str = "trama:memory";
 
 /// Returns the processes with this directory as their mark that have not ended.
 pub fn of(dir: &Path) -> Vec<Member> {
@@ -35,7 +38,9 @@ pub fn of(dir: &Path) -> Vec<Member> {
         let is_marked = environment.split(|byte| *byte == 0).any(|variable| variable == mark);
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let name = command.split(|byte| *byte == 0).next()?;
-        let name = Path::new(std::str::from_utf8(name).ok()?).file_name()?.to_str()?.to_owned();
+        let name = Path::new(std::str::from_utf8(name).ok()?).file_name()?.to_str()?;
+        let thread = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        let name = if thread.trim() == HOLDER { HOLDER } else { name }.to_owned();
         let process = Pid::from_raw(pid)?;
         is_marked.then_some(Member { process, name })
     })
