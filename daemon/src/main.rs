@@ -263,7 +263,14 @@ fn run(
     let program = std::env::current_exe().map_err(|error| format!("the program: {error}"))?;
     let started = Instant::now();
     let notifier = Arc::new(Notifier::from_environment());
-    let (mut config, found) = read(&mut source, origin)?;
+    let (mut config, found) = match read(&mut source, origin) {
+        Err(NotTaken::Taken(pid)) => {
+            decline(pid);
+            return Ok(());
+        }
+        Err(NotTaken::Failed(message)) => return Err(message),
+        Ok(read) => read,
+    };
     if let Origin::StandsIn { control, .. } = origin {
         config.daemon.control.clone_from(control);
     }
@@ -359,16 +366,22 @@ fn run(
 
 /// Reads the configuration. If the file has faults by now, a stand-in goes on with what was in
 /// force; then the keeper is returned, too, from which it has that.
-fn read(source: &mut Source, origin: &Origin) -> Result<(Config, Option<Seat>), String> {
+///
+/// # Errors
+/// The file has faults, and nothing else is known; or another process goes on.
+fn read(source: &mut Source, origin: &Origin) -> Result<(Config, Option<Seat>), NotTaken> {
     let faults = match source.read() {
         Ok(config) => return Ok((config, None)),
         Err(faults) => faults.to_string(),
     };
-    let Origin::StandsIn { control, .. } = origin else { return Err(faults) };
-    let found = succession::follow(control, origin).ok().flatten();
+    let Origin::StandsIn { control, .. } = origin else { return Err(NotTaken::Failed(faults)) };
+    let found = match succession::follow(control, origin) {
+        Err(ClaimError::Taken(pid)) => return Err(NotTaken::Taken(pid)),
+        followed => followed.ok().flatten(),
+    };
     let text = found.as_ref().and_then(|seat| Rights::kept_config(&seat.keeper));
     let Some(config) = text.and_then(|text| source.read_from(text).ok()) else {
-        return Err(faults);
+        return Err(NotTaken::Failed(faults));
     };
     faults.lines().for_each(|line| tracing::error!("{line}"));
     tracing::error!(
@@ -436,11 +449,16 @@ fn give_way(control: &Path, pid: i32, origin: &Origin) -> Result<(), String> {
             Err(succession::taken(control).to_string())
         }
         Origin::StandsIn { .. } => {
-            tracing::info!("process {pid} goes on; ends");
-            Rights::decline();
+            decline(pid);
             Ok(())
         }
     }
+}
+
+/// The same for a stand-in, whose helper is to start no other.
+fn decline(pid: i32) {
+    tracing::info!("process {pid} goes on; ends");
+    Rights::decline();
 }
 
 /// Gives the keeper copies of the sockets.

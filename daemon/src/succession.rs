@@ -65,7 +65,7 @@ pub enum Origin {
         by: Option<i32>,
         /// Its control socket, and so this one's, whatever the configuration says by now.
         control: PathBuf,
-        /// How long it may go on; `None`: for good. That one was to go on so long, too.
+        /// How long it may go on: as long as the one that has ended might; `None`: for good.
         limit: Option<Duration>,
     },
 }

@@ -5,9 +5,9 @@
 //! machine with two cores, 60 ms on a busy one, even if there was none. Only then does it close the
 //! descriptors, by which others notice the end. With a holder it is the holder that waits.
 //!
-//! The holder can only read from a pipe and exit (seccomp(2)), whoever writes to the memory, so it
-//! may be made before the process is restricted. It ends when the pipe closes, and so with the
-//! process.
+//! Whoever subverts the process can write to the holder's memory, too, and gains nothing: a filter
+//! (seccomp(2)) lets the holder read from a pipe and exit, and no more. So it may be made before
+//! the process is restricted. It ends when the pipe closes, and so with the process.
 #![expect(unsafe_code, reason = "clone(2) with a stack of its own, and what its child does")]
 
 use std::ffi::{CStr, c_int, c_long, c_void};

@@ -1,5 +1,7 @@
 //! The real daemon and `tramactl`.
 
+mod launch;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use launch::launch;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::family::{self, MARK, Member};
+use crate::family::{self, Member};
 use crate::host::{CommandResult, Host};
 use crate::netns::Netns;
-use crate::process::{POLL, Process, SOON, child, tied_command, unique, wait_until};
+use crate::process::{POLL, Process, SOON, child, unique, wait_until};
 
 /// Metrics as scraped: name with labels to value.
 pub type Metrics = BTreeMap<String, f64>;
@@ -565,43 +568,4 @@ fn write_resolvers(dir: &Path, resolvers: &[&str]) {
     let (new, file) = (dir.join("etc/resolv.conf.new"), dir.join("etc/resolv.conf"));
     std::fs::write(&new, lines).expect("resolv.conf");
     std::fs::rename(new, file).expect("resolv.conf");
-}
-
-#[track_caller]
-fn launch(dir: &Path, netns: Option<&str>, options: &[&str]) -> Process {
-    let own = dir.join(OWN_PROGRAM);
-    let program = if own.exists() { own } else { binary("tramad") };
-    let mut command = match netns {
-        None => tied_command(program),
-        Some(netns) => {
-            let mut command = tied_command("ip");
-            command.args(["netns", "exec", netns]);
-            if dir.join("etc").exists() {
-                // `ip netns exec` creates a mount namespace, which confines this mount. As on a
-                // host that systemd has booted, namespaces made later see what is mounted in this
-                // one.
-                let bind = format!("mount --bind {}/etc /etc", dir.display());
-                let script = format!("mount --make-rshared / && {bind} && exec \"$@\"");
-                command.args(["sh", "-c", &script, "sh"]);
-            }
-            let without_ipv6 = dir.join(WITHOUT_IPV6.0);
-            if without_ipv6.exists() {
-                command.arg("python3").arg(without_ipv6);
-            }
-            command.arg(program);
-            command
-        }
-    };
-    command.arg("--config").arg(dir.join("trama.toml")).args(options);
-    let manager = dir.join(MANAGER);
-    if manager.exists() {
-        command.env("NOTIFY_SOCKET", manager);
-    }
-    // Its other processes inherit it.
-    command.env(MARK, dir);
-    let variables = std::fs::read_to_string(dir.join(VARIABLES)).unwrap_or_default();
-    command.envs(variables.lines().filter_map(|line| line.split_once('=')));
-    // A system call that is missing on a list ends the process, and the test.
-    command.env("TRAMA_SANDBOX", "trap");
-    Process::spawn("tramad", command, &dir.join("tramad.log"))
 }
