@@ -415,7 +415,9 @@ fn take_sockets(
         let is_last = tries == SOCKET_TRIES;
         match Listeners::open(daemon, found.as_ref().map(|seat| &seat.keeper)) {
             Err(message) if is_last => return Err(NotTaken::Failed(message)),
-            Err(_) => {}
+            // The keeper may have ended meanwhile, and the switch that has the sockets have a new
+            // one.
+            Err(_) => found = None,
             Ok(listeners) if found.is_some() => return Ok((found, listeners)),
             Ok(listeners) => {
                 match succession::start_keeper(&daemon.control, daemon.sandbox, origin) {

@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use seccompiler::BpfProgram;
 
@@ -124,17 +125,24 @@ pub(crate) fn report_trapped_calls() -> io::Result<()> {
     Ok(())
 }
 
+/// The trapped call that is being reported.
+static REPORTED: AtomicI32 = AtomicI32::new(-1);
+
 extern "C" fn handle_trap(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel passes a siginfo_t of at least this size, with these fields for SIGSYS.
-    let call = unsafe { (*info.cast::<RefusedCall>()).call };
+    let mut call = unsafe { (*info.cast::<RefusedCall>()).call };
     let mut name = [0_u8; 16];
-    // SAFETY: PR_GET_NAME writes at most 16 bytes with a terminator to `name`.
-    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
+    match REPORTED.compare_exchange(-1, call, Ordering::Relaxed, Ordering::Relaxed) {
+        // SAFETY: PR_GET_NAME writes at most 16 bytes with a terminator to `name`.
+        Ok(_) => drop(unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) }),
+        // That is not on the list either.
+        Err(first) => call = first,
+    }
     let mut digits = [0_u8; 10];
     let number = decimal(call, &mut digits);
-    let head: &[u8] = b"sandbox: system call ";
-    let parts = [head, number, b" is not on the list, in ", name.to_bytes()];
+    let name = CStr::from_bytes_until_nul(&name).unwrap_or_default().to_bytes();
+    let place: &[u8] = if name.is_empty() { b"" } else { b", in " };
+    let parts = [b"sandbox: system call ", number, b" is not on the list", place, name];
     let (mut line, mut length) = ([b'\n'; 96], 0);
     for part in parts {
         line[length..length + part.len()].copy_from_slice(part);

@@ -270,6 +270,8 @@ const KEEPER: &[c_long] = &[
     SYS_mmap,
     SYS_mremap,
     SYS_munmap,
+    // Takes back what an eventfd tells.
+    SYS_read,
     SYS_recvmsg,
     SYS_rt_sigprocmask,
     SYS_rt_sigreturn,

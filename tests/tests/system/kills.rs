@@ -4,12 +4,15 @@
 //! `TRAMA_KILLS` is the number of rounds of the random kills; if it is not set, there are 12.
 //! `TRAMA_SEED` repeats an earlier run.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, kill_process};
 use trama_test_kit::RawFrontend;
 use trama_test_kit::requests::GET_FEATURES;
 use trama_tests::sim::rng::Rng;
+use trama_tests::tramad::binary;
 use trama_tests::{Host, Netns, Pinging, SOON, Tramad, wait_until};
 
 use crate::restart::{lab, shown};
@@ -170,6 +173,32 @@ fn a_file_with_faults_costs_nothing_when_the_switch_is_killed() {
     assert!(tramad.ctl("list-br").contains("last"));
     right.wait_for_ping("10.7.7.7", SOON);
     tramad.start_again();
+    stop(tramad, &hosts);
+}
+
+/// A user may start a switch before the helper of the one that was killed starts a stand-in.
+#[test]
+fn a_stand_in_that_comes_late_leaves_the_place_whatever_the_file_says() {
+    let hosts = hosts();
+    let tramad = start(&hosts, "");
+    let (file, control) = (tramad.path("late.toml"), tramad.path("control.sock"));
+    let good = std::fs::read_to_string(tramad.path("trama.toml")).expect("a configuration");
+    let goes_on = format!("process {} goes on; ends", tramad.member("tramad").process);
+    for text in [&good, "garbage = ["] {
+        std::fs::write(&file, text).expect("write");
+        let flags = SocketFlags::CLOEXEC;
+        let (helper, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).expect("a pair");
+        let mut command = Command::new(binary("tramad"));
+        command.arg("--config").arg(&file).args(["stand-in", "--after", "1", "--control"]);
+        let command = command.arg(&control).stdin(Stdio::from(theirs)).stderr(Stdio::piped());
+        let late = command.spawn().expect("run tramad");
+        let told = rustix::io::read(&helper, &mut [0; 64]).expect("its last word");
+        drop(helper);
+        let output = late.wait_with_output().expect("its end");
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(told > 0 && output.status.success() && log.contains(&goes_on), "{log}");
+    }
     stop(tramad, &hosts);
 }
 

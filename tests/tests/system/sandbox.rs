@@ -6,10 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use trama_keeper::{Claim, Keeper, LONGEST_VALUE, listen_at};
 use trama_test_kit::requests::{GET_FEATURES, message};
 use trama_tests::tramad::binary;
+use trama_tests::{SOON, wait_until};
 
 /// How an attempt ends.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -89,13 +91,16 @@ fn restricted_processes_cannot_do_what_they_never_need() {
 
 #[test]
 fn under_a_trap_a_call_that_is_not_on_the_list_is_named() {
-    let mut command = Command::new(binary("tramad"));
-    command.args(["probe-sandbox", "gateway", "unlisted"]).env("TRAMA_SANDBOX", "trap");
-    let output = command.output().expect("run tramad");
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(errors.starts_with("sandbox: system call "), "{errors}");
-    assert!(errors.ends_with(" is not on the list, in tramad\n"), "{errors}");
-    assert_eq!(output.status.code(), Some(159), "{errors}");
+    // A keeper may not ask for its name either.
+    for (process, place) in [("gateway", ", in tramad\n"), ("keeper", "\n")] {
+        let mut command = Command::new(binary("tramad"));
+        command.args(["probe-sandbox", process, "unlisted"]).env("TRAMA_SANDBOX", "trap");
+        let output = command.output().expect("run tramad");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(errors.starts_with("sandbox: system call "), "{errors}");
+        assert!(errors.ends_with(&format!(" is not on the list{place}")), "{errors}");
+        assert_eq!(output.status.code(), Some(159), "{errors}");
+    }
 }
 
 #[test]
@@ -126,6 +131,18 @@ fn a_keeper_needs_only_the_calls_on_its_list() {
     frontend.read_exact(&mut [0; 20]).unwrap();
     assert_eq!(keeper.resume("vm1").unwrap().expect("a connection").messages, 1);
     keeper.close("vm1").unwrap();
+    // A successor that tells it to freeze, and is gone.
+    let freeze = keeper.freeze_event().expect("it has attached");
+    let successor = Keeper::find(&path).unwrap().expect("it listens");
+    successor.attach(Claim::TakeOver).unwrap();
+    std::thread::scope(|scope| {
+        let goes = scope.spawn(|| successor.go());
+        poll(&mut [PollFd::new(&freeze, PollFlags::IN)], None).unwrap();
+        successor.leave();
+        goes.join().unwrap().unwrap_err();
+    });
+    wait_until("it is not told any more", SOON, || (!keeper.is_followed()).then_some(()));
+    assert!(!keeper.forget_freeze());
     keeper.end().unwrap();
     let status = process.wait().unwrap();
     assert!(status.success(), "{status}");
