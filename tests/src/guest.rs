@@ -8,19 +8,19 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::Command;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::agent::{Agent, Silence};
 use crate::host::{CommandResult, Host};
 use crate::process::{POLL, Process, SOON, User, tied_command, tied_command_as, wait_until};
 
 /// Time limit of a boot on a machine that is busy with other tests.
-const BOOT_LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
 /// A network device of a guest: virtio-net on a vhost-user socket, or an emulated one on a TAP.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ const QEMU: &str = "qemu-system-x86_64";
 /// The guest's own copies of UEFI firmware and its initial variables (package ovmf).
 const UEFI: [&str; 2] = ["/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"];
 
-const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
+pub(crate) const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
 /// The package of a kernel with drivers of emulated devices. It takes longer to download and boot.
 pub const FULL_KERNEL: &str = "linux-image-amd64";
 
@@ -145,15 +145,8 @@ impl GuestOptions {
 pub struct Guest {
     name: String,
     qemu: Process,
-    line: Mutex<Option<Line>>,
+    agent: Agent,
     dir: TempDir,
-}
-
-/// The connection to the agent.
-struct Line {
-    to: ChildStdin,
-    from: Receiver<String>,
-    next: u32,
 }
 
 impl Guest {
@@ -184,28 +177,20 @@ impl Guest {
         let log = dir.path().join("qemu.log");
         let mut qemu = Process::spawn_piped(&format!("QEMU of {}", options.name), command, &log);
         let to = qemu.child().stdin.take().expect("piped");
-        let from = read_lines(qemu.child().stdout.take().expect("piped"));
-        let line = Line { to, from, next: 0 };
-        Guest { name: options.name.clone(), qemu, line: Mutex::new(Some(line)), dir }
+        let from = qemu.child().stdout.take().expect("piped");
+        Guest { name: options.name.clone(), qemu, agent: Agent::at(to, from), dir }
     }
 
     /// Waits until the agent reports that it is ready, after the start or a reset.
     #[track_caller]
     pub fn wait_until_ready(&self) {
-        let guard = self.line.lock().expect("agent's port");
-        let line = guard.as_ref().expect("agent's port");
-        let deadline = Instant::now() + BOOT_LIMIT;
-        loop {
-            match line.from.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(text) if text.ends_with("!ready") => return,
-                Ok(_) => {} // the answer to a command that a reset cut off
-                Err(_) => panic!(
-                    "{} did not boot\nQEMU: {}\nconsole: {}",
-                    self.name,
-                    self.qemu.log(),
-                    self.console()
-                ),
-            }
+        if self.agent.wait_until_ready(BOOT_LIMIT).is_err() {
+            panic!(
+                "{} did not boot\nQEMU: {}\nconsole: {}",
+                self.name,
+                self.qemu.log(),
+                self.console()
+            );
         }
     }
 
@@ -312,53 +297,13 @@ impl Host for Guest {
     }
 
     fn try_run_for(&self, command: &str, limit: Duration) -> CommandResult {
-        assert!(!command.contains('\n'), "the agent takes one line");
-        let mut guard = self.line.lock().expect("agent's port");
-        let line = guard.as_mut().expect("agent's port");
-        line.next += 1;
-        let end = format!("={} ", line.next);
-        writeln!(line.to, "{} {command}", line.next).expect("write to the agent's port");
-        let deadline = Instant::now() + limit;
-        let mut text = String::new();
-        loop {
-            match line.from.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(answer) => {
-                    if let Some(status) = answer.strip_prefix(&end) {
-                        let status = status.trim().parse().unwrap_or(-1);
-                        return CommandResult { status, text };
-                    }
-                    // An answer to a command that had timed out.
-                    if let Some(output) = answer.strip_prefix('|') {
-                        text.push_str(output);
-                        text.push('\n');
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!("{}: `{command}` not done after {limit:?}:\n{text}", self.name)
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    panic!("{}: QEMU ended:\n{}", self.name, self.qemu.log())
-                }
+        self.agent.run(command, limit).unwrap_or_else(|silence| match silence {
+            Silence::TooLate(text) => {
+                panic!("{}: `{command}` not done after {limit:?}:\n{text}", self.name)
             }
-        }
+            Silence::Ended => panic!("{}: QEMU ended:\n{}", self.name, self.qemu.log()),
+        })
     }
-}
-
-/// Reads lines on a thread, so that waiting for a line can have a deadline.
-fn read_lines(from: ChildStdout) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        let mut reader = BufReader::new(from);
-        let mut bytes = Vec::new();
-        while reader.read_until(b'\n', &mut bytes).is_ok_and(|length| length > 0) {
-            let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-            if sender.send(text).is_err() {
-                return;
-            }
-            bytes.clear();
-        }
-    });
-    receiver
 }
 
 fn command_line(options: &GuestOptions, dir: &Path) -> Command {

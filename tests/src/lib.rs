@@ -12,10 +12,12 @@
     reason = "a test that cannot continue panics, and so does its support code"
 )]
 
+mod agent;
 pub mod family;
 pub mod guest;
 pub mod host;
 pub mod impaired;
+pub mod libvirt;
 mod model;
 pub mod nat;
 pub mod netns;
@@ -31,6 +33,7 @@ pub mod uboot;
 pub use family::Member;
 pub use guest::{FULL_KERNEL, Guest, GuestOptions, Nic};
 pub use host::{Capture, CommandResult, Host, Pinging, assert_reaches};
+pub use libvirt::{Domain, Libvirt};
 pub use netns::Netns;
 pub use process::{Process, SOON, User, wait_until};
 pub use raw_tap::RawTap;

@@ -1,7 +1,7 @@
 //! Daemon and VMM as different users: ownership of sockets, and an unprivileged daemon.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
+use trama_tests::libvirt::open_folder;
 use trama_tests::nat::{NEIGHBOUR, host_and_server, tap_port};
 use trama_tests::tramad::binary;
 use trama_tests::{
@@ -19,13 +20,6 @@ const MAC: &str = "52:54:00:00:00:01";
 const SOON: Duration = Duration::from_secs(30);
 /// The user that runs QEMU under libvirt on Debian; its primary group is `kvm`.
 const VMM: &str = "libvirt-qemu";
-
-/// Returns a folder that every user may enter.
-fn open_folder() -> TempDir {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-    dir
-}
 
 /// Returns a network with a vhost-user port, whose socket is in `dir`, and a host at 10.1.0.100.
 fn lab(dir: &Path, keys: &str, host: &Netns) -> String {
@@ -122,105 +116,6 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
         assert_eq!(answer.status, 1, "{line}: {}", answer.text);
         assert!(answer.text.contains(refusal), "{line}: {}", answer.text);
     }
-    tramad.stop();
-}
-
-/// A private libvirtd: folders, sockets and network namespace belong to the test alone.
-struct Libvirt {
-    _daemon: Process,
-    dir: TempDir,
-}
-
-/// The shell stays, as init of its PID namespace, and reaps orphans.
-const PRIVATE: &str = "mount --make-rprivate / && mkdir -p /run/libvirt && \
-    for folder in /run /var/lib /var/log /var/cache /etc; do \
-    mount -t tmpfs -o mode=755 tmpfs $folder/libvirt || exit 1; done; \
-    cp \"$0/qemu.conf\" /etc/libvirt && \
-    { libvirtd -f \"$0/libvirtd.conf\" --pid-file \"$0/pid\"; exit; }";
-
-impl Libvirt {
-    #[track_caller]
-    fn start() -> Libvirt {
-        let dir = open_folder();
-        let at = dir.path().display();
-        let daemon = format!("unix_sock_dir = \"{at}\"\nauth_unix_rw = \"none\"\n");
-        let qemu = "security_driver = \"none\"\nnamespaces = []\ncgroup_controllers = []\n\
-                    stdio_handler = \"file\"\n";
-        fs::write(dir.path().join("libvirtd.conf"), daemon).expect("libvirtd.conf");
-        fs::write(dir.path().join("qemu.conf"), qemu).expect("qemu.conf");
-        let mut command = trama_tests::process::tied_command("unshare");
-        // Kills QEMU, too, which is a separate process that libvirtd leaves running.
-        command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-        command.args(["sh", "-c", PRIVATE]).arg(dir.path());
-        let daemon = Process::spawn("libvirtd", command, &dir.path().join("log"));
-        let libvirt = Libvirt { _daemon: daemon, dir };
-        wait_until("libvirtd answers", SOON, || {
-            (libvirt.virsh(&["version"]).status == 0).then_some(())
-        });
-        libvirt
-    }
-
-    fn virsh(&self, arguments: &[&str]) -> CommandResult {
-        let uri = format!("qemu:///system?socket={}/libvirt-sock", self.dir.path().display());
-        let output = Command::new("timeout")
-            .args(["--kill-after=1", "60", "virsh", "-q", "-c", &uri])
-            .args(arguments)
-            .output()
-            .expect("run virsh");
-        let text =
-            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-        CommandResult { status: output.status.code().unwrap_or(-1), text: text.concat() }
-    }
-
-    /// Starts a guest with an `<interface>`. Its serial controller comes first on the bus; its
-    /// agent is at the socket `agent` in the folder.
-    #[track_caller]
-    fn create(&self, interface: &str) {
-        let at = self.dir.path();
-        trama_tests::guest::copy_image(&trama_tests::guest::image("linux-image-cloud-amd64"), at);
-        let at = at.display();
-        let xml = format!(
-            "<domain type='qemu'><name>guest</name><memory unit='MiB'>192</memory>\
-             <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>\
-             <vcpu>1</vcpu><cpu mode='maximum'/><os><type arch='x86_64' machine='q35'>hvm</type>\
-             <kernel>{at}/vmlinuz</kernel><initrd>{at}/initramfs</initrd>\
-             <cmdline>console=ttyS0 quiet panic=-1 no_timer_check</cmdline></os>\
-             <features><acpi/></features><devices>{interface}\
-             <controller type='virtio-serial' index='0'>\
-             <address type='pci' bus='0x00' slot='0x05' function='0x0'/></controller>\
-             <channel type='unix'><source mode='bind' path='{at}/agent'/>\
-             <target type='virtio' name='agent'/></channel>\
-             <controller type='usb' model='none'/><memballoon model='none'/></devices></domain>"
-        );
-        let file = self.dir.path().join("guest.xml");
-        fs::write(&file, xml).expect("guest.xml");
-        // QEMU creates the agent's socket.
-        fs::set_permissions(self.dir.path(), fs::Permissions::from_mode(0o777)).expect("chmod");
-        let answer = self.virsh(&["create", &file.display().to_string()]);
-        assert_eq!(answer.status, 0, "{}", answer.text);
-    }
-}
-
-#[test]
-fn libvirts_guest_connects_by_its_group_and_comes_back() {
-    let (dir, host) = (open_folder(), Netns::new("host"));
-    let mut tramad = Tramad::start(&lab(dir.path(), "socket-group = \"kvm\"", &host));
-    let libvirt = Libvirt::start();
-    libvirt.create(&format!(
-        "<interface type='vhostuser'><mac address='{MAC}'/>\
-         <source type='unix' path='{}/vm.sock' mode='client'>\
-         <reconnect enabled='yes' timeout='1'/></source><model type='virtio'/></interface>",
-        dir.path().display()
-    ));
-    let mut agent = std::os::unix::net::UnixStream::connect(libvirt.dir.path().join("agent"))
-        .expect("the guest's agent");
-    use std::io::Write;
-    agent
-        .write_all(b"1 ip addr add 10.1.0.1/24 dev eth0; ip link set eth0 up\n")
-        .expect("write to the agent");
-    host.wait_for_ping("10.1.0.1", Duration::from_secs(90));
-    tramad.restart(Signal::KILL);
-    host.wait_for_ping("10.1.0.1", SOON);
     tramad.stop();
 }
 

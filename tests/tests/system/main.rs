@@ -24,6 +24,7 @@ mod ipxe;
 mod kills;
 mod kills_under_load;
 mod large_host;
+mod libvirt;
 mod loops;
 mod memory;
 mod modes;
