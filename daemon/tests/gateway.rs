@@ -251,6 +251,13 @@ struct Bare {
 
 impl Bare {
     fn start() -> Bare {
+        let mut bare = Bare::start_with(&[]);
+        bare.wait_for_ready();
+        bare
+    }
+
+    /// The process finds these messages behind the first one.
+    fn start_with(messages: &[Message]) -> Bare {
         let layout = Layout::of(&config(1500));
         let (_switch, cable) = link::wire(layout).unwrap();
         let (lifeline, its_end) = Lifeline::new().unwrap();
@@ -259,11 +266,10 @@ impl Bare {
         lifeline.start(theirs.as_fd(), &cable, journal.as_fd()).unwrap();
         let mut channel = Channel::new(ours).unwrap();
         channel.send(&Message::Start { layout, config: config(1500) }).unwrap();
+        messages.iter().for_each(|message| channel.send(message).unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_tramad"));
         let process = command.arg("gateway").stdin(its_end).spawn().unwrap();
-        let mut bare = Bare { lifeline, channel, process };
-        bare.wait_for_ready();
-        bare
+        Bare { lifeline, channel, process }
     }
 
     /// Returns the reports up to the one that says that it is ready.
@@ -321,6 +327,23 @@ fn a_gateway_ends_with_its_lifeline_even_if_it_was_told_something_just_before() 
 
     let mut gateway = Bare::start();
     gateway.lifeline = Lifeline::new().unwrap().0;
+    gateway.finish();
+}
+
+#[test]
+fn what_a_gateway_is_told_while_it_starts_is_not_lost() {
+    let question = Message::Ask { id: 7, question: Question::Leases };
+    let mut gateway =
+        Bare::start_with(&[question, Message::Configure(config(1400)), Message::Ping]);
+    let (mut heard, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+    let answers = |report: &Report| matches!(report, Report::Answer { id: 7, last: true, .. });
+    while !heard.iter().any(answers) || !heard.contains(&Report::Pong) {
+        heard.extend(gateway.channel.receive::<Report>().unwrap().unwrap());
+        assert!(Instant::now() < deadline, "{heard:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(matches!(heard[0], Report::Ready { .. }), "{heard:?}");
+    gateway.lifeline.end();
     gateway.finish();
 }
 

@@ -85,10 +85,10 @@ pub fn run(options: Options) -> Result<(), ProcessError> {
     let confinement = Confinement::begin(options)?;
     let lifeline = GatewayEnd::new(io::stdin().as_fd().try_clone_to_owned()?)?;
     keep_heap();
-    let mut process = Process::start(lifeline, confinement)?;
+    let (mut process, commands) = Process::start(lifeline, confinement)?;
     process.configure_nat();
     process.daemon.send(&Report::Ready { missing: process.missing.clone() });
-    let ended = process.serve();
+    let ended = process.carry_out(commands).and_then(|()| process.serve());
     if let Err(error) = &ended {
         // The daemon logs it with the gateway's name.
         process.daemon.warn(error.to_string());
@@ -160,8 +160,11 @@ struct Reported {
 
 impl Process {
     /// Receives the link and the first settings, which blocks until they arrive, and completes the
-    /// confinement.
-    fn start(lifeline: GatewayEnd, confinement: Confinement) -> Result<Process, ProcessError> {
+    /// confinement. Also returns the commands that came with them.
+    fn start(
+        lifeline: GatewayEnd,
+        confinement: Confinement,
+    ) -> Result<(Process, Vec<Command>), ProcessError> {
         let Start { channel, cable, journal } = lifeline.wait_for_start()?;
         let mut channel = Channel::new(channel)?;
         let poll = Poll::new()?;
@@ -170,7 +173,7 @@ impl Process {
         terminate.set_nonblocking(true)?;
         signal_hook::low_level::pipe::register(SIGTERM, signalled)?;
         register(poll.registry(), &terminate, TERMINATE, Interest::READABLE)?;
-        let (layout, config) = first_command(&mut channel)?;
+        let FirstCommand { layout, config, others } = first_command(&mut channel)?;
         let daemon = Daemon::new(channel, poll.registry(), CONTROL)?;
         let link = Link::attach(layout, cable)?;
         register(poll.registry(), &link.event(), CABLE, Interest::READABLE)?;
@@ -205,7 +208,7 @@ impl Process {
         process.confinement.complete(process.gateway.config().tftp.as_deref())?;
         process.missing = process.confinement.take_missing();
         process.open_store();
-        Ok(process)
+        Ok((process, others))
     }
 
     /// Opens the lease store, if the settings have one and it is not open.
@@ -445,24 +448,27 @@ impl Process {
             if commands.is_empty() {
                 return Ok(());
             }
-            for command in commands {
-                match command {
-                    Command::Start { .. } => {
-                        return Err(
-                            io::Error::other("the daemon sent a second start command").into()
-                        );
-                    }
-                    Command::Configure(config) => self.configure(config)?,
-                    Command::Ask { id, question } => self.daemon.ask(id, question),
-                    Command::Ping => self.daemon.send(&Report::Pong),
-                    Command::Resolvers(files) => {
-                        if self.resolvers.take(&files) {
-                            self.apply_resolvers();
-                        }
+            self.carry_out(commands)?;
+        }
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) -> Result<(), ProcessError> {
+        for command in commands {
+            match command {
+                Command::Start { .. } => {
+                    return Err(io::Error::other("the daemon sent a second start command").into());
+                }
+                Command::Configure(config) => self.configure(config)?,
+                Command::Ask { id, question } => self.daemon.ask(id, question),
+                Command::Ping => self.daemon.send(&Report::Pong),
+                Command::Resolvers(files) => {
+                    if self.resolvers.take(&files) {
+                        self.apply_resolvers();
                     }
                 }
             }
         }
+        Ok(())
     }
 
     fn configure(&mut self, config: Config) -> Result<(), ProcessError> {
@@ -532,8 +538,15 @@ impl Process {
     }
 }
 
+/// What [`Command::Start`] says, and the commands behind it that have arrived with it.
+struct FirstCommand {
+    layout: Layout,
+    config: Config,
+    others: Vec<Command>,
+}
+
 /// Waits for the first command.
-fn first_command(channel: &mut Channel) -> Result<(Layout, Config), ProcessError> {
+fn first_command(channel: &mut Channel) -> Result<FirstCommand, ProcessError> {
     loop {
         let wanted = rustix::event::PollFlags::IN;
         let mut waiting = [rustix::event::PollFd::new(&*channel, wanted)];
@@ -546,14 +559,7 @@ fn first_command(channel: &mut Channel) -> Result<(Layout, Config), ProcessError
         let mut commands = commands.into_iter();
         match commands.next() {
             Some(Command::Start { layout, config }) => {
-                let mut latest = commands.filter_map(|command| match command {
-                    Command::Configure(config) => Some(config),
-                    Command::Start { .. }
-                    | Command::Ask { .. }
-                    | Command::Ping
-                    | Command::Resolvers(_) => None,
-                });
-                return Ok((layout, latest.next_back().unwrap_or(config)));
+                return Ok(FirstCommand { layout, config, others: commands.collect() });
             }
             Some(_) => {
                 return Err(io::Error::other("the first command is not a start command").into());
