@@ -5,9 +5,13 @@
 
 mod help;
 mod table;
+mod words;
 
 pub use help::{Group, Help};
 pub use table::COMMANDS;
+pub use words::{Words, WordsError};
+
+use crate::nearest::nearest;
 
 /// Identifies a command of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +162,16 @@ impl Command {
         format!("{}{} {}", options.collect::<String>(), self.name, self.arguments)
             .trim_end()
             .to_owned()
+    }
+}
+
+/// The message about a command that does not exist; `others` are the client's own commands.
+pub fn unknown(name: &str, others: &[&str]) -> String {
+    let own = COMMANDS.iter().map(|command| command.name);
+    let known: Vec<&str> = own.chain(others.iter().copied()).collect();
+    match nearest(name, &known) {
+        Some(near) => format!("unknown command '{name}'; did you mean {near}?"),
+        None => format!("unknown command '{name}'; use --help for help"),
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! - [`transaction`]: the bodies of requests and answers
 //! - [`value`]: the values in tables, as Open vSwitch prints them
+//! - [`values`]: the words that columns take
 //! - [`commands`]: the table of commands, from which `tramactl` makes its help
 //! - [`folders`]: where the daemon's files are, above all its control socket
 //! - [`nearest`]: what a misspelt word was meant to be
@@ -39,3 +40,4 @@ pub mod folders;
 pub mod nearest;
 pub mod transaction;
 pub mod value;
+pub mod values;

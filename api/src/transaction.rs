@@ -3,6 +3,8 @@
 //! A transaction is a list of commands, each a list of words. The answer holds tables as data, so
 //! that each client renders them as its user wishes.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::value::Value;
@@ -38,31 +40,54 @@ pub struct Response {
     pub results: Vec<Output>,
     /// The exit status for `tramactl`: 0, or [`STORED_NOT_RUNNING`].
     pub exit: u8,
-    /// Ports that are stored but do not run.
+    /// What the transaction changed and does not run, or not as stored.
     pub not_running: Vec<NotRunning>,
     /// The steps taken; in a dry run, those that would be taken.
     pub steps: Vec<String>,
+    /// What the user is told although the transaction was carried out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
-/// A port that is stored but does not run; in JSON `["vm1", "its reason"]`.
+/// A port or network that is stored and does not run, or not as stored. Displayed as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(String, String)", into = "(String, String)")]
 pub struct NotRunning {
-    /// The port's name.
-    pub port: String,
-    /// Why it does not run, and what to do.
+    /// Which of the two it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Whether it runs, although not as stored.
+    pub runs: bool,
+    /// Why it does not run, or what is not in force and why; and what to do.
     pub reason: String,
 }
 
-impl From<(String, String)> for NotRunning {
-    fn from((port, reason): (String, String)) -> NotRunning {
-        NotRunning { port, reason }
+/// What a name belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A port.
+    Port,
+    /// A network.
+    Network,
+}
+
+impl fmt::Display for NotRunning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NotRunning { kind, name, runs, reason } = self;
+        match runs {
+            true => write!(f, "{kind} {name} runs, but {reason}"),
+            false => write!(f, "{kind} {name} is stored but does not run: {reason}"),
+        }
     }
 }
 
-impl From<NotRunning> for (String, String) {
-    fn from(NotRunning { port, reason }: NotRunning) -> (String, String) {
-        (port, reason)
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Port => "port",
+            Kind::Network => "network",
+        })
     }
 }
 
@@ -75,7 +100,8 @@ pub struct Refusal {
     pub exit: u8,
 }
 
-/// Exit status: the configuration is stored, but some ports do not run.
+/// Exit status: the configuration is stored, but something that the transaction changed does not
+/// run, or not as stored.
 pub const STORED_NOT_RUNNING: u8 = 65;
 
 /// Exit status of `wait-until` while its conditions do not hold: the client sends the transaction
@@ -84,7 +110,7 @@ pub const NOT_YET: u8 = 142;
 
 /// The output of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case", from = "Parts")]
 pub enum Output {
     /// Lines of text.
     Text {
@@ -100,6 +126,38 @@ pub enum Output {
         /// The default form.
         form: Form,
     },
+}
+
+/// The parts of an [`Output`], of which each kind has its own. Reading them as such needs no copy
+/// of a whole table until its kind is known.
+#[derive(Deserialize)]
+struct Parts {
+    kind: OutputKind,
+    #[serde(default)]
+    lines: Vec<String>,
+    #[serde(default)]
+    headings: Vec<String>,
+    #[serde(default)]
+    rows: Vec<Vec<Value>>,
+    form: Option<Form>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OutputKind {
+    Text,
+    Table,
+}
+
+impl From<Parts> for Output {
+    fn from(Parts { kind, lines, headings, rows, form }: Parts) -> Output {
+        match kind {
+            OutputKind::Text => Output::Text { lines },
+            OutputKind::Table => {
+                Output::Table { headings, rows, form: form.unwrap_or(Form::Table) }
+            }
+        }
+    }
 }
 
 /// The default form of a table.

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
+
+mod json;
 
 /// A single value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,8 +25,7 @@ pub enum Atom {
 }
 
 /// The value of one cell of a table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Json", try_from = "Json")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     /// Exactly one atom. An optional column that is empty holds an empty [`Value::Set`].
     One(Atom),
@@ -115,12 +115,11 @@ impl Value {
 
     /// RFC 7047, with a set of one written as its atom, as the tools of Open vSwitch print it.
     pub fn to_json(&self) -> Json {
-        match self {
-            Value::Set(atoms) if atoms.len() == 1 => {
-                atoms.first().map_or(Json::Null, Atom::to_json)
-            }
-            other => other.clone().into(),
-        }
+        let json = match self {
+            Value::Set(atoms) if atoms.len() == 1 => serde_json::to_value(atoms.first()),
+            other => serde_json::to_value(other),
+        };
+        json.unwrap_or_default()
     }
 }
 
@@ -156,33 +155,6 @@ impl Atom {
             other => other.to_string(),
         }
     }
-
-    fn to_json(&self) -> Json {
-        match self {
-            Atom::Bool(value) => json!(value),
-            Atom::Integer(value) => json!(value),
-            Atom::String(value) => json!(value),
-            Atom::Uuid(value) => json!(["uuid", value]),
-        }
-    }
-
-    fn from_json(json: Json) -> Result<Atom, ParseValueError> {
-        match json {
-            Json::Bool(value) => Ok(Atom::Bool(value)),
-            Json::String(value) => Ok(Atom::String(value)),
-            Json::Number(value) => {
-                let integer = value.as_i64().map(Atom::Integer);
-                integer.ok_or_else(|| ParseValueError::Fraction(value.to_string()))
-            }
-            Json::Array(items) => match items.as_slice() {
-                [Json::String(tag), Json::String(uuid)] if tag == "uuid" => {
-                    Ok(Atom::Uuid(uuid.clone()))
-                }
-                _ => Err(ParseValueError::Atom),
-            },
-            _ => Err(ParseValueError::Atom),
-        }
-    }
 }
 
 impl From<u64> for Atom {
@@ -197,7 +169,8 @@ impl fmt::Display for Atom {
         match self {
             Atom::Bool(value) => write!(f, "{value}"),
             Atom::Integer(value) => write!(f, "{value}"),
-            Atom::String(value) => f.write_str(&quoted(value)),
+            Atom::String(value) if is_plain(value) => f.write_str(value),
+            Atom::String(value) => f.write_str(&in_quotes(value)),
             Atom::Uuid(value) => f.write_str(value),
         }
     }
@@ -205,13 +178,17 @@ impl fmt::Display for Atom {
 
 /// The string itself if it is a plain word, else a JSON string: `lab`, `"lab/x"`, `"10"`.
 pub fn quoted(text: &str) -> String {
+    if is_plain(text) { text.to_owned() } else { in_quotes(text) }
+}
+
+fn is_plain(text: &str) -> bool {
     let start = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let rest = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    if start && rest && text != "true" && text != "false" && !is_uuid(text) {
-        text.to_owned()
-    } else {
-        json!(text).to_string()
-    }
+    let rest = text.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-.".contains(&c));
+    start && rest && text != "true" && text != "false" && !is_uuid(text)
+}
+
+fn in_quotes(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 /// Whether the text has the usual form of a UUID: 32 hexadecimal digits in five groups.
@@ -223,72 +200,10 @@ pub fn is_uuid(text: &str) -> bool {
         })
 }
 
-impl From<Value> for Json {
-    fn from(value: Value) -> Json {
-        match value {
-            Value::One(atom) => atom.to_json(),
-            Value::Set(atoms) => {
-                json!(["set", atoms.iter().map(Atom::to_json).collect::<Vec<_>>()])
-            }
-            Value::Map(pairs) => {
-                let pairs = pairs.iter().map(|(key, atom)| json!([key.to_json(), atom.to_json()]));
-                json!(["map", pairs.collect::<Vec<_>>()])
-            }
-        }
-    }
-}
-
-/// Why JSON is not a [`Value`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ParseValueError {
-    /// A number with this text is not an integer of 64 bits.
-    Fraction(String),
-    /// An item is neither a boolean, an integer, a string nor a UUID.
-    Atom,
-    /// An item of a map is not a pair of atoms.
-    Pair,
-}
-
-impl fmt::Display for ParseValueError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ParseValueError::Fraction(number) => write!(f, "{number} is not a whole number"),
-            ParseValueError::Atom => f.write_str("not an atom"),
-            ParseValueError::Pair => f.write_str("not a pair of a map"),
-        }
-    }
-}
-
-impl std::error::Error for ParseValueError {}
-
-impl TryFrom<Json> for Value {
-    type Error = ParseValueError;
-
-    fn try_from(json: Json) -> Result<Value, ParseValueError> {
-        let tagged = match json.as_array().map(Vec::as_slice) {
-            Some([Json::String(tag), Json::Array(items)]) => Some((tag.as_str(), items)),
-            _ => None,
-        };
-        match tagged {
-            Some(("set", items)) => {
-                items.iter().cloned().map(Atom::from_json).collect::<Result<_, _>>().map(Value::Set)
-            }
-            Some(("map", items)) => {
-                let pair = |item: &Json| match item.as_array().map(Vec::as_slice) {
-                    Some([key, value]) => {
-                        Ok((Atom::from_json(key.clone())?, Atom::from_json(value.clone())?))
-                    }
-                    _ => Err(ParseValueError::Pair),
-                };
-                items.iter().map(pair).collect::<Result<_, _>>().map(Value::Map)
-            }
-            _ => Atom::from_json(json).map(Value::One),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn text(words: &[&str]) -> Value {
@@ -321,7 +236,7 @@ mod tests {
         assert_eq!(by_number.at("9"), None);
         assert_eq!(Value::NOTHING.to_string(), "[]");
         assert_eq!(text(&["x"]).to_json(), json!("x"));
-        assert_eq!(Json::from(text(&["x"])), json!(["set", ["x"]]));
+        assert_eq!(serde_json::to_value(text(&["x"])).unwrap(), json!(["set", ["x"]]));
     }
 
     #[test]

@@ -8,10 +8,10 @@
 mod networks;
 mod sessions;
 mod settle;
+mod troubles;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -44,6 +44,7 @@ use crate::storms::Storms;
 use crate::{convert, host};
 
 pub(crate) use settle::wait_until_resumed;
+pub(crate) use troubles::{Part, Trouble};
 
 /// Device MTU of a port that is not attached.
 const UNATTACHED_MTU: u16 = 1500;
@@ -56,8 +57,8 @@ pub struct DataPlane {
     pub(crate) workers: Vec<Worker>,
     pub(crate) networks: HashMap<String, RunningNetwork>,
     pub(crate) ports: HashMap<String, RunningPort>,
-    /// Ports that are stored but do not run, and why.
-    pub(crate) failed: BTreeMap<String, String>,
+    /// Ports that do not run, or not as stored, and why.
+    pub(crate) failed: BTreeMap<String, Trouble>,
     /// The marks of the ports that run.
     marks: HashSet<u16>,
     starts: Arc<Starts>,
@@ -332,30 +333,10 @@ impl DataPlane {
         }
     }
 
-    fn fail(&mut self, name: &str, reason: impl Display) {
-        let reason = reason.to_string();
-        if self.failed.get(name) != Some(&reason) {
-            let state = if self.ports.contains_key(name) { "goes on" } else { "is not running" };
-            match self.is_beside {
-                // It is tried again once the other one has ended, which may have its device.
-                true => tracing::debug!("port {name} {state}: {reason}"),
-                false => tracing::warn!("port {name} {state}: {reason}"),
-            }
-        }
-        self.set_failed(name, reason);
-    }
-
-    /// Records why a port does not run, or not as it should.
-    fn set_failed(&mut self, name: &str, reason: String) {
-        self.failed.insert(name.to_owned(), reason);
-        // Wakes the thread that tries again later; a full buffer has woken it already.
-        let _ = (&self.event).write(&[1]);
-    }
-
     fn add_port(&mut self, port: &Port) {
         if let Some(reason) = self.crashes.left_out(&port.name) {
             // The log has it.
-            return self.set_failed(&port.name, reason);
+            return self.set_failed(&port.name, Trouble { part: Part::Whole, reason });
         }
         if matches!(&port.interface, Interface::Tap(TapConfig { netns: Some(_), .. })) {
             self.watch_namespaces();
@@ -498,7 +479,7 @@ impl DataPlane {
         match self.set_session(port) {
             Ok(()) => drop(self.failed.remove(&port.name)),
             // A connected VMM stays connected; the socket stays as it is.
-            Err(reason) => self.fail(&port.name, reason),
+            Err(reason) => self.fall_short(&port.name, Part::Socket, reason),
         }
         if let Some(running) = self.ports.get_mut(&port.name) {
             running.loop_mode = port.loop_mode;
@@ -534,8 +515,8 @@ impl DataPlane {
                     }
                 }
             }
-            Ok(Err(error)) => self.fail(&port.name, error),
-            Err(error) => self.fail(&port.name, error),
+            Ok(Err(error)) => self.fall_short(&port.name, Part::Settings, error),
+            Err(error) => self.fall_short(&port.name, Part::Settings, error),
         }
     }
 

@@ -3,27 +3,21 @@
 use std::process::ExitCode;
 
 use crate::config::model::{Config, Interface, Role, Tap, Uplink, VhostUser, Vlan};
-use crate::config::parse_on;
 use crate::host;
 use crate::state::Source;
 
 /// Prints what a configuration would build, or all its faults.
 pub fn check(source: &Source) -> ExitCode {
-    let name = source.file.display().to_string();
-    let text = match std::fs::read_to_string(&source.file) {
-        Ok(text) => text,
-        Err(error) => {
-            eprintln!("{name}: {error}; name a configuration with --config FILE");
-            return ExitCode::FAILURE;
-        }
-    };
-    match parse_on(&text, &name, &source.folders, host::problems) {
+    match source.clone().read_on(host::problems) {
         Ok(config) => {
+            if source.may_be_missing && !source.file.exists() {
+                println!("{} is not there: nothing is set up", source.file.display());
+            }
             describe(&config);
             ExitCode::SUCCESS
         }
         Err(faults) => {
-            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            eprintln!("{faults}");
             ExitCode::FAILURE
         }
     }

@@ -1,8 +1,11 @@
-//! The routes of the host, which the subnets of a host-only network must not overlap.
+//! What a configuration needs of the host: the group of the control socket, and routes that the
+//! subnets of a host-only network do not overlap.
 //!
 //! A default route covers every subnet and does not count.
 
 use std::net::IpAddr;
+
+use trama_vhost_net_backend::access;
 
 use crate::Fault;
 use crate::config::derived::subnet::overlap;
@@ -16,8 +19,28 @@ const LONGEST_DEFAULT: u8 = 1;
 /// What to do about an overlap.
 const REMEDY: &str = "choose another subnet";
 
-/// Returns a problem for each network whose subnets overlap a route of the host.
+/// Returns what the host lacks, or has in the way, of what a configuration needs.
 pub fn problems(config: &Config) -> Vec<Problem> {
+    let mut all = accounts(config);
+    all.extend(overlaps(config));
+    all
+}
+
+/// Returns a problem if the host has no group of the control socket, without which the daemon does
+/// not start. A port whose socket has an unknown owner is stored all the same.
+pub(crate) fn accounts(config: &Config) -> Vec<Problem> {
+    let unknown = |error: access::AccessError| Problem {
+        place: Place::Daemon,
+        key: "group",
+        path: "daemon.group".to_owned(),
+        fault: Fault::plain(error.to_string()),
+    };
+    let group = config.daemon.group.as_deref().map(access::group_id);
+    group.and_then(Result::err).map(unknown).into_iter().collect()
+}
+
+/// Returns a problem for each network whose subnets overlap a route of the host.
+fn overlaps(config: &Config) -> Vec<Problem> {
     let routes = routes();
     let networks = config.networks.iter().enumerate();
     let networks = networks.filter(|(_, network)| network.mode == Mode::HostOnly);

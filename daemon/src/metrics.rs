@@ -345,6 +345,7 @@ mod tests {
             name: name.into(),
             network: network.map(Into::into),
             not_running: (!vhost).then(|| "busy".into()),
+            not_in_force: None,
             left_out: !vhost,
             link: vhost,
             vhost: vhost.then_some(session),
@@ -380,24 +381,22 @@ mod tests {
             listening: 2,
             pending: 1,
         });
-        let status = Status {
-            networks: vec![NetworkStatus {
-                name: "lab".into(),
-                worker: 1,
-                mac_entries: 4,
-                busy: Duration::from_millis(250),
-                gateway: Some(gateway),
-            }],
-            ports: vec![port("vm1", Some("lab"), true), port("t\"1", None, false)],
-            workers: vec![WorkerStatus {
-                worker: 0,
-                busy: Duration::from_millis(1500),
-                wakeups: 9,
-                bursts: 10,
-            }],
-            restarts: Restarts { crash: 3, killed: 2, upgrade: 0 },
-            needs_restart: Vec::new(),
+        let network = NetworkStatus {
+            name: "lab".into(),
+            worker: 1,
+            mac_entries: 4,
+            busy: Duration::from_millis(250),
+            gateway: Some(gateway),
         };
+        let ports = vec![port("vm1", Some("lab"), true), port("t\"1", None, false)];
+        let mut status = Status::of(vec![network], ports);
+        status.workers.push(WorkerStatus {
+            worker: 0,
+            busy: Duration::from_millis(1500),
+            wakeups: 9,
+            bursts: 10,
+        });
+        status.restarts = Restarts { crash: 3, killed: 2, upgrade: 0 };
         let text = text(&status).unwrap();
         for line in [
             r#"trama_port_rx_frames_total{network="lab",port="vm1"} 7"#,

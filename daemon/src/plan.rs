@@ -56,16 +56,6 @@ pub enum Step {
     },
 }
 
-impl Step {
-    /// Returns the name of the port that the step adds or changes.
-    pub fn port(&self) -> Option<&str> {
-        match self {
-            Self::SetPort { port, .. } | Self::AddPort { port } => Some(&port.name),
-            _ => None,
-        }
-    }
-}
-
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -335,7 +325,10 @@ mod tests {
             for port in a.all_ports().filter(|port| b.all_ports().any(|other| other == *port)) {
                 let named = |step: &Step| match step {
                     Step::RemovePort { name } => *name == port.name,
-                    step => step.port() == Some(&port.name),
+                    Step::SetPort { port: other, .. } | Step::AddPort { port: other } => {
+                        other.name == port.name
+                    }
+                    _ => false,
                 };
                 prop_assert!(!steps.iter().any(named), "{} is the same on both sides", port.name);
             }

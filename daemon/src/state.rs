@@ -21,9 +21,10 @@ use trama_switch::WorkerHandle;
 use crate::Fault;
 use crate::apply::DataPlane;
 use crate::config::model::{Config, DaemonConfig};
-use crate::config::{Diagnostic, Problem, create, parse_at, save, validate};
+use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
 use crate::crashes::Crashes;
 use crate::gateway::AskError;
+use crate::host;
 use crate::moves::MoveError;
 use crate::panics;
 use crate::plan::{Step, daemon_keys, plan};
@@ -56,7 +57,7 @@ pub struct Committed<R> {
     pub result: R,
     /// The steps taken; in a dry run, those that would be taken.
     pub steps: Vec<Step>,
-    /// Each port that this change touched and that does not run.
+    /// What this change touched and what does not run, or not as stored.
     pub not_running: Vec<NotRunning>,
 }
 
@@ -143,8 +144,16 @@ impl Source {
     /// # Errors
     /// The file cannot be read, or it has faults; the error lists all of them.
     pub fn read(&mut self) -> Result<Config, StartError> {
+        self.read_on(host::accounts)
+    }
+
+    /// As [`Source::read`], with the problems that `look` finds.
+    pub(crate) fn read_on(
+        &mut self,
+        look: impl FnOnce(&Config) -> Vec<Problem>,
+    ) -> Result<Config, StartError> {
         let text = std::fs::read_to_string(&self.file);
-        self.parse(text)
+        self.parse(text, look)
     }
 
     /// What a helper must know of this source and its configuration. `is_process`: whether it is a
@@ -167,18 +176,23 @@ impl Source {
         }
     }
 
-    fn parse(&mut self, text: io::Result<String>) -> Result<Config, StartError> {
-        let text = match text {
+    fn parse(
+        &mut self,
+        text: io::Result<String>,
+        look: impl FnOnce(&Config) -> Vec<Problem>,
+    ) -> Result<Config, StartError> {
+        // What is wrong without a file has no place in it.
+        let (name, text) = match text {
             Err(error) if self.may_be_missing && error.kind() == io::ErrorKind::NotFound => {
-                String::new()
+                (String::new(), String::new())
             }
             Err(error) => return Err(StartError::Read { file: self.file.clone(), error }),
             Ok(text) => {
                 self.may_be_missing = false;
-                text
+                (self.file.display().to_string(), text)
             }
         };
-        let parsed = parse_at(&text, &self.file.display().to_string(), &self.folders);
+        let parsed = parse_on(&text, &name, &self.folders, look);
         let config = parsed.map_err(StartError::Invalid)?;
         self.text = text;
         Ok(config)
@@ -189,22 +203,29 @@ impl Source {
     /// # Errors
     /// It has faults; the error lists all of them.
     pub fn read_from(&mut self, text: String) -> Result<Config, StartError> {
-        self.parse(Ok(text))
+        self.parse(Ok(text), |_| Vec::new())
     }
 
     /// Writes the difference of two configurations into the file. From then on the file must exist.
-    fn save(&mut self, rights: &Rights, from: &Config, to: &Config) -> Result<(), Fault> {
+    /// `in_force` and what is returned: the text that says the first one, and the second one.
+    fn save(
+        &mut self,
+        rights: &Rights,
+        in_force: Option<&str>,
+        (from, to): (&Config, &Config),
+    ) -> Result<Option<String>, Fault> {
         let name = self.file.display().to_string();
         let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        match rights.read_config() {
+        let saved = match rights.read_config() {
             Err(error) if self.may_be_missing && is_missing(&error) => {
-                create(rights, &name, from, to)?;
+                let text = create(rights, &name, from, to)?;
                 tracing::info!("{name}: made, with the first change");
+                in_force.map(|_| text)
             }
-            text => save(rights, (&name, text), from, to)?,
-        }
+            text => save(rights, (&name, text), in_force, from, to)?,
+        };
         self.may_be_missing = false;
-        Ok(())
+        Ok(saved)
     }
 }
 
@@ -237,6 +258,8 @@ struct Inner {
     source: Source,
     rights: Rights,
     config: Config,
+    /// What the file said when it was last read or written, if it said what is in force.
+    in_force: Option<String>,
     data_plane: DataPlane,
 }
 
@@ -273,7 +296,8 @@ impl Daemon {
         let (data_plane, event) = started.map_err(StartError::Worker)?;
         let started_with = config.daemon.clone();
         let phase = Phase::Starting;
-        let inner = Mutex::new(Inner { phase, source, rights, config, data_plane });
+        let in_force = Some(source.text.clone());
+        let inner = Mutex::new(Inner { phase, source, rights, config, in_force, data_plane });
         let (start, waiting) = (Start::default(), AtomicUsize::new(0));
         let started = Instant::now();
         let hand_over = OnceLock::new();
@@ -320,17 +344,23 @@ impl Daemon {
             // Others that wait as well may change the configuration first.
             inner = self.lock_to_change();
         };
+        if draft == inner.config {
+            // It is valid, and runs.
+            return Ok(Committed { result, steps: Vec::new(), not_running: Vec::new() });
+        }
         let problems = validate(&draft);
         if !problems.is_empty() {
             return Err(TransactError::Invalid(problems));
         }
         let steps = plan(&inner.config, &draft);
         let mut not_running = Vec::new();
-        if !options.dry_run && draft != inner.config {
+        if !options.dry_run {
             panics::commit();
+            let in_force = inner.in_force.take().filter(|_| options.save);
             if options.save {
                 let Inner { source, rights, config, .. } = &mut *inner;
-                source.save(rights, config, &draft).map_err(TransactError::Save)?;
+                let saved = source.save(rights, in_force.as_deref(), (config, &draft));
+                inner.in_force = saved.map_err(TransactError::Save)?;
             }
             not_running = inner.change_to(draft, &steps);
         }
@@ -347,18 +377,19 @@ impl Daemon {
         let mut inner = self.lock_to_change();
         let text = inner.rights.read_config();
         let source = &mut inner.source;
-        let config = source.parse(text).map_err(|error| error.diagnostics(&source.file))?;
+        let config =
+            source.parse(text, |_| Vec::new()).map_err(|error| error.diagnostics(&source.file))?;
         inner.rights.keep_config(&inner.source.text);
+        inner.in_force = Some(inner.source.text.clone());
         let steps = plan(&inner.config, &config);
         panics::commit();
         inner.change_to(config, &steps);
         inner.retry();
-        let failed = inner.data_plane.failed.clone().into_iter();
-        let not_running = failed.map(|(port, reason)| NotRunning { port, reason }).collect();
+        let not_running = inner.data_plane.troubles();
         Ok(Committed { result: (), steps, not_running })
     }
 
-    /// Returns whether every stored port runs.
+    /// Returns whether everything that is stored runs, and as it is stored.
     pub fn runs_all_ports(&self) -> bool {
         self.lock().data_plane.failed.is_empty()
     }
@@ -501,18 +532,13 @@ impl Daemon {
 }
 
 impl Inner {
-    /// Takes the steps and makes `config` the one in force. Returns the touched ports that do not
-    /// run, and the reasons.
+    /// Takes the steps and makes `config` the one in force. Returns what they have changed and what
+    /// does not run, or not so.
     fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<NotRunning> {
         self.data_plane.apply(steps, &config.expanded());
         self.data_plane.release_blocks();
         self.config = config;
-        let touched = steps.iter().filter_map(Step::port);
-        let failed = |name: &str| {
-            let reason = self.data_plane.failed.get(name)?.clone();
-            Some(NotRunning { port: name.to_owned(), reason })
-        };
-        touched.filter_map(failed).collect()
+        self.data_plane.not_in_force(steps)
     }
 
     fn follow_namespaces(&mut self) {

@@ -28,12 +28,21 @@ pub struct Status {
     pub restarts: Restarts,
     /// Keys of `[daemon]` whose change waits for a restart.
     pub needs_restart: Vec<&'static str>,
+    /// Where each port is in `ports`.
+    places: HashMap<String, usize>,
 }
 
 impl Status {
+    /// Returns a snapshot of networks and ports alone.
+    pub(crate) fn of(networks: Vec<NetworkStatus>, ports: Vec<PortStatus>) -> Status {
+        let names = ports.iter().enumerate();
+        let places = names.map(|(place, port)| (port.name.clone(), place)).collect();
+        Status { networks, ports, places, ..Status::default() }
+    }
+
     /// Returns the port of this name.
     pub fn port(&self, name: &str) -> Option<&PortStatus> {
-        self.ports.iter().find(|port| port.name == name)
+        self.places.get(name).map(|place| &self.ports[*place])
     }
 
     /// Returns the network of this name.
@@ -66,6 +75,8 @@ pub struct PortStatus {
     pub network: Option<String>,
     /// Why it does not run; `None` if it runs.
     pub not_running: Option<String>,
+    /// What of its settings is not in force while it runs, and why.
+    pub not_in_force: Option<String>,
     /// Whether it is left out for a time, because it has made the switch crash.
     pub left_out: bool,
     /// Whether frames can pass: it runs, a device or frontend is plugged in, the cable is in, and
@@ -183,6 +194,13 @@ pub struct FdbRow {
     pub age: Option<Duration>,
 }
 
+impl PortStatus {
+    /// Returns what is wrong with it, if anything.
+    pub fn trouble(&self) -> Option<&str> {
+        self.not_running.as_deref().or(self.not_in_force.as_deref())
+    }
+}
+
 impl DataPlane {
     /// Returns a snapshot of what runs of `config`.
     pub(crate) fn status(&self, config: &Config, needs_restart: Vec<&'static str>) -> Status {
@@ -215,7 +233,7 @@ impl DataPlane {
             }
         });
         let (workers, restarts) = (workers.collect(), self.crashes.restarts());
-        Status { networks, ports, workers, restarts, needs_restart }
+        Status { workers, restarts, needs_restart, ..Status::of(networks, ports) }
     }
 
     fn port_status(&self, port: &Port, gateways: &GatewayDrops<'_>) -> PortStatus {
@@ -228,10 +246,14 @@ impl DataPlane {
         let has_peer = vhost.as_ref().is_none_or(|session| session.queue_pairs > 0);
         let loop_block = running.and_then(|running| self.loop_block(running.id));
         let is_plugged = has_peer && port.cable && port.network.is_some();
+        let reason = self.failed.get(&port.name).map(|trouble| trouble.reason.clone());
+        let (not_running, not_in_force) =
+            if running.is_some() { (None, reason) } else { (reason, None) };
         PortStatus {
             name: port.name.clone(),
             network: port.network.clone(),
-            not_running: self.failed.get(&port.name).cloned(),
+            not_running,
+            not_in_force,
             left_out: self.crashes.left_out(&port.name).is_some(),
             link: running.is_some() && is_plugged && loop_block.is_none(),
             vhost,

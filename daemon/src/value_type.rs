@@ -2,7 +2,8 @@
 //!
 //! The grammar is that of Open vSwitch's database commands: a word or a JSON string is an atom;
 //! sets are atoms and maps are `key=value` pairs, separated by commas or blanks, with or without
-//! brackets; integers in sets may be ranges (`10-20`).
+//! brackets; integers in sets may be ranges (`10-20`). In one place more is taken: a value that is
+//! any text may have colons (`mac=52:54:00:00:00:01`), which Open vSwitch refuses without quotes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,7 +66,7 @@ impl Type {
     /// # Errors
     /// What is wrong with the text.
     pub(crate) fn parse(&self, text: &str) -> Result<Value, Fault> {
-        let mut scanner = Scanner { whole: text, rest: text, of: self.describe() };
+        let mut scanner = Scanner { whole: text, rest: text, of: *self };
         if self.shape == Shape::Map {
             return Ok(Value::Map(scanner.list('{', '}', |s| s.pair(self))?.into_iter().collect()));
         }
@@ -173,11 +174,13 @@ fn out_of_range(number: i64, min: i64, max: i64) -> String {
 /// Characters that end an unquoted word.
 pub(crate) const DELIMITERS: &str = ":=, []{}!<>";
 
+/// What to do about a character that ends a word.
+const QUOTE: &str = r#"put the value into double quotes, and single ones for the shell: '"a=b"'"#;
+
 struct Scanner<'a> {
     whole: &'a str,
     rest: &'a str,
-    /// Description of the type, for messages.
-    of: &'static str,
+    of: Type,
 }
 
 impl Scanner<'_> {
@@ -198,20 +201,19 @@ impl Scanner<'_> {
             }
             if self.rest.is_empty() {
                 if bracketed {
-                    return Err(
-                        format!("{}: missing \"{close}\" at end of data", self.whole).into()
-                    );
+                    let message = format!("{}: missing \"{close}\" at end of data", self.whole);
+                    return Err(message.into());
                 }
                 break;
             }
             items.push(item(self)?);
         }
         self.skip_blanks();
-        if self.rest.is_empty() { Ok(items) } else { Err(self.unexpected().into()) }
+        if self.rest.is_empty() { Ok(items) } else { Err(self.unexpected()) }
     }
 
-    /// A word or a JSON string; whether it was a string.
-    fn word(&mut self) -> Result<(String, bool), Fault> {
+    /// A word of this kind or a JSON string; whether it was a string.
+    fn word(&mut self, kind: Kind) -> Result<(String, bool), Fault> {
         if self.rest.starts_with('"') {
             let mut strings = serde_json::Deserializer::from_str(self.rest).into_iter::<String>();
             let text = match strings.next() {
@@ -223,9 +225,11 @@ impl Scanner<'_> {
             self.rest = self.rest.get(strings.byte_offset()..).unwrap_or_default();
             return Ok((text, true));
         }
-        let end = self.rest.find(|c| DELIMITERS.contains(c)).unwrap_or(self.rest.len());
+        // Nothing follows a colon in Open vSwitch's values, so no text has two meanings.
+        let ends = |c| DELIMITERS.contains(c) && !(c == ':' && kind == Kind::String);
+        let end = self.rest.find(ends).unwrap_or(self.rest.len());
         if end == 0 {
-            return Err(self.unexpected().into());
+            return Err(self.unexpected());
         }
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest;
@@ -234,7 +238,7 @@ impl Scanner<'_> {
 
     /// One atom, or all integers of a range.
     fn atoms(&mut self, kind: Kind) -> Result<Vec<Atom>, Fault> {
-        let (word, quoted) = self.word()?;
+        let (word, quoted) = self.word(kind)?;
         if let (Kind::Integer(min, max), false) = (kind, quoted)
             && let Some((from, to)) = range(&word)
         {
@@ -257,14 +261,19 @@ impl Scanner<'_> {
     }
 
     fn pair(&mut self, of: &Type) -> Result<(Atom, Atom), Fault> {
-        let (key, is_quoted) = self.word()?;
+        let (key, is_quoted) = self.key()?;
         let key = of.keys.atom(&key, is_quoted)?;
         if !self.take('=') {
             let near = self.rest.chars().next().map_or("the end".into(), |c| format!("\"{c}\""));
             return Err(format!("{}: syntax error at {near} expecting \"=\"", self.whole).into());
         }
-        let (word, quoted) = self.word()?;
+        let (word, quoted) = self.word(of.kind)?;
         Ok((key, of.kind.atom(&word, quoted)?))
+    }
+
+    /// The key of a pair, which ends at a colon as in `COLUMN:KEY=VALUE`.
+    fn key(&mut self) -> Result<(String, bool), Fault> {
+        self.word(Kind::Enum(&[]))
     }
 
     fn take(&mut self, wanted: char) -> bool {
@@ -281,11 +290,14 @@ impl Scanner<'_> {
         self.rest = self.rest.trim_start_matches(' ');
     }
 
-    fn unexpected(&self) -> String {
-        match self.rest.chars().next() {
-            Some(c) => format!("{}: unexpected \"{c}\" parsing {}", self.whole, self.of),
-            None => format!("{}: unexpected end parsing {}", self.whole, self.of),
-        }
+    fn unexpected(&self) -> Fault {
+        let of = self.of.describe();
+        let Some(c) = self.rest.chars().next() else {
+            return format!("{}: unexpected end parsing {of}", self.whole).into();
+        };
+        let message = format!("{}: unexpected \"{c}\" parsing {of}", self.whole);
+        let can_quote = self.of.kind == Kind::String && !self.whole.contains('"');
+        Fault::new(message, if can_quote { QUOTE } else { "" })
     }
 }
 
@@ -311,6 +323,7 @@ mod tests {
     const TAG: Type = Type::new(Kind::Integer(0, 4095), Shape::Optional);
     const TRUNKS: Type = Type::new(Kind::Integer(0, 4095), Shape::Set);
     const NAME: Type = Type::new(Kind::String, Shape::One);
+    const NAMES: Type = Type::new(Kind::String, Shape::Set);
     const IDS: Type = Type::new(Kind::String, Shape::Map);
     const CABLE: Type = Type::new(Kind::Bool, Shape::One);
 
@@ -335,6 +348,9 @@ mod tests {
             (NAME, "\"a b\"", "\"a b\""),
             (NAME, "\"\"", "\"\""),
             (NAME, "/tmp/x", "\"/tmp/x\""),
+            (NAME, "52:54:00:00:00:01", "\"52:54:00:00:00:01\""),
+            (NAMES, "fd00::/64,10.0.0.0/8", "[\"10.0.0.0/8\", \"fd00::/64\"]"),
+            (IDS, "a=52:54,b=c:", "{a=\"52:54\", b=\"c:\"}"),
             (IDS, "a=b,c=d", "{a=b, c=d}"),
             (IDS, "{a=\"b,c\", d=e f=7}", "{a=\"b,c\", d=e, f=\"7\"}"),
             (IDS, "{}", "{}"),
@@ -362,6 +378,9 @@ mod tests {
             (NAME, "\"a", "missing \" at the end"),
             (IDS, "a", "a: syntax error at the end expecting \"=\""),
             (IDS, "a=b=c", "unexpected \"=\""),
+            (IDS, "a:b=c", "syntax error at \":\" expecting"),
+            (NAME, "a=b", "unexpected \"=\" parsing string; put the value into double quotes"),
+            (TAG, "1:2", "unexpected \":\" parsing integer"),
             (CABLE, "maybe", "not a valid boolean"),
         ] {
             let shown = shown(of, text);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use trama_api::transaction::NotRunning;
+use trama_api::transaction::{Kind, NotRunning};
 use trama_daemon::config::model::{Config, Interface, Network, Promiscuous, VlanModeName};
 use trama_daemon::config::parse;
 use trama_daemon::descriptors::raise_limit;
@@ -248,7 +248,9 @@ fn a_port_that_cannot_be_made_is_stored_and_tried_again() {
     });
     assert_eq!(steps(&done), ["remove port vm2", "add port vm2"]);
     assert_eq!(done.not_running.len(), 1);
-    let NotRunning { port: name, reason } = &done.not_running[0];
+    let NotRunning { kind: Kind::Port, name, runs: false, reason } = &done.not_running[0] else {
+        panic!("{:?}", done.not_running);
+    };
     assert_eq!(name, "vm2");
     assert!(reason.contains("taken.sock"), "{reason}");
     let reported = lab.daemon.status().port("vm2").unwrap().not_running.clone();

@@ -44,6 +44,49 @@ fn tramad(file: &Path) -> Command {
     command
 }
 
+/// As [`tramad`], with the default file of a user whose folders are below this one.
+fn of_user(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tramad"));
+    command.args(["--user", "--check"]).env_clear().env("HOME", folder);
+    command.env("XDG_RUNTIME_DIR", folder);
+    command
+}
+
+fn said(output: &Output) -> (bool, String) {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn a_check_and_a_start_find_the_same_faults() {
+    let text = LAB.replace("[daemon]\n", "[daemon]\ngroup = \"no-such-group\"\n");
+    let (_directory, file) = lab(&text);
+    let wanted = "lab.toml:2:9: daemon.group: there is no group \"no-such-group\"; make it with \
+                  groupadd";
+    for arguments in [&["--check"][..], &[]] {
+        let (done, text) = said(&tramad(&file).args(arguments).output().unwrap());
+        assert!(!done && text.contains(wanted), "{text}");
+    }
+}
+
+#[test]
+fn without_a_file_a_check_is_that_of_an_empty_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (done, text) = said(&of_user(folder.path()).output().unwrap());
+    assert!(done && text.ends_with("trama.toml is not there: nothing is set up\n"), "{text}");
+    // Not so if it was named.
+    let named = tramad(&folder.path().join("trama.toml")).arg("--check").output();
+    assert!(!said(&named.unwrap()).0);
+    // There is no line to name.
+    let (done, text) = said(&of_user(folder.path()).env_remove("HOME").output().unwrap());
+    assert!(!done && text.starts_with("neither XDG_CONFIG_HOME nor HOME is set"), "{text}");
+    let mut without_state = of_user(folder.path());
+    without_state.env_remove("HOME").env("XDG_CONFIG_HOME", folder.path());
+    let (done, text) = said(&without_state.output().unwrap());
+    let wanted = "daemon.state: has no default: neither XDG_STATE_HOME nor HOME is set";
+    assert!(!done && text.starts_with(wanted), "{text}");
+}
+
 /// A running daemon; killed if the test ends before it does.
 struct Running {
     child: Child,

@@ -91,6 +91,19 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     })
 }
 
+/// What is wrong with a command line, in one line: clap's message and tip, without the usage.
+pub(crate) fn mistake(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let rest: Vec<&str> = lines.map(|line| line.trim_start_matches("tip: ")).collect();
+    let rest: Vec<&str> = rest.into_iter().filter(|line| !line.is_empty()).collect();
+    match rest.as_slice() {
+        [] => format!("{message}; tramactl --help lists the options"),
+        rest => format!("{message}; {}", rest.join("; ")),
+    }
+}
+
 /// Whether it is `-vMODULE:LEVEL`, which `ovs-vsctl` takes for its log.
 fn is_log_level(arg: &OsString) -> bool {
     arg.to_str().is_some_and(|arg| arg.starts_with("-v") && arg.len() > 2)

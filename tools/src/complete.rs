@@ -12,10 +12,12 @@ use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete};
 use trama_api::commands::COMMANDS;
 use trama_api::transaction::Output;
 use trama_api::value::{Atom, Value};
+use trama_api::values;
 
 use crate::cli::{self, Invocation};
 use crate::client;
 use crate::help::LOCAL;
+use crate::vmm::Vmm;
 
 /// The tables of the daemon that keep records.
 const TABLES: [&str; 6] = ["Bridge", "Interface", "Open_vSwitch", "Port", "QoS", "Queue"];
@@ -140,7 +142,9 @@ fn documented(names: &Names) -> Command {
 struct Names {
     /// How the daemon is reached, as far as the words say.
     invocation: Option<Invocation>,
-    /// The arguments of the command.
+    /// The name of the command.
+    command: String,
+    /// The arguments of the command; the last one is the word to complete.
     arguments: Vec<String>,
 }
 
@@ -155,26 +159,38 @@ impl Names {
             COMMANDS.iter().any(|it| is(it.name)) || LOCAL.iter().any(|it| is(it.name))
         };
         let name = current.iter().position(|word| is_name(&word));
-        let arguments = name.map_or(&[][..], |at| &current[at + 1..]).iter();
+        let words = current[name.unwrap_or(current.len())..].iter();
+        let mut words = words.map(|word| word.to_string_lossy().into_owned());
         Names {
             invocation: read.ok().map(|read| Invocation { timeout: PATIENCE, ..read }),
-            arguments: arguments.map(|word| word.to_string_lossy().into_owned()).collect(),
+            command: words.next().unwrap_or_default(),
+            arguments: words.collect(),
         }
+    }
+
+    /// The word to complete.
+    fn word(&self) -> &str {
+        self.arguments.last().map_or("", String::as_str)
     }
 
     fn of(&self, kind: &Kind) -> Vec<CompletionCandidate> {
         let named = |names: Vec<String>| names.into_iter().map(CompletionCandidate::new).collect();
         let table = self.arguments.first().map(String::as_str);
         match kind {
+            Kind::Bridge if self.command == "add-br" => Vec::new(),
             Kind::Bridge => named(self.records("Bridge")),
-            Kind::Port => named(self.records("Port")),
+            Kind::Port => named(self.ports()),
             Kind::Table => TABLES.map(CompletionCandidate::new).into(),
             Kind::Record => named(table.map(|name| self.records(name)).unwrap_or_default()),
             Kind::Column { has_value } => {
                 let is_table = table.is_some_and(|name| TABLES.contains(&name));
-                let columns = self.columns(if is_table { table.unwrap_or("Port") } else { "Port" });
+                let table = if is_table { table.unwrap_or("Port") } else { "Port" };
+                if let (true, Some((column, _))) = (*has_value, self.word().split_once('=')) {
+                    let values = self.values(table, column).into_iter();
+                    return named(values.map(|value| format!("{column}={value}")).collect());
+                }
                 let end = if *has_value { "=" } else { "" };
-                named(columns.into_iter().map(|name| name + end).collect())
+                named(self.columns(table).into_iter().map(|name| name + end).collect())
             }
             Kind::Command => {
                 let of_daemon = COMMANDS.iter().map(|it| (it.name, it.summary));
@@ -187,11 +203,49 @@ impl Names {
         }
     }
 
+    /// The ports that the command may mean: of the bridge that precedes, and of a type that a VMM
+    /// can use.
+    fn ports(&self) -> Vec<String> {
+        let bridge = self.arguments.first().filter(|_| self.arguments.len() > 1);
+        match (self.command.as_str(), bridge) {
+            // Its port is a new one.
+            ("add-port", _) => Vec::new(),
+            ("del-port", Some(bridge)) => match self.ask(&["list-ports", bridge]) {
+                Some(Output::Text { lines }) => lines,
+                _ => Vec::new(),
+            },
+            (name, _) if Vmm::of_command(name).is_some() => {
+                self.names(&["--columns=name", "find", "Interface", "type=vhost-user"])
+            }
+            _ => self.records("Port"),
+        }
+    }
+
+    /// The values that a column may be given, as far as they are a choice.
+    fn values(&self, table: &str, column: &str) -> Vec<String> {
+        let types = ["get", "Open_vSwitch", ".", "iface_types"];
+        match (table, column) {
+            ("Interface", "type") => match self.ask(&types) {
+                Some(Output::Text { lines }) => {
+                    let line = lines.concat();
+                    let words = line.trim_matches(['[', ']']).split(", ");
+                    words.map(|word| word.trim_matches('"').to_owned()).collect()
+                }
+                _ => Vec::new(),
+            },
+            ("Port", "network") => self.records("Bridge"),
+            _ => values::of_column(column).iter().map(|word| (*word).to_owned()).collect(),
+        }
+    }
+
     /// The names of the records of a table.
     fn records(&self, table: &str) -> Vec<String> {
-        let Some(Output::Table { rows, .. }) = self.ask(&["--columns=name", "list", table]) else {
-            return Vec::new();
-        };
+        self.names(&["--columns=name", "list", table])
+    }
+
+    /// The names that a command with the column `name` answers.
+    fn names(&self, words: &[&str]) -> Vec<String> {
+        let Some(Output::Table { rows, .. }) = self.ask(words) else { return Vec::new() };
         let name = |row: Vec<Value>| match row.into_iter().next() {
             Some(Value::One(Atom::String(name))) => Some(name),
             _ => None,
@@ -231,6 +285,9 @@ mod tests {
         assert_eq!(candidates("--may"), ["--may-exist"]);
         assert_eq!(candidates("link vm1 "), ["up", "down"]);
         assert_eq!(candidates("list I"), ["Interface"]);
+        assert_eq!(candidates("set Port vm1 vlan_mode=n").len(), 2);
+        assert_eq!(candidates("add-port lab vm1 vlan_mode=tr"), ["vlan_mode=trunk"]);
+        assert_eq!(candidates("set Bridge lab mode=host"), ["mode=host-only"]);
         assert_eq!(candidates("help fdb/f"), ["fdb/flush"]);
         assert_eq!(candidates("completions "), ["bash", "fish", "zsh"]);
         assert!(candidates("").len() >= COMMANDS.len());

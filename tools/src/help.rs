@@ -1,6 +1,6 @@
 //! Help: an overview of the commands, and a page for each.
 
-use trama_api::commands::{COMMANDS, Command, Group, Help};
+use trama_api::commands::{self, COMMANDS, Command, Group, Help, Words};
 use trama_api::nearest::suggestion;
 
 /// What the exit statuses mean.
@@ -8,7 +8,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 5] = [
     ("0", "success"),
     ("1", "refused; nothing has changed"),
     ("2", "br-exists: no such bridge"),
-    ("65", "stored, but some port does not run"),
+    ("65", "stored, but does not run, or not as stored"),
     ("142", "wait-until: the conditions did not hold in time"),
 ];
 
@@ -189,7 +189,32 @@ pub(crate) fn page(name: &str) -> Result<String, String> {
     }
     let names = COMMANDS.iter().map(|command| command.name);
     let known: Vec<&str> = names.chain(LOCAL.iter().map(|local| local.name)).collect();
-    Err(format!("there is no command {name:?}{}", suggestion(name, &known)))
+    Err(match suggestion(name, &known) {
+        near if near.is_empty() => {
+            format!("there is no command {name:?}; tramactl help lists all")
+        }
+        near => format!("there is no command {name:?}{near}"),
+    })
+}
+
+/// Checks that the daemon has a command.
+///
+/// # Errors
+/// It has none of this name, and perhaps one of a similar name.
+pub(crate) fn check_name(words: &[String]) -> Result<(), String> {
+    // The daemon says what is wrong with words that have no name.
+    let Ok(Words { name, .. }) = Words::of(words) else { return Ok(()) };
+    if commands::find(name).is_some() {
+        return Ok(());
+    }
+    let local: Vec<&str> = LOCAL.iter().map(|local| local.name).collect();
+    match LOCAL.iter().find(|local| local.name == name) {
+        Some(local) => Err(format!(
+            "'{name}' stands alone, without options of commands; write it as: {}",
+            local.usage()
+        )),
+        None => Err(commands::unknown(name, &local)),
+    }
 }
 
 fn options(command: &Command) -> String {

@@ -19,7 +19,6 @@ use std::process::ExitCode;
 
 use client::Failed;
 use names::Call;
-use trama_api::transaction::NotRunning;
 use vmm::{VhostUserPort, Vmm};
 
 fn main() -> ExitCode {
@@ -37,11 +36,11 @@ fn main() -> ExitCode {
     }
     let invocation = match cli::parse(called.arguments) {
         Ok(invocation) => invocation,
-        Err(error) => {
-            // Help goes to standard output, mistakes to standard error. A closed pipe is not
-            // reported.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        Err(error) if error.use_stderr() => return fail(program, &cli::mistake(&error), 1),
+        Err(help) => {
+            // A closed pipe is not reported.
+            let _ = help.print();
+            return ExitCode::SUCCESS;
         }
     };
     let result = match local(program, &invocation) {
@@ -72,14 +71,18 @@ fn print(program: &str, text: &[u8], exit: u8) -> ExitCode {
 }
 
 fn remote(program: &str, invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
+    // Needs no daemon.
+    invocation.commands.iter().try_for_each(|words| help::check_name(words))?;
     let response = client::transact(invocation)?;
-    for NotRunning { port, reason } in &response.not_running {
-        eprintln!("{program}: port {port} is stored but does not run: {reason}");
-    }
+    response.warnings.iter().for_each(|warning| eprintln!("{program}: {warning}"));
+    response.not_running.iter().for_each(|it| eprintln!("{program}: {it}"));
     if invocation.dry_run {
         response.steps.iter().for_each(|step| eprintln!("{program}: would {step}"));
     }
-    Ok((render::render(&response.results, invocation.style).into_bytes(), response.exit))
+    let (text, exit) = (render::render(&response.results, invocation.style), response.exit);
+    // A table of a thousand ports has fifty thousand values, and the process ends.
+    std::mem::forget(response);
+    Ok((text.into_bytes(), exit))
 }
 
 /// Asks the daemon about a port, and prints what a VMM is given for it.

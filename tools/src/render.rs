@@ -1,5 +1,7 @@
 //! Renders answers as tables, lists and JSON like `ovs-vsctl`.
 
+use std::fmt::Write;
+
 use serde_json::json;
 use trama_api::transaction::{Form, Output};
 use trama_api::value::Value;
@@ -84,10 +86,17 @@ fn push_line(text: &mut String, line: &str) {
 }
 
 fn cell(value: &Value, data: Data) -> String {
+    let mut text = String::new();
+    push_cell(&mut text, value, data);
+    text
+}
+
+fn push_cell(text: &mut String, value: &Value, data: Data) {
     match data {
-        Data::Text => value.to_string(),
-        Data::Bare => value.bare(),
-        Data::Json => value.to_json().to_string(),
+        // Writing to a string does not fail.
+        Data::Text => drop(write!(text, "{value}")),
+        Data::Bare => text.push_str(&value.bare()),
+        Data::Json => text.push_str(&value.to_json().to_string()),
     }
 }
 
@@ -117,12 +126,11 @@ fn push_list(text: &mut String, headings: &[String], rows: &[Vec<Value>], style:
             text.push('\n');
         }
         for (heading, value) in headings.iter().zip(row) {
-            let value = cell(value, style.data);
             if style.headings {
-                push_line(text, &format!("{heading:<20}: {value}"));
-            } else {
-                push_line(text, &value);
+                let _ = write!(text, "{heading:<20}: ");
             }
+            push_cell(text, value, style.data);
+            text.push('\n');
         }
     }
 }

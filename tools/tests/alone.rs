@@ -141,3 +141,27 @@ fn a_socket_that_answers_nothing_or_nonsense_is_told_apart() {
         assert!(outcome.exit == 1 && outcome.err.contains(part), "{outcome:?}");
     }
 }
+
+#[test]
+fn a_mistake_is_one_line_with_what_was_meant() {
+    for (line, said) in [
+        ("lst-br", "unknown command 'lst-br'; did you mean list-br?"),
+        ("--if-exists del-prot lab", "unknown command 'del-prot'; did you mean del-port?"),
+        ("--columns name lst Port", "unknown command 'lst'; did you mean list?"),
+        ("list-br -- qmeu vm1", "unknown command 'qmeu'; did you mean qemu?"),
+        ("dance", "unknown command 'dance'; use --help for help"),
+        (
+            "list-br -- qemu vm1",
+            "'qemu' stands alone, without options of commands; write it as: qemu PORT",
+        ),
+        ("help dance", "there is no command \"dance\"; tramactl help lists all"),
+        (
+            "--format-of=json show",
+            "unexpected argument '--format-of' found; a similar argument exists: '--format'",
+        ),
+        ("--zzz show", "unexpected argument '--zzz' found; tramactl --help lists the options"),
+    ] {
+        let outcome = tramactl("/nonexistent", line);
+        assert_eq!((outcome.exit, outcome.err), (1, format!("tramactl: {said}\n")), "{line}");
+    }
+}

@@ -87,15 +87,16 @@ impl Access {
     }
 
     fn explain_chown(&self, error: io::Error) -> io::Error {
-        let owner = self.owner.map(user_name).unwrap_or_default();
-        let group = self.group.map(group_name).unwrap_or_default();
-        io::Error::new(
-            error.kind(),
-            format!(
-                "cannot set its owner to {owner}:{group}: {error}; run with CAP_CHOWN, or add the \
-                 daemon's user to the group"
-            ),
-        )
+        let owner = self.owner.map(|owner| format!("user {}", user_name(owner)));
+        let group = self.group.map(|group| format!("group {}", group_name(group)));
+        // The owner of a file may give it to one of the groups that it belongs to.
+        let remedy = match (&owner, &group) {
+            (None, Some(_)) => "run with CAP_CHOWN, or add the daemon's user to the group",
+            _ => "run with CAP_CHOWN",
+        };
+        let to: Vec<String> = [owner, group].into_iter().flatten().collect();
+        let message = format!("cannot give it to {}: {error}; {remedy}", to.join(" and "));
+        io::Error::new(error.kind(), message)
     }
 }
 
@@ -112,10 +113,10 @@ pub enum AccessError {
     #[error("{0:?} is not a valid socket mode; use 0600 to 0666")]
     Mode(String),
     /// The host has no such user.
-    #[error("unknown user {0:?}; create it with useradd")]
+    #[error("there is no user {0:?}; make it with useradd")]
     UnknownUser(String),
     /// The host has no such group.
-    #[error("unknown group {0:?}; create it with groupadd")]
+    #[error("there is no group {0:?}; make it with groupadd")]
     UnknownGroup(String),
 }
 
@@ -288,13 +289,25 @@ mod tests {
     }
 
     #[test]
+    fn the_error_names_user_and_group() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let of = |owner, group| Access { owner, group, mode: None }.explain_chown(denied());
+        let group = of(None, Some(0)).to_string();
+        assert!(group.starts_with("cannot give it to group root: "), "{group}");
+        assert!(group.ends_with("or add the daemon's user to the group"), "{group}");
+        let both = of(Some(0), Some(0)).to_string();
+        assert!(both.starts_with("cannot give it to user root and group root: "), "{both}");
+        assert!(both.ends_with("; run with CAP_CHOWN"), "{both}");
+    }
+
+    #[test]
     fn users_and_groups_have_names_or_numbers() {
         assert_eq!((user_id("root"), group_id("root")), (Ok(0), Ok(0)));
         assert_eq!((user_id("4242"), group_id("4242")), (Ok(4242), Ok(4242)));
         let message = group_id("no-such-group").unwrap_err().to_string();
-        assert_eq!(message, "unknown group \"no-such-group\"; create it with groupadd");
+        assert_eq!(message, "there is no group \"no-such-group\"; make it with groupadd");
         let message = user_id("no-such-user").unwrap_err().to_string();
-        assert_eq!(message, "unknown user \"no-such-user\"; create it with useradd");
+        assert_eq!(message, "there is no user \"no-such-user\"; make it with useradd");
     }
 
     #[test]

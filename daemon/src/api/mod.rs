@@ -199,21 +199,21 @@ impl Api {
         let snapshot = self.snapshot(&calls)?;
         let options = TransactOptions { dry_run: request.dry_run, save: !request.no_save };
         let committed = self.daemon.transact(options, |config| {
-            let outcome = ctl::run(&calls, config.clone(), &snapshot)?;
+            let outcome = ctl::run(&calls, std::mem::take(config), &snapshot)?;
             *config = outcome.config;
-            Ok((outcome.results, outcome.after))
+            Ok((outcome.results, outcome.after, outcome.warnings))
         });
         let committed = committed.map_err(|error: TransactError<Failure>| match error {
             TransactError::Edit(failure) => failure,
             other => other.to_string().into(),
         })?;
-        let (results, after) = committed.result;
+        let (results, after, warnings) = committed.result;
         if !request.dry_run {
             for After::FlushFdb(network) in after {
                 self.daemon.fdb_flush(network.as_deref());
             }
         }
-        Ok(respond(results, &committed.steps, committed.not_running))
+        Ok(Response { warnings, ..respond(results, &committed.steps, committed.not_running) })
     }
 
     fn reload(&self, request: &Request) -> Result<Response, Failure> {
@@ -303,5 +303,6 @@ fn respond<S: ToString>(
     not_running: Vec<NotRunning>,
 ) -> Response {
     let exit = if not_running.is_empty() { 0 } else { STORED_NOT_RUNNING };
-    Response { results, exit, not_running, steps: steps.iter().map(ToString::to_string).collect() }
+    let steps = steps.iter().map(ToString::to_string).collect();
+    Response { results, exit, not_running, steps, warnings: Vec::new() }
 }

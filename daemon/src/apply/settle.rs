@@ -17,7 +17,7 @@ impl DataPlane {
     /// The other switch has ended. Why a port does not run is logged from now on.
     pub(crate) fn end_beside(&mut self) {
         self.is_beside = false;
-        self.failed.values_mut().for_each(String::clear);
+        self.failed.values_mut().for_each(|trouble| trouble.reason.clear());
     }
 
     /// Whether a step can be taken while the other switch runs: what is new gets counters in memory

@@ -25,7 +25,7 @@ pub(super) fn set_one(
     };
     let text = &*context.symbols.resolve(&column.of, text);
     let value = match place.key()? {
-        None => column.of.parse(text)?,
+        None => column.parse(text)?,
         Some(_) if column.of.shape != Shape::Map => {
             let name = column.name;
             return Err(format!("cannot specify key to set for non-map column {name}").into());

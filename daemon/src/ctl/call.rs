@@ -1,8 +1,6 @@
 //! A command as typed: options, name and arguments, checked against the table of commands.
 
-use trama_api::commands::{COMMANDS, Command, find};
-
-use trama_api::nearest::nearest;
+use trama_api::commands::{Command, Words, WordsError, find, unknown};
 
 use super::failure::Failure;
 
@@ -43,59 +41,29 @@ impl Call {
 /// The first command that does not exist, or has options or arguments that it does not take.
 pub fn parse(commands: &[Vec<String>]) -> Result<Vec<Call>, Failure> {
     if commands.is_empty() {
-        return Err(no_command());
+        return Err(not_a_command(WordsError::NoName));
     }
     commands.iter().map(|words| parse_one(words)).collect()
 }
 
-fn no_command() -> Failure {
-    Failure::from("missing command name (use --help for help)".to_owned())
+fn not_a_command(error: WordsError<'_>) -> Failure {
+    match error {
+        WordsError::NoName => "missing command name (use --help for help)".to_owned().into(),
+        WordsError::NoValue(option) => needs_value(option),
+    }
 }
 
 fn parse_one(words: &[String]) -> Result<Call, Failure> {
-    let is_option = |word: &&String| word.starts_with("--");
-    // An option may take the next word as its value, so options are read up to the name.
-    let mut rest = words.iter();
-    let mut given: Vec<(&str, Option<&str>)> = Vec::new();
-    let name = loop {
-        let word = rest.next().ok_or_else(no_command)?;
-        if !is_option(&word) {
-            break word;
-        }
-        match word.split_once('=') {
-            Some((option, value)) => given.push((option, Some(value))),
-            None if takes_value(word) => {
-                let value = rest.next().map(String::as_str);
-                given.push((word, Some(value.ok_or_else(|| needs_value(word))?)));
-            }
-            None => given.push((word, None)),
-        }
-    };
-    let command = find(name).ok_or_else(|| unknown_command(name))?;
-    let args: Vec<String> = rest.cloned().collect();
+    let Words { options, name, arguments } = Words::of(words).map_err(not_a_command)?;
+    let command = find(name).ok_or_else(|| unknown(name, &[]))?;
+    let args = arguments.to_vec();
+    check_place(command, &args)?;
     check_arity(command, &args)?;
-    let options = given
+    let options = options
         .into_iter()
         .map(|(option, value)| check_option(command, option, value))
         .collect::<Result<_, _>>()?;
     Ok(Call { command, args, options })
-}
-
-fn unknown_command(name: &str) -> Failure {
-    let known: Vec<&str> = COMMANDS.iter().map(|command| command.name).collect();
-    match nearest(name, &known) {
-        Some(near) => format!("unknown command '{name}'; did you mean {near}?"),
-        None => format!("unknown command '{name}'; use --help for help"),
-    }
-    .into()
-}
-
-/// Whether some command has this option with a value (`--columns=`).
-fn takes_value(option: &str) -> bool {
-    COMMANDS
-        .iter()
-        .flat_map(|command| command.options)
-        .any(|known| known.name == option && known.value.is_some())
 }
 
 fn needs_value(option: &str) -> Failure {
@@ -116,6 +84,17 @@ fn check_option(
         (None, None) => Ok((known.name, String::new())),
         (None, Some(_)) => Err(format!("option '{option}' takes no value").into()),
     }
+}
+
+/// Whether no option of the command stands behind its name.
+fn check_place(command: &Command, args: &[String]) -> Result<(), Failure> {
+    let is_option = |arg: &&String| {
+        let name = arg.split_once('=').map_or(arg.as_str(), |(name, _)| name);
+        command.options.iter().any(|known| known.name == name)
+    };
+    let Some(option) = args.iter().find(is_option) else { return Ok(()) };
+    let name = command.name;
+    Err(format!("'{name}': options stand before the command's name: {option} {name} ...").into())
 }
 
 fn check_arity(command: &Command, args: &[String]) -> Result<(), Failure> {

@@ -82,7 +82,7 @@ impl Condition {
         }
         let wanted = match operator {
             Operator::Order(_) if key.is_some() => Value::One(column.of.parse_atom(value)?),
-            Operator::Order(_) => column.of.parse(value)?,
+            Operator::Order(_) => column.parse(value)?,
             // These operators compare sets, even on a column that holds one value.
             Operator::Set(_) if key.is_none() && column.of.shape == Shape::Map => {
                 column.of.parse(value)?

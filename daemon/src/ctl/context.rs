@@ -48,6 +48,8 @@ pub(super) struct Context<'a> {
     pub symbols: Symbols,
     /// What remains to be done once the transaction has succeeded.
     pub after: Vec<After>,
+    /// What the user is told although it is carried out.
+    pub warnings: Vec<String>,
 }
 
 impl Context<'_> {

@@ -9,12 +9,15 @@ use super::failure::Failure;
 use super::lookup::{find_record, find_table};
 use super::schema::column::Table;
 use super::symbols::ID;
-use crate::config::model::openvswitch::Record;
+use crate::config::model::openvswitch::{Record, RecordTable};
 
 pub(super) fn create(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
     let kind = table.of_their_own().ok_or_else(|| made_otherwise(table, "add-br", "add-port"))?;
     let uuid = context.symbols.create(call.option(ID))?;
+    if !RecordTable::LASTING.contains(&kind) {
+        context.warnings.push(no_effect(table, call.option(ID)));
+    }
     let record = Record { name: uuid.clone(), table: kind, columns: Default::default() };
     context.draft.add_record(record);
     for setting in call.args_from(1) {
@@ -46,6 +49,21 @@ pub(super) fn destroy(context: &mut Context<'_>, call: &Call) -> Result<Output, 
     }
     records.iter().for_each(|record| context.draft.remove_record(record));
     Ok(Output::none())
+}
+
+/// A record of a table to which nothing can refer, in Open vSwitch's words for one to which nothing
+/// does.
+fn no_effect(table: &Table, id: Option<&str>) -> String {
+    match id {
+        Some(id) => format!(
+            "row id \"{id}\" was created but no reference to it was inserted, so it will not \
+             actually appear in the database"
+        ),
+        None => format!(
+            "applying \"create\" command to table {} without --id option will have no effect",
+            table.name
+        ),
+    }
 }
 
 fn made_otherwise(table: &Table, of_bridge: &str, of_port: &str) -> Failure {

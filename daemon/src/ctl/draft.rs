@@ -4,7 +4,7 @@
 //! text of its `type` and `options`, because it may be incomplete within a transaction (`add-port
 //! lab vm1 -- set Interface vm1 options:path=... -- set Interface vm1 type=...`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use trama_api::nearest::suggestion;
 use trama_api::value::quoted;
@@ -17,8 +17,26 @@ use crate::config::model::{Config, Interface, Network, Port, Tap};
 /// A configuration under edit.
 pub(super) struct Draft {
     config: Config,
+    /// Where each network is in the configuration. A command on all records looks up each of them.
+    network_places: Places,
+    /// The same of ports.
+    port_places: Places,
     /// Interfaces that were touched, by port.
     interfaces: BTreeMap<String, InterfaceDraft>,
+}
+
+/// Positions by name.
+type Places = HashMap<String, usize>;
+
+fn places<'a>(names: impl Iterator<Item = &'a String>) -> Places {
+    names.enumerate().map(|(place, name)| (name.clone(), place)).collect()
+}
+
+/// Takes a name out, with its position; what comes after it moves up.
+fn take_place(places: &mut Places, name: &str) -> Option<usize> {
+    let gone = places.remove(name)?;
+    places.values_mut().filter(|place| **place > gone).for_each(|place| *place -= 1);
+    Some(gone)
 }
 
 /// The table whose columns of Open vSwitch are kept.
@@ -46,7 +64,9 @@ struct InterfaceDraft {
 impl Draft {
     /// Starts from the configuration in force.
     pub(super) fn new(config: Config) -> Draft {
-        Draft { config, interfaces: BTreeMap::new() }
+        let network_places = places(config.networks.iter().map(|network| &network.name));
+        let port_places = places(config.ports.iter().map(|port| &port.name));
+        Draft { config, network_places, port_places, interfaces: BTreeMap::new() }
     }
 
     /// The configuration as edited so far.
@@ -87,22 +107,22 @@ impl Draft {
 
     /// The network of this name.
     pub(super) fn network(&self, name: &str) -> Option<&Network> {
-        self.config.networks.iter().find(|network| network.name == name)
+        self.network_places.get(name).map(|place| &self.config.networks[*place])
     }
 
     /// The network of this name, to change it.
     pub(super) fn network_mut(&mut self, name: &str) -> Option<&mut Network> {
-        self.config.networks.iter_mut().find(|network| network.name == name)
+        self.network_places.get(name).map(|place| &mut self.config.networks[*place])
     }
 
     /// The port of this name.
     pub(super) fn port(&self, name: &str) -> Option<&Port> {
-        self.config.ports.iter().find(|port| port.name == name)
+        self.port_places.get(name).map(|place| &self.config.ports[*place])
     }
 
     /// The port of this name, to change it.
     pub(super) fn port_mut(&mut self, name: &str) -> Option<&mut Port> {
-        self.config.ports.iter_mut().find(|port| port.name == name)
+        self.port_places.get(name).map(|place| &mut self.config.ports[*place])
     }
 
     /// The names of the ports on a network, sorted.
@@ -116,6 +136,7 @@ impl Draft {
 
     /// Adds a network with default settings.
     pub(super) fn add_network(&mut self, name: &str) {
+        self.network_places.insert(name.to_owned(), self.config.networks.len());
         self.config.networks.push(Network::new(name.to_owned()));
     }
 
@@ -125,7 +146,9 @@ impl Draft {
         for port in &ports {
             self.remove_port(port);
         }
-        self.config.networks.retain(|network| network.name != name);
+        if let Some(place) = take_place(&mut self.network_places, name) {
+            self.config.networks.remove(place);
+        }
     }
 
     /// Adds a port to `network`. It is a TAP of the port's name until its interface is given a
@@ -133,12 +156,15 @@ impl Draft {
     pub(super) fn add_port(&mut self, network: &str, name: &str) {
         let tap = Tap { ifname: name.to_owned(), netns: None, address: Vec::new() };
         let port = Port::new(name, Interface::Tap(tap));
+        self.port_places.insert(name.to_owned(), self.config.ports.len());
         self.config.ports.push(Port { network: Some(network.to_owned()), ..port });
     }
 
     /// Removes a port.
     pub(super) fn remove_port(&mut self, name: &str) {
-        self.config.ports.retain(|port| port.name != name);
+        if let Some(place) = take_place(&mut self.port_places, name) {
+            self.config.ports.remove(place);
+        }
         self.interfaces.remove(name);
     }
 

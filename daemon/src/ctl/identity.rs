@@ -2,14 +2,16 @@
 //!
 //! A record has the same UUID in every run and on every machine, so none is stored.
 
+use std::sync::LazyLock;
+
+use uuid::Uuid;
+
 /// The namespace of trama's records, derived from the project's name.
-fn namespace() -> uuid::Uuid {
-    uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_DNS, b"trama")
-}
+static NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"trama"));
 
 /// The UUID of the record `name` in `table`.
 pub(super) fn of(table: &str, name: &str) -> String {
-    uuid::Uuid::new_v5(&namespace(), format!("{table}/{name}").as_bytes()).to_string()
+    Uuid::new_v5(&NAMESPACE, format!("{table}/{name}").as_bytes()).to_string()
 }
 
 #[cfg(test)]
@@ -32,7 +34,7 @@ mod tests {
         /// The crate that makes UUIDs reads the same texts as UUIDs.
         #[test]
         fn uuids_are_recognised(text in "[0-9a-fA-F]{8}(-[0-9a-fg]{4}){3}-[0-9a-f{]{12}|.{34,37}") {
-            let wanted = text.len() == 36 && uuid::Uuid::try_parse(&text).is_ok();
+            let wanted = text.len() == 36 && Uuid::try_parse(&text).is_ok();
             prop_assert_eq!(is_uuid(&text), wanted);
         }
     }

@@ -80,10 +80,10 @@ pub(super) fn find_record_if_any(
     table: &Table,
     text: &str,
 ) -> Result<Option<String>, Failure> {
-    let mut names = table.records(&context.draft);
-    if names.iter().any(|name| name == text) {
+    if table.has(&context.draft, text) {
         return Ok(Some(text.to_owned()));
     }
+    let mut names = table.records(&context.draft);
     names.retain(|name| text.len() >= UUID_PREFIX && table.uuid(name).starts_with(text));
     match names.as_slice() {
         [name] => Ok(Some(name.clone())),

@@ -56,6 +56,8 @@ pub struct Outcome {
     pub results: Vec<Output>,
     /// What remains to be done once `config` is in force.
     pub after: Vec<After>,
+    /// What the user is told although it is carried out.
+    pub warnings: Vec<String>,
 }
 
 /// Runs the commands of a transaction in order on `config`.
@@ -64,11 +66,13 @@ pub struct Outcome {
 /// The first command that refuses, or an interface that is incomplete at the end.
 pub fn run(calls: &[Call], config: Config, snapshot: &Snapshot) -> Result<Outcome, Failure> {
     let symbols = Symbols::new(snapshot.salt);
-    let mut context = Context { draft: Draft::new(config), snapshot, symbols, after: Vec::new() };
+    let (draft, after, warnings) = (Draft::new(config), Vec::new(), Vec::new());
+    let mut context = Context { draft, snapshot, symbols, after, warnings };
     let mut results = Vec::with_capacity(calls.len());
     for call in calls {
         results.push(dispatch::run(&mut context, call)?);
     }
     context.symbols.finish()?;
-    Ok(Outcome { config: context.draft.finish()?, results, after: context.after })
+    let Context { draft, after, warnings, .. } = context;
+    Ok(Outcome { config: draft.finish()?, results, after, warnings })
 }

@@ -11,7 +11,9 @@ use super::context::{Context, View};
 use super::failure::Failure;
 use super::lookup::{find_column, find_record, find_table};
 use super::schema::column::{Column, Table};
+use super::schema::{BRIDGE, INTERFACE};
 use super::symbols::ID;
+use crate::config::openvswitch::MTU_REQUEST;
 use crate::value_type::{Shape, Type};
 
 pub(super) fn list(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
@@ -82,6 +84,9 @@ pub(super) fn get(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
 
 pub(super) fn set(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
+    if is_of_bridge(context, table, call.arg(1)) {
+        return set_of_bridge(context, call);
+    }
     if let Some(record) = find_record(context, table, call.arg(1), call)? {
         for setting in call.args_from(2) {
             set_one(context, table, &record, setting)?;
@@ -90,9 +95,33 @@ pub(super) fn set(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
     Ok(Output::none())
 }
 
+/// Whether the record is the interface that a bridge of Open vSwitch has itself.
+fn is_of_bridge(context: &Context<'_>, table: &Table, record: &str) -> bool {
+    let is_interface = std::ptr::eq(table, &*INTERFACE);
+    is_interface && !table.has(&context.draft, record) && context.draft.network(record).is_some()
+}
+
+/// Sets the bridge's MTU, for which software written for Open vSwitch asks its interface.
+fn set_of_bridge(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let bridge = call.arg(1);
+    for setting in call.args_from(2) {
+        let (place, rest) = ColumnRef::split(setting);
+        let column = find_column(&INTERFACE, place.column)?;
+        if column.name != MTU_REQUEST {
+            let message = format!(
+                "bridge {bridge} has no interface of its own: of its columns, only {MTU_REQUEST} \
+                 can be set, which is mtu of Bridge"
+            );
+            return Err(message.into());
+        }
+        set_one(context, &BRIDGE, bridge, &format!("mtu{rest}"))?;
+    }
+    Ok(Output::none())
+}
+
 pub(super) fn add(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     change(context, call, |column, have, text| {
-        let many = many(column).parse(text)?;
+        let many = column.parse_many(text)?;
         Ok(match have {
             Value::Map(mut pairs) => {
                 pairs.extend(many.pairs());
@@ -127,7 +156,7 @@ pub(super) fn remove(context: &mut Context<'_>, call: &Call) -> Result<Output, F
                 Value::Map(pairs)
             }
             other => {
-                let gone = many(column).parse(text)?.atoms();
+                let gone = column.parse_many(text)?.atoms();
                 Value::Set(other.atoms().difference(&gone).cloned().collect())
             }
         })
@@ -189,12 +218,6 @@ fn change(
     Ok(Output::none())
 }
 
-/// The column's type with room for several values, so that an excess is reported at the end.
-fn many(column: &Column) -> Type {
-    let shape = if column.of.shape == Shape::Map { Shape::Map } else { Shape::Set };
-    Type { shape, ..column.of }
-}
-
 fn tabulate(
     context: &Context<'_>,
     table: &'static Table,
@@ -217,8 +240,7 @@ fn telling_columns(
     view: View<'_>,
     names: &[String],
 ) -> Vec<&'static Column> {
-    let is_default =
-        |column: &Column| names.iter().all(|name| column.read(view, name) == column.of.default());
+    let is_default = |column: &Column| names.iter().all(|name| column.is_default(view, name));
     table.columns.iter().filter(|column| !column.is_kept() || !is_default(column)).collect()
 }
 

@@ -80,7 +80,7 @@ fn show_network_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
         lines.push(format!("        error: {}", quoted(trouble)));
     }
     let port = network.network_port().and_then(|port| view.snapshot.status.port(&port.name));
-    if let Some(error) = port.and_then(|port| port.not_running.as_ref()) {
+    if let Some(error) = port.and_then(|port| port.trouble()) {
         lines.push(format!("        error: {}", quoted(error)));
     }
 }

@@ -17,6 +17,7 @@ use crate::status::{FdbRow, Lease, NetworkStatus, PortCounts, PortStatus, Status
 
 mod created;
 mod kept;
+mod scale;
 mod typed;
 
 /// Cuts `line` into commands at ` -- ` and into words at blanks.
@@ -78,6 +79,7 @@ fn running() -> Snapshot {
         name: name.into(),
         network: Some("lab".into()),
         not_running: not_running.map(str::to_owned),
+        not_in_force: None,
         left_out: false,
         link: not_running.is_none(),
         vhost: None,
@@ -118,17 +120,16 @@ fn running() -> Snapshot {
         age: (vlan != 0).then_some(Duration::from_millis(2900)),
     };
     Snapshot {
-        status: Status {
-            networks: vec![NetworkStatus {
+        status: Status::of(
+            vec![NetworkStatus {
                 name: "lab".into(),
                 worker: 0,
                 mac_entries: 2,
                 busy: Duration::ZERO,
                 gateway: None,
             }],
-            ports: vec![vm1, vm2],
-            ..Status::default()
-        },
+            vec![vm1, vm2],
+        ),
         fdb: vec![
             fdb("lab", "vm1", 10, "52:54:00:00:00:01"),
             fdb("zoo", "ape", 0, "52:54:00:00:00:03"),

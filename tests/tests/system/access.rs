@@ -52,9 +52,9 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
     // A missing group is an error of the host, and the port recovers when it exists.
     let answer = tramad.try_ctl(&["set", "Interface", "vm", "options:socket-group=no-such-group"]);
     assert_eq!(answer.status, 65, "{}", answer.text);
-    let wanted = "unknown group \"no-such-group\"; create it with groupadd";
+    let wanted = "there is no group \"no-such-group\"; make it with groupadd";
     assert!(answer.text.contains(wanted), "{}", answer.text);
-    assert!(tramad.ctl("get Interface vm error").contains("create it with groupadd"));
+    assert!(tramad.ctl("get Interface vm error").contains("make it with groupadd"));
 
     tramad.ctl("set Interface vm options:socket-group=kvm");
     guest.wait_until_ready();
@@ -73,7 +73,7 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
     assert_eq!((mode(&socket), fs::metadata(&socket).unwrap().uid()), (0o600, user.id));
     // A missing group, or a socket removed by another process, is reported and has no other effect.
     for (group, wanted) in
-        [("no-such-group", "unknown group"), ("root", "the socket was removed or replaced")]
+        [("no-such-group", "there is no group"), ("root", "the socket was removed or replaced")]
     {
         if group == "root" {
             fs::rename(&socket, socket.with_extension("away")).expect("the socket");

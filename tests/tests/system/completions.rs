@@ -6,7 +6,8 @@ use trama_tests::Tramad;
 use trama_tests::tramad::binary;
 
 const LAB: &str = "network = [{ name = \"lab\" }, { name = \"lan\" }]\n\
-    port = [{ name = \"vm1\", network = \"lab\", type = \"vhost-user\", path = \"{dir}/1.sock\" }]\n\
+    port = [{ name = \"vm1\", network = \"lab\", type = \"vhost-user\", path = \"{dir}/1.sock\" },\n\
+    { name = \"host1\", type = \"tap\", cable = false }]\n\
     [daemon]\ncontrol = \"{dir}/control.sock\"\nstate = \"{dir}/state\"\n";
 
 /// How long a shell may take, in seconds.
@@ -27,9 +28,8 @@ print -r -- "$shown"
 fn offered(tramad: &Tramad, shell: &str, line: &str, wanted: &str) -> String {
     let script = match shell {
         "bash" => {
-            "source <(tramactl completions bash); COMP_WORDS=($LINE) COMP_CWORD=2; \
-             [ \"${LINE% }\" = \"$LINE\" ] || COMP_WORDS+=(\"\"); _tramactl; \
-             printf '%s\\n' \"${COMPREPLY[@]}\""
+            "source <(tramactl completions bash); COMP_LINE=$LINE COMP_POINT=${#LINE}; \
+             _tramactl; printf '%s\\n' \"${COMPREPLY[@]}\""
         }
         "fish" => "source (tramactl completions fish | psub); complete -C $LINE",
         _ => ZSH,
@@ -65,6 +65,18 @@ fn shells_offer_commands_and_the_daemons_names() {
     }
     let networks = offered(&tramad, "bash", "tramactl del-br ", "");
     assert_eq!(networks, "lab\nlan\n");
+    // What can follow: ports of the bridge, ports that a VMM can use, words of a column.
+    for (line, wanted) in [
+        ("tramactl del-port lan ", "\n"),
+        ("tramactl del-port lab ", "vm1\n"),
+        ("tramactl qemu ", "vm1\n"),
+        ("tramactl set Port vm1 vlan_mode=tr", "trunk\n"),
+        ("tramactl set Port vm1 network=", "lab\nlan\n"),
+    ] {
+        assert_eq!(offered(&tramad, "bash", line, ""), wanted, "{line}");
+    }
+    let modes = offered(&tramad, "fish", "tramactl set Port vm1 vlan_mode=tr", "");
+    assert_eq!(modes, "vlan_mode=trunk\n");
     let columns = offered(&tramad, "fish", "tramactl set Port vm1 ta", "");
     assert_eq!(columns, "tag=\n");
     tramad.stop();

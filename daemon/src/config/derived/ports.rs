@@ -17,6 +17,11 @@ impl Config {
 }
 
 impl Network {
+    /// Whether the network creates a port, for the host's interface or the uplink.
+    pub fn has_own_port(&self) -> bool {
+        matches!(self.mode, Mode::HostOnly | Mode::Bridged)
+    }
+
     /// The port that the network creates; it has the network's name.
     pub fn network_port(&self) -> Option<Port> {
         let interface = match self.mode {

@@ -311,7 +311,8 @@ impl KeptColumn {
     }
 }
 
-const MTU_REQUEST: &str = "mtu_request";
+/// The column by which an MTU is asked for.
+pub(crate) const MTU_REQUEST: &str = "mtu_request";
 
 impl Check {
     /// The kept columns of a port and its interface.

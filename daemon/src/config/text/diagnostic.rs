@@ -6,10 +6,11 @@ use crate::Fault;
 
 /// A mistake in a configuration file: location, message and remedy.
 ///
-/// Displayed as `file:line:column: key: what is wrong; what to do`.
+/// Displayed as `file:line:column: key: what is wrong; what to do`; without a place if there is no
+/// file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// The name of the file, as given.
+    /// The name of the file, as given; empty if there is none.
     pub file: String,
     /// Line, from 1.
     pub line: usize,
@@ -23,7 +24,9 @@ pub struct Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
+        if !self.file.is_empty() {
+            write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
+        }
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }

@@ -5,6 +5,8 @@
 //! text may also contain changes that neither side has. A removed table takes the comment directly
 //! above it along; an added table goes below the last one of its kind.
 
+use std::collections::{HashMap, HashSet};
+
 use toml_edit::{
     Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, TomlError, Value,
 };
@@ -12,7 +14,8 @@ use toml_edit::{
 use super::field::Field;
 use super::{daemon, network, port, record, rule};
 use crate::Fault;
-use crate::config::model::Config;
+use crate::config::model::openvswitch::Record;
+use crate::config::model::{Config, Network, Port};
 
 /// `text` with the differences between `from` and `to` carried over.
 ///
@@ -27,53 +30,78 @@ pub fn edit(text: &str, from: &Config, to: &Config) -> Result<String, Fault> {
         let table = item.as_table_like_mut();
         write_fields(table.ok_or_else(|| Fault::plain("daemon is not a table"))?, &changes);
     }
-    let before: Vec<_> =
-        from.networks.iter().map(|n| (n.name.as_str(), network::fields(n))).collect();
-    let after: Vec<_> = to.networks.iter().map(|n| (n.name.as_str(), network::fields(n))).collect();
-    edit_list(&mut document, "network", &before, &after)?;
-    let before: Vec<_> = from.ports.iter().map(|p| (p.name.as_str(), port::fields(p))).collect();
-    let after: Vec<_> = to.ports.iter().map(|p| (p.name.as_str(), port::fields(p))).collect();
-    edit_list(&mut document, "port", &before, &after)?;
-    let before: Vec<_> =
-        from.records.iter().map(|r| (r.name.as_str(), record::fields(r))).collect();
-    let after: Vec<_> = to.records.iter().map(|r| (r.name.as_str(), record::fields(r))).collect();
-    edit_list(&mut document, "openvswitch", &before, &after)?;
+    let networks: Tables<Network> =
+        Tables { kind: "network", name: |it| &it.name, fields: network::fields };
+    networks.edit(&mut document, &from.networks, &to.networks)?;
+    let ports: Tables<Port> = Tables { kind: "port", name: |it| &it.name, fields: port::fields };
+    ports.edit(&mut document, &from.ports, &to.ports)?;
+    let records: Tables<Record> =
+        Tables { kind: "openvswitch", name: |it| &it.name, fields: record::fields };
+    records.edit(&mut document, &from.records, &to.records)?;
     Ok(tidy(text, document.to_string()))
 }
 
-/// A table by its name.
-type Named<'a> = (&'a str, Vec<Field>);
+/// The tables of a kind, as values.
+struct Tables<T> {
+    kind: &'static str,
+    name: fn(&T) -> &str,
+    fields: fn(&T) -> Vec<Field>,
+}
 
-fn edit_list(
-    document: &mut DocumentMut,
-    kind: &str,
-    before: &[Named<'_>],
-    after: &[Named<'_>],
-) -> Result<(), Fault> {
-    let find = |list: &[Named<'_>], name: &str| list.iter().position(|(other, _)| *other == name);
-    for (name, _) in before {
-        if find(after, name).is_none() {
-            remove_table(document, kind, name)?;
+impl<T: PartialEq> Tables<T> {
+    /// Carries over what differs. What is the same on both sides is not looked at further: there
+    /// may be thousands of it.
+    fn edit(&self, document: &mut DocumentMut, before: &[T], after: &[T]) -> Result<(), Fault> {
+        let known = self.by_name(before);
+        let wanted = self.by_name(after);
+        for old in before.iter().map(self.name).filter(|name| !wanted.contains_key(name)) {
+            remove_table(document, self.kind, old)?;
         }
+        let differs = |new: &&T| known.get((self.name)(new)).copied() != Some(*new);
+        let changed: Vec<&T> = after.iter().filter(differs).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        // Others may have written a table of the same name.
+        let there = names(document, self.kind)?;
+        for new in changed {
+            let name = (self.name)(new);
+            self.change(document, known.get(name).copied(), new, there.contains(name))?;
+        }
+        Ok(())
     }
-    for (name, fields) in after {
-        let changed = match find(before, name) {
-            Some(index) => changes(&before[index].1, fields),
-            None => fields.iter().map(Field::clone).collect(),
+
+    fn by_name<'a>(&self, list: &'a [T]) -> HashMap<&'a str, &'a T> {
+        list.iter().map(|it| ((self.name)(it), it)).collect()
+    }
+
+    fn change(
+        &self,
+        document: &mut DocumentMut,
+        old: Option<&T>,
+        new: &T,
+        is_there: bool,
+    ) -> Result<(), Fault> {
+        let fields = (self.fields)(new);
+        let changed = match old {
+            Some(old) => changes(&(self.fields)(old), &fields),
+            None => fields.clone(),
         };
         if changed.is_empty() {
-            continue;
+            return Ok(());
         }
-        match table_named(document, kind, name)? {
+        let name = (self.name)(new);
+        let table = if is_there { table_named(document, self.kind, name)? } else { None };
+        match table {
             Some(table) => write_fields(table, &changed),
             None => {
                 let mut table = Table::new();
-                write_fields(&mut table, fields);
-                list_or_new(document, kind)?.push(table);
+                write_fields(&mut table, &fields);
+                list_or_new(document, self.kind)?.push(table);
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The array of tables of a kind, if the document has one.
@@ -101,6 +129,13 @@ fn list_or_new<'d>(
     }
     let list = item.as_array_of_tables_mut();
     list.ok_or_else(|| Fault::plain(format!("{kind} is not a list of tables")))
+}
+
+/// The names of the tables of a kind.
+fn names(document: &mut DocumentMut, kind: &str) -> Result<HashSet<String>, Fault> {
+    let list = list_of(document, kind)?.into_iter().flat_map(|list| list.iter());
+    let names = list.filter_map(|table| table.get("name").and_then(Item::as_str));
+    Ok(names.map(str::to_owned).collect())
 }
 
 fn is_named(table: &Table, name: &str) -> bool {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use trama_api::value::{Atom, Value};
+use trama_api::values;
 use trama_gateway::Discovery;
 
 use super::column::{
@@ -22,9 +23,8 @@ use crate::ctl::identity;
 use crate::value_type::{Kind, Shape, Type, string_map};
 
 const MTU: Type = Type::new(Kind::Integer(68, 65521), Shape::One);
-const MODE: Type =
-    Type::new(Kind::Enum(&["bridged", "host-only", "internal", "nat", "nat-network"]), Shape::One);
-const REFLECT: Type = Type::new(Kind::Enum(&["mdns", "ssdp"]), Shape::Set);
+const MODE: Type = Type::new(Kind::Enum(values::MODE), Shape::One);
+const REFLECT: Type = Type::new(Kind::Enum(values::REFLECT), Shape::Set);
 
 /// The columns.
 pub(super) static COLUMNS: [Column; 12] = [

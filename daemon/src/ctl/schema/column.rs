@@ -2,6 +2,7 @@
 
 use trama_api::value::{Atom, Value};
 
+use crate::Fault;
 use crate::config::model::Port;
 use crate::config::model::openvswitch::RecordTable;
 use crate::config::model::rule::Rule;
@@ -21,6 +22,9 @@ pub(crate) type Write = fn(&mut Draft, &str, Value) -> Result<(), Failure>;
 /// Second names of keys: column, Open vSwitch's name, trama's.
 const SECOND_NAMES: [(&str, &str, &str); 2] =
     [("options", "vhost-server-path", "path"), ("options", "n_rxq", "queues")];
+
+/// The columns of forwards.
+const RULES: [&str; 2] = ["forward", "loopback"];
 
 /// One column.
 #[derive(Clone, Copy)]
@@ -54,8 +58,8 @@ pub(crate) struct Table {
 /// The records of a table.
 #[derive(Clone, Copy)]
 pub(super) enum Records {
-    /// They have these names, sorted.
-    Named(fn(&Draft) -> Vec<String>),
+    /// They have names: all of them, sorted, and whether one has this name.
+    Named(fn(&Draft) -> Vec<String>, fn(&Draft, &str) -> bool),
     /// They are records of their own, whose names are their UUIDs.
     OfTheirOwn(RecordTable),
 }
@@ -87,8 +91,16 @@ impl Table {
     /// The names of its records, sorted.
     pub(crate) fn records(&self, draft: &Draft) -> Vec<String> {
         match self.records {
-            Records::Named(names) => names(draft),
+            Records::Named(names, _) => names(draft),
             Records::OfTheirOwn(table) => draft.records_of(table),
+        }
+    }
+
+    /// Whether it has a record of exactly this name.
+    pub(crate) fn has(&self, draft: &Draft, record: &str) -> bool {
+        match self.records {
+            Records::Named(_, has) => has(draft, record),
+            Records::OfTheirOwn(table) => draft.record(record).is_some_and(|it| it.table == table),
         }
     }
 
@@ -100,7 +112,7 @@ impl Table {
     /// Which records of their own it has, if it has such.
     pub(crate) fn of_their_own(&self) -> Option<RecordTable> {
         match self.records {
-            Records::Named(_) => None,
+            Records::Named(..) => None,
             Records::OfTheirOwn(table) => Some(table),
         }
     }
@@ -108,7 +120,7 @@ impl Table {
     /// The UUID of a record.
     pub(crate) fn uuid(&self, record: &str) -> String {
         match self.records {
-            Records::Named(_) => identity::of(self.name, record),
+            Records::Named(..) => identity::of(self.name, record),
             Records::OfTheirOwn(_) => record.to_owned(),
         }
     }
@@ -131,6 +143,34 @@ impl Column {
         }
     }
 
+    /// Reads a value. A forward may stand without quotes although it has commas: its parts mean
+    /// nothing alone.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub(crate) fn parse(&self, text: &str) -> Result<Value, Fault> {
+        self.parse_as(self.of, text)
+    }
+
+    /// Reads a value with room for several, so that an excess is reported at the end.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub(crate) fn parse_many(&self, text: &str) -> Result<Value, Fault> {
+        let shape = if self.of.shape == Shape::Map { Shape::Map } else { Shape::Set };
+        self.parse_as(Type { shape, ..self.of }, text)
+    }
+
+    fn parse_as(&self, of: Type, text: &str) -> Result<Value, Fault> {
+        let value = of.parse(text);
+        let is_rules = RULES.contains(&self.name) && !text.contains('"') && !text.starts_with('[');
+        let are_rules = |value: &Value| words(value).all(|word| parse_rule(&word).is_ok());
+        if is_rules && !value.as_ref().is_ok_and(are_rules) {
+            return parse_rule(text).map(|_| Value::Set([Atom::String(text.to_owned())].into()));
+        }
+        value
+    }
+
     /// The value of a key of its map, by any of the key's names.
     pub(crate) fn at(&self, map: &Value, key: &Atom) -> Option<Atom> {
         let pairs = map.pairs();
@@ -147,6 +187,17 @@ impl Column {
             Source::Code { write, .. } => write.is_some(),
             Source::Kept { column, .. } => !matches!(column.takes, Takes::Nothing),
         }
+    }
+
+    /// Whether it has its default in the record of this name.
+    pub(crate) fn is_default(&self, view: View<'_>, record: &str) -> bool {
+        let is_unset = match self.source {
+            Source::Code { .. } => false,
+            Source::Kept { place, column } => {
+                view.draft.kept(place, record).is_none_or(|kept| !kept.contains_key(column.name))
+            }
+        };
+        is_unset || self.read(view, record) == self.of.default()
     }
 
     /// Whether it is kept beside settings, so that its default tells nothing.

@@ -27,7 +27,8 @@ pub(super) static COLUMNS: [Column; 13] = [
     }),
     fixed("error", STRING_OR_NONE, |view, name| {
         let port = view.snapshot.status.port(name);
-        Value::optional(port.and_then(|port| port.not_running.clone()).map(Atom::String))
+        let trouble = port.and_then(|port| port.trouble());
+        Value::optional(trouble.map(|text| Atom::String(text.to_owned())))
     }),
     free("external_ids", STRINGS, external_ids, set_external_ids),
     fixed("link_state", UP_DOWN, |view, name| {
@@ -111,10 +112,14 @@ const ERRORS: [DropReason; 8] = [
 
 /// The frames to or from the port that were dropped as errors, or for other reasons.
 fn dropped(counts: &PortCounts, is_to_port: bool, is_error: bool) -> u64 {
-    let reasons = DropReason::ALL.iter().filter(|reason| {
+    let is_one = |reason: &DropReason| {
         TO_PORT.contains(reason) == is_to_port && ERRORS.contains(reason) == is_error
+    };
+    let counted = counts.drops.iter().filter(|(_, count)| *count > 0);
+    let wanted = counted.filter(|(name, _)| {
+        DropReason::ALL.iter().find(|reason| reason.name() == *name).is_some_and(is_one)
     });
-    reasons.map(|reason| counts.drops_for(reason.name())).sum()
+    wanted.map(|(_, count)| count).sum()
 }
 
 /// The `statistics` column, with the keys of Open vSwitch where it has them.

@@ -22,28 +22,32 @@ use super::draft::Place;
 use crate::config::model::openvswitch::RecordTable;
 use crate::config::{columns_of, openvswitch};
 
+/// The records of Port and Interface.
+const PORTS: Records = Records::Named(port::records, |draft, name| draft.port(name).is_some());
+
 /// The networks.
 pub(super) static BRIDGE: LazyLock<Table> = LazyLock::new(|| {
     let kept = (Place::Bridge, openvswitch::BRIDGE.as_slice());
-    Table::new("Bridge", &bridge::COLUMNS, kept, Records::Named(bridge::records))
+    let records = Records::Named(bridge::records, |draft, name| draft.network(name).is_some());
+    Table::new("Bridge", &bridge::COLUMNS, kept, records)
 });
 
 /// The ports, as places on networks.
 pub(super) static PORT: LazyLock<Table> = LazyLock::new(|| {
     let kept = (Place::Port, openvswitch::PORT.as_slice());
-    Table::new("Port", &port::COLUMNS, kept, Records::Named(port::records))
+    Table::new("Port", &port::COLUMNS, kept, PORTS)
 });
 
 /// The ports, as devices.
 pub(super) static INTERFACE: LazyLock<Table> = LazyLock::new(|| {
     let kept = (Place::Interface, openvswitch::INTERFACE.as_slice());
-    let records = Records::Named(port::records);
-    Table::new("Interface", &interface::COLUMNS, kept, records).known_by(interface::by_socket)
+    Table::new("Interface", &interface::COLUMNS, kept, PORTS).known_by(interface::by_socket)
 });
 
 static ROOT: LazyLock<Table> = LazyLock::new(|| {
     let kept = (Place::Root, openvswitch::ROOT.as_slice());
-    Table::new("Open_vSwitch", &root::COLUMNS, kept, Records::Named(root::records))
+    let records = Records::Named(root::records, |_, name| name == root::ONLY);
+    Table::new("Open_vSwitch", &root::COLUMNS, kept, records)
 });
 
 static OF_THEIR_OWN: LazyLock<[Table; 9]> = LazyLock::new(|| RecordTable::ALL.map(record_table));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use trama_api::value::{Atom, Value};
+use trama_api::values;
 
 use super::column::{
     BOOL, Column, STRING, STRING_OR_NONE, STRING_SET, STRINGS, UUID, UUIDS, edit_port,
@@ -13,16 +14,13 @@ use crate::ctl::draft::Draft;
 use crate::ctl::identity;
 use crate::value_type::{Kind, Shape, Type};
 
-const PROMISCUOUS: Type = Type::new(Kind::Enum(&["allow-all", "allow-vms", "deny"]), Shape::One);
-const SPOOF: Type = Type::new(Kind::Enum(&["allow", "deny"]), Shape::One);
+const PROMISCUOUS: Type = Type::new(Kind::Enum(values::PROMISCUOUS), Shape::One);
+const SPOOF: Type = Type::new(Kind::Enum(values::SPOOF), Shape::One);
 const TAG: Type = Type::new(Kind::Integer(0, 4095), Shape::Optional);
 const TRUNKS: Type = Type::new(Kind::Integer(0, 4095), Shape::Set);
-const LOOP: Type = Type::new(Kind::Enum(&["block", "detect", "off"]), Shape::One);
+const LOOP: Type = Type::new(Kind::Enum(values::LOOP), Shape::One);
 const LIMIT: Type = Type::new(Kind::Integer(0, u32::MAX as i64), Shape::One);
-const VLAN_MODE: Type = Type::new(
-    Kind::Enum(&["access", "native-tagged", "native-untagged", "trunk"]),
-    Shape::Optional,
-);
+const VLAN_MODE: Type = Type::new(Kind::Enum(values::VLAN_MODE), Shape::Optional);
 
 /// The column of a storm limit.
 macro_rules! storm {

@@ -8,7 +8,7 @@ use crate::ctl::draft::Draft;
 use crate::ctl::identity;
 
 /// The name of the only record.
-const ONLY: &str = ".";
+pub(super) const ONLY: &str = ".";
 
 /// The columns.
 pub(super) static COLUMNS: [Column; 5] = [

@@ -132,3 +132,13 @@ fn a_reset_forgets_what_a_controller_may_have_left() {
     let config = edit(&lab(), line);
     assert_eq!(config, edit(&lab(), "set Bridge lab other_config:hwaddr=x"));
 }
+
+#[test]
+fn a_record_that_ends_with_the_transaction_is_warned_of() {
+    let warnings = |line: &str| run_with(&lab(), &Snapshot::default(), line).unwrap().warnings;
+    let none = warnings("create Mirror name=m");
+    assert!(none[0].contains("table Mirror without --id option will have no effect"), "{none:?}");
+    let named = warnings("--id=@m create sFlow targets=x");
+    assert!(named[0].starts_with("row id \"@m\" was created but no reference"), "{named:?}");
+    assert!(warnings("create QoS type=linux-noop -- list Mirror").is_empty());
+}

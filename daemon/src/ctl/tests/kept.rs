@@ -143,3 +143,13 @@ fn names_and_types_are_those_of_the_schema_of_open_vswitch() {
         }
     }
 }
+
+#[test]
+fn the_interface_of_a_bridge_has_its_mtu() {
+    let config = edit(&lab(), "set interface lab mtu_req=1450");
+    assert_eq!(config.network("lab").unwrap().mtu, 1450);
+    let other = refused(&lab(), "set Interface lab mtu_request=1450 type=internal");
+    assert!(other.contains("lab has no interface of its own"), "{other}");
+    assert!(refused(&lab(), "set Interface lab mtu_request=9").contains("valid range 68 to 65521"));
+    assert!(refused(&lab(), "get Interface lab name").starts_with("no row \"lab\""));
+}

@@ -24,8 +24,16 @@ fn a_command_line_that_is_wrong_says_how() {
             "reload cannot be combined with other commands: it reads the whole configuration file",
         ),
         (
+            "add-br --may-exist lab",
+            "'add-br': options stand before the command's name: --may-exist add-br ...",
+        ),
+        (
             "list port --columns=name",
-            "no row \"--columns=name\" in table Port (note that options \
+            "'list': options stand before the command's name: --columns=name list ...",
+        ),
+        (
+            "list port --column",
+            "no row \"--column\" in table Port (note that options \
           must precede command names)",
         ),
         ("get port vm1 external_ids:", "external_ids: missing key after \":\""),
@@ -34,6 +42,30 @@ fn a_command_line_that_is_wrong_says_how() {
     }
     assert!(parse(&[]).is_err());
     assert!(parse(&[vec![]]).is_err());
+}
+
+#[test]
+fn values_with_colons_and_whole_rules_need_no_quotes() {
+    let config = edit(&lab(), "set Port vm1 mac=52:54:00:00:00:01 external_ids=a=b:c,d=e");
+    let said = |line: &str| said(&config, &Snapshot::default(), line);
+    assert_eq!(said("get Port vm1 mac external_ids"), "\"52:54:00:00:00:01\"\n{a=\"b:c\", d=e}");
+    assert_eq!(said("--columns=name find Port mac=52:54:00:00:00:01 -- get Port vm1 name"), "vm1");
+    let nat = "add-br n -- set Bridge n mode=nat-network subnet=fd00:56::/64,10.0.2.0/24 forward=";
+    let rule = "ssh,tcp,127.0.0.1,2222,10.0.2.15,22";
+    let colons = "web:tcp:[::1]:80:[fd00:56::15]:80";
+    for text in [rule, colons, "a:tcp::1::2,b:tcp::3::4"] {
+        let config = edit(&lab(), &format!("{nat}{text}"));
+        let rules = if text.starts_with("a:") { 2 } else { 1 };
+        assert_eq!(config.network("n").unwrap().forward.len(), rules, "{text}");
+        let more = edit(&config, "add Bridge n forward dns,udp,,53,,53");
+        assert_eq!(more.network("n").unwrap().forward.len(), rules + 1, "{text}");
+        let less = edit(&more, "remove Bridge n forward dns,udp,,53,,53");
+        assert_eq!(less.network("n"), config.network("n"));
+    }
+    let short = refused(&lab(), &format!("{nat}ssh,tcp,2222,22"));
+    assert!(short.starts_with("\"ssh,tcp,2222,22\" has 4 of 6 fields; write it as"), "{short}");
+    let quote = refused(&lab(), "set Bridge lab external_ids=a=b=c");
+    assert!(quote.contains("unexpected \"=\"") && quote.contains("double quotes"), "{quote}");
 }
 
 #[test]

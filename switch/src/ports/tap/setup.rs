@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::process::geteuid;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use trama_frame::vnet::LEN as HEADER;
 use trama_frame::{MacAddr, Offloads};
@@ -27,7 +28,7 @@ const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 
 /// Why a TAP device could not be made: names the device, the failed step and the remedy.
 #[derive(Debug, thiserror::Error)]
-#[error("TAP device {ifname}: {step}: {error}{}", suffix(.remedy))]
+#[error("TAP device {ifname}: {step}: {error}{}", suffix(.remedy, .ifname))]
 pub struct TapError {
     ifname: String,
     step: String,
@@ -35,8 +36,13 @@ pub struct TapError {
     remedy: &'static str,
 }
 
-fn suffix(remedy: &str) -> String {
-    if remedy.is_empty() { String::new() } else { format!("; {remedy}") }
+/// The remedy, with the names that it leaves open.
+fn suffix(remedy: &str, ifname: &str) -> String {
+    if remedy.is_empty() {
+        return String::new();
+    }
+    let user = geteuid().as_raw().to_string();
+    format!("; {}", remedy.replace("NAME", ifname).replace("USER", &user))
 }
 
 impl TapError {
@@ -59,8 +65,8 @@ impl Failure {
     }
 }
 
-const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or create the device beforehand with `ip \
-                           tuntap add` for this user";
+const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or let root make the device beforehand: ip \
+                           tuntap add NAME mode tap user USER && ip link set NAME up";
 
 /// A network namespace, independent of its name. While it exists, no other is equal to it: a device
 /// inside keeps it alive, even after its name is deleted.

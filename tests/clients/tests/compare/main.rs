@@ -55,7 +55,7 @@ impl Ovs {
     fn vsctl(&self, line: &str) -> Outcome {
         run(Command::new("ovs-vsctl")
             .arg(format!("--db=unix:{}", self.dir.path().join("db.sock").display()))
-            .args(["--no-wait", "--timeout=30", "--verbose=off"])
+            .args(["--no-wait", "--timeout=30", "--verbose=syslog:off"])
             .args(words(line)))
     }
 }
@@ -109,13 +109,22 @@ impl Uuids {
     }
 }
 
+/// Warnings as messages: Open vSwitch writes them to its log, `TIME|NUMBER|MODULE|WARN|TEXT`.
+fn without_log_prefix(text: &str) -> String {
+    let message = |line: &str| match line.split_once("|WARN|") {
+        Some((_, warning)) => format!("tramactl: {warning}\n"),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(message).collect()
+}
+
 /// The parts of an answer that must be equal.
 fn normalised(mut outcome: Outcome, same: Same, uuids: &mut Uuids) -> Outcome {
     outcome.out = uuids.number(&outcome.out);
     outcome.err = uuids.number(&outcome.err);
     outcome.err = match same {
         Same::Output => String::new(),
-        _ => outcome.err.replace("ovs-vsctl: ", "tramactl: "),
+        _ => without_log_prefix(&outcome.err.replace("ovs-vsctl: ", "tramactl: ")),
     };
     if let Some(at) = outcome.err.find("; did you mean ") {
         outcome.err.replace_range(at.., "\n");

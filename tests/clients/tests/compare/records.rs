@@ -184,8 +184,8 @@ pub(super) const STEPS: &[(Same, &str)] = &[
     (All, "-- --id=@m create mirror name=m0 select_all=true"),
     (All, "list mirror"),
     (All, "-- --id=@m create mirror name=m1 -- get mirror m1 name select_all output_vlan -- destroy mirror m1"),
-    (All, "create mirror name=m2 output_vlan=0"),
-    (All, "create netflow 'targets=\"10.0.0.1:5566\"' active_timeout=-2"),
+    (All, "-- --id=@m create mirror name=m2 output_vlan=0"),
+    (All, "-- --id=@n create netflow 'targets=\"10.0.0.1:5566\"' active_timeout=-2"),
     (All, "create sflow 'targets=\"10.0.0.1:6343\"' header=128 sampling=64 polling=10"),
     (All, "list sflow -- list netflow"),
     // Names within a transaction.

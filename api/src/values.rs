@@ -1,0 +1,30 @@
+//! The words that columns with a choice of them take.
+
+/// The words of `loop` of Port.
+pub const LOOP: &[&str] = &["block", "detect", "off"];
+/// The words of `mode` of Bridge.
+pub const MODE: &[&str] = &["bridged", "host-only", "internal", "nat", "nat-network"];
+/// The words of `promiscuous` of Port.
+pub const PROMISCUOUS: &[&str] = &["allow-all", "allow-vms", "deny"];
+/// The words of `reflect` of Bridge.
+pub const REFLECT: &[&str] = &["mdns", "ssdp"];
+/// The words of `spoof` of Port.
+pub const SPOOF: &[&str] = &["allow", "deny"];
+/// The words of `vlan_mode` of Port.
+pub const VLAN_MODE: &[&str] = &["access", "native-tagged", "native-untagged", "trunk"];
+
+/// The words of the column of this name, or of an option as `options:role`; none if it takes
+/// others. No two tables have a column of the same name and other words.
+pub fn of_column(name: &str) -> &'static [&'static str] {
+    match name {
+        "cable" => &["false", "true"],
+        "loop" => LOOP,
+        "mode" => MODE,
+        "options:role" => &["client", "server"],
+        "promiscuous" => PROMISCUOUS,
+        "reflect" => REFLECT,
+        "spoof" => SPOOF,
+        "vlan_mode" => VLAN_MODE,
+        _ => &[],
+    }
+}
