@@ -5,9 +5,11 @@
 //! port out with a reason, and the other steps go on; [`DataPlane::retry`] tries again. Every
 //! change reaches a worker as a job between two bursts, so no other port notices.
 
+mod datagrams;
 mod networks;
 mod sessions;
 mod settle;
+mod sockets;
 mod troubles;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,7 +25,7 @@ use trama_helper::{Entry, Rights};
 use trama_switch::counters::{Lasting, NetworkCounters, PortCounters};
 use trama_switch::{
     Device, Engine, EngineError, Epoch, NamespaceId, NetworkId, PortFault, PortId, PortSettings,
-    Time, VhostDevice, WorkerGroup, WorkerHandle,
+    Stream, Time, VhostDevice, WorkerGroup, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 use trama_vhost_net_backend::{Session, descriptors};
@@ -41,8 +43,10 @@ use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
 use crate::spread::Spread;
 use crate::storms::Storms;
+use crate::streams::Streams;
 use crate::{convert, host};
 
+use datagrams::Datagrams;
 pub(crate) use settle::wait_until_resumed;
 pub(crate) use troubles::{Part, Trouble};
 
@@ -80,6 +84,8 @@ pub struct DataPlane {
     pub(crate) loops: Loops,
     /// The same, for the workers: written to when a device vanishes.
     device_gone: Arc<OwnedFd>,
+    /// Connections of stream ports.
+    streams: Streams,
     /// Started with the first port in a named namespace.
     namespaces: Option<NamespaceWatch>,
 }
@@ -115,6 +121,8 @@ pub(crate) struct RunningPort {
     pub(crate) place: Option<PortPlace>,
     /// The namespace of a TAP that is in a named one.
     pub(crate) namespace: Option<NamespaceId>,
+    /// The socket of a datagram port.
+    pub(crate) datagrams: Option<Datagrams>,
     /// The keeper's entry of its device, which lives until both are dropped.
     _entry: Option<Entry>,
 }
@@ -187,6 +195,7 @@ impl DataPlane {
             event,
             storms: Storms::default(),
             loops: Loops::default(),
+            streams: Streams::default(),
             namespaces: None,
         };
         Ok((data_plane, readable))
@@ -408,7 +417,7 @@ impl DataPlane {
         drop(new);
         let Placement { worker, mut settings, mtu } = self.place(port)?;
         let (mut namespace, mut mac) = (None, None);
-        let mut entry = None;
+        let (mut entry, mut datagrams) = (None, None);
         let device = match &port.interface {
             Interface::VhostUser(device) => Device::Vhost(VhostDevice::new(device.queues)),
             Interface::Tap(device) => {
@@ -425,13 +434,23 @@ impl DataPlane {
                 entry = opened.entry;
                 Device::Uplink(Box::new(opened.uplink))
             }
+            Interface::Stream(_) => Device::Stream(Stream::new()),
+            Interface::Dgram(device) => {
+                let (device, kept) = self.open_datagrams(port, device)?;
+                datagrams = Some(kept);
+                Device::Dgram(Box::new(device))
+            }
         };
         let fault = match &port.interface {
             // Its session handles its faults.
             Interface::VhostUser(_) => {
                 SwitchPort::fault_event().map_err(|error| error.to_string())?
             }
-            Interface::Tap(_) | Interface::Uplink(_) => self.device_gone.clone(),
+            // So does the thread of the connections.
+            Interface::Stream(_) => self.streams.end_event()?,
+            Interface::Tap(_) | Interface::Uplink(_) | Interface::Dgram(_) => {
+                self.device_gone.clone()
+            }
         };
         let (wanted, event) = (settings.clone(), fault.clone());
         let counters = self.kept.port(&port.name);
@@ -454,6 +473,7 @@ impl DataPlane {
             session: None,
             place: None,
             namespace,
+            datagrams,
             _entry: entry,
         };
         let connected = match &port.interface {
@@ -461,7 +481,8 @@ impl DataPlane {
                 let settings = convert::device(port, mtu);
                 self.start_session(&mut running, device, settings, port, (fault, note))
             }
-            Interface::Tap(_) | Interface::Uplink(_) => Ok(()),
+            Interface::Stream(_) => self.start_stream(&mut running, port),
+            Interface::Tap(_) | Interface::Uplink(_) | Interface::Dgram(_) => Ok(()),
         };
         match connected {
             Ok(()) => Ok(running),
@@ -476,7 +497,7 @@ impl DataPlane {
         if !self.ports.contains_key(&port.name) {
             return self.add_port(port);
         }
-        match self.set_session(port) {
+        match self.set_session(port).and_then(|()| self.set_socket(port)) {
             Ok(()) => drop(self.failed.remove(&port.name)),
             // A connected VMM stays connected; the socket stays as it is.
             Err(reason) => self.fall_short(&port.name, Part::Socket, reason),
@@ -533,6 +554,7 @@ impl DataPlane {
         if let Some(session) = port.session {
             session.stop();
         }
+        self.streams.remove(&port.settings.name);
         let removed = self.on_worker(port.worker, move |engine, _| engine.remove_port(port.id));
         if let Ok(Err(error)) = removed {
             tracing::error!("port {}: {error}", port.settings.name);

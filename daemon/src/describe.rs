@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::config::model::wire::Stream;
 use crate::config::model::{Config, Interface, Role, Tap, Uplink, VhostUser, Vlan};
 use crate::host;
 use crate::state::Source;
@@ -54,6 +55,13 @@ fn describe(config: &Config) {
             Interface::Tap(Tap { ifname, netns: Some(netns), .. }) => {
                 format!("TAP {ifname} in namespace {netns}")
             }
+            Interface::Stream(Stream { place, role: Role::Server, .. }) => {
+                format!("stream, listens on {place}")
+            }
+            Interface::Stream(Stream { place, role: Role::Client, .. }) => {
+                format!("stream, connects to {place}")
+            }
+            Interface::Dgram(device) => format!("datagrams at {device}"),
             Interface::Uplink(Uplink { ifname }) => format!("uplink {ifname}"),
         };
         // Printed as written: a port of a network of mode `nat` runs on a network of its own.

@@ -349,6 +349,7 @@ mod tests {
             left_out: !vhost,
             link: vhost,
             vhost: vhost.then_some(session),
+            socket: None,
             mac: None,
             loop_block: vhost.then(|| "blocked".to_owned()),
             storms: if vhost { vec!["broadcast"] } else { Vec::new() },

@@ -14,6 +14,7 @@ use crate::config::derived::running::{is_part_of, written_name};
 use crate::config::model::{Config, Port};
 use crate::crashes::Restarts;
 use crate::gateway::{Gateway, GatewayStatus};
+pub use crate::socket_status::SocketStatus;
 
 /// A snapshot of everything that runs.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +85,8 @@ pub struct PortStatus {
     pub link: bool,
     /// The vhost-user session, if it is such a port and runs.
     pub vhost: Option<VhostStatus>,
+    /// The socket of a stream or datagram port that runs.
+    pub socket: Option<SocketStatus>,
     /// The device's own MAC address, if known (TAP).
     pub mac: Option<String>,
     /// The kinds of flooded frames of which it sends more than it may.
@@ -243,7 +246,9 @@ impl DataPlane {
         let gateway_drops = gateways.get(&own).filter(|_| mark != 0).cloned().unwrap_or_default();
         let counters = running.map(|port| counts(&port.counters.snapshot())).unwrap_or_default();
         let vhost = running.and_then(vhost_status);
-        let has_peer = vhost.as_ref().is_none_or(|session| session.queue_pairs > 0);
+        let socket = self.socket_status(&port.name);
+        let has_peer = vhost.as_ref().is_none_or(|session| session.queue_pairs > 0)
+            && socket.as_ref().is_none_or(|socket| socket.peer.is_some());
         let loop_block = running.and_then(|running| self.loop_block(running.id));
         let is_plugged = has_peer && port.cable && port.network.is_some();
         let reason = self.failed.get(&port.name).map(|trouble| trouble.reason.clone());
@@ -257,6 +262,7 @@ impl DataPlane {
             left_out: self.crashes.left_out(&port.name).is_some(),
             link: running.is_some() && is_plugged && loop_block.is_none(),
             vhost,
+            socket,
             mac: running.and_then(|running| running.mac).map(|mac| mac.to_string()),
             storms: self.storms.of(&port.name).map(FloodKind::name).collect(),
             loop_block,

@@ -15,6 +15,7 @@ use trama_vhost_net_backend::{SocketFile, access, take_over};
 use crate::approvals::Approvals;
 use crate::config_file;
 use crate::gateway::Gateways;
+use crate::internet;
 use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest};
 use crate::rules::Rules;
 use crate::sockets::SocketFiles;
@@ -122,6 +123,11 @@ impl Acts {
             Request::Connect { path } => {
                 self.rules.connect(&path).map_err(|error| error.to_string())?;
                 self.sockets.connect(&path)
+            }
+            Request::BindUnix { path, access } => self.sockets.bind(&path, access),
+            Request::Internet { kind, address } => {
+                self.rules.internet(&address).map_err(|error| error.to_string())?;
+                internet::open(kind, address)
             }
             Request::LeaseFolder { network } => {
                 self.gateways.lease_folder(&self.setup.state, &network)?;

@@ -1,4 +1,4 @@
-//! Has the helper make the sockets of vhost-user sessions.
+//! Has the helper make the Unix sockets of ports.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,7 +6,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
-use trama_vhost_net_backend::{Access, Listening, SocketError, SocketFile, Sockets};
+use trama_vhost_net_backend::{
+    Access, BoundDatagrams, Listening, SocketError, SocketFile, Sockets,
+};
 
 use crate::kept::Entry;
 use crate::request::{Reply, Request, unexpected};
@@ -14,23 +16,9 @@ use crate::rights::Rights;
 
 impl Sockets for Rights {
     fn listen(&self, path: &Path, access: &Access) -> Result<Listening, SocketError> {
-        let mut refused = None;
-        match self.adopt(path, access) {
-            Some(Ok(adopted)) => return Ok(adopted),
-            Some(Err(reason)) => refused = Some(format!("made anew: {reason}")),
-            None => {}
-        }
         let request = Request::Listen { path: path.into(), access: access.into() };
-        match self.ask_for_one(request).map_err(SocketError::Refused)? {
-            (Reply::Listening { socket, note }, listener) => {
-                let entry = self.put(&key(path), &note, &listener);
-                let file = Arc::new(File { rights: self.clone(), socket, _entry: entry });
-                let notes: Vec<String> = [note, refused].into_iter().flatten().collect();
-                let note = (!notes.is_empty()).then(|| notes.join("; "));
-                Ok(Listening { listener: UnixListener::from(listener), file, note })
-            }
-            (reply, _) => Err(SocketError::Refused(unexpected(&reply))),
-        }
+        let BoundDatagrams { socket, file, note } = self.open_at(path, access, request)?;
+        Ok(Listening { listener: UnixListener::from(socket), file, note })
     }
 
     fn connect(&self, path: &Path) -> Result<UnixStream, String> {
@@ -41,24 +29,65 @@ impl Sockets for Rights {
 }
 
 impl Rights {
-    /// Goes on with the listening socket of an earlier switch; `None` if there is none.
-    fn adopt(&self, path: &Path, access: &Access) -> Option<Result<Listening, String>> {
-        let (note, listener, entry) = self.get::<Option<String>>(&key(path))?;
+    /// Receives datagrams at a path, or goes on with the socket of an earlier switch.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn bind_unix(&self, path: &Path, access: &Access) -> Result<BoundDatagrams, SocketError> {
+        let request = Request::BindUnix { path: path.into(), access: access.into() };
+        self.open_at(path, access, request)
+    }
+
+    /// Goes on with the socket of an earlier switch, or has it made.
+    fn open_at(
+        &self,
+        path: &Path,
+        access: &Access,
+        request: Request,
+    ) -> Result<BoundDatagrams, SocketError> {
+        // A path may have had a socket of the other kind.
+        let key = match request {
+            Request::BindUnix { .. } => format!("datagrams/{}", path.display()),
+            _ => format!("listen/{}", path.display()),
+        };
+        let mut refused = None;
+        match self.adopt(&key, path, access) {
+            Some(Ok(adopted)) => return Ok(adopted),
+            Some(Err(reason)) => refused = Some(format!("made anew: {reason}")),
+            None => {}
+        }
+        match self.ask_for_one(request).map_err(SocketError::Refused)? {
+            (Reply::Listening { socket, note }, made) => {
+                let entry = self.put(&key, &note, &made);
+                let file = Arc::new(File { rights: self.clone(), socket, _entry: entry });
+                let notes: Vec<String> = [note, refused].into_iter().flatten().collect();
+                let note = (!notes.is_empty()).then(|| notes.join("; "));
+                Ok(BoundDatagrams { socket: made, file, note })
+            }
+            (reply, _) => Err(SocketError::Refused(unexpected(&reply))),
+        }
+    }
+
+    /// Goes on with the socket of an earlier switch; `None` if there is none.
+    fn adopt(
+        &self,
+        key: &str,
+        path: &Path,
+        access: &Access,
+    ) -> Option<Result<BoundDatagrams, String>> {
+        let (note, socket, entry) = self.get::<Option<String>>(key)?;
         let request = Request::Adopt { path: path.into(), access: access.into() };
-        match self.ask(request, &[listener.as_fd()]) {
-            Ok((Reply::Adopted { socket }, _)) => {
-                let file = Arc::new(File { rights: self.clone(), socket, _entry: Some(entry) });
-                Some(Ok(Listening { listener: UnixListener::from(listener), file, note }))
+        match self.ask(request, &[socket.as_fd()]) {
+            Ok((Reply::Adopted { socket: number }, _)) => {
+                let rights = self.clone();
+                let file = Arc::new(File { rights, socket: number, _entry: Some(entry) });
+                Some(Ok(BoundDatagrams { socket, file, note }))
             }
             // Its file was removed, or is another user's now. The entry goes, and it is made again.
             Ok((reply, _)) => Some(Err(unexpected(&reply))),
             Err(reason) => Some(Err(reason)),
         }
     }
-}
-
-fn key(path: &Path) -> String {
-    format!("listen/{}", path.display())
 }
 
 /// A socket's file that the helper has made.

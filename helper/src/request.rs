@@ -1,7 +1,7 @@
 //! What `tramad` may ask of the helper, and the answers.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -93,6 +93,11 @@ pub(crate) enum Request {
     Close { socket: u64 },
     /// A connection to a Unix socket. Answer: [`Reply::Done`] and the connection.
     Connect { path: PathBuf },
+    /// A Unix socket for datagrams. Answer: [`Reply::Listening`] and the socket.
+    BindUnix { path: PathBuf, access: AccessIds },
+    /// A socket with an address of IP; a connection may not be complete yet. Answer:
+    /// [`Reply::Done`] and the socket.
+    Internet { kind: Internet, address: SocketAddr },
     /// Whether a network's lease folder can be had; makes it.
     LeaseFolder { network: String },
     /// Starts the gateway process of a network; with its end of the lifeline. Answer:
@@ -109,6 +114,17 @@ pub(crate) enum Request {
     ReadConfig,
     /// Writes the configuration file; with a file that has the text.
     WriteConfig(ConfigFile),
+}
+
+/// What a socket with an address of IP is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Internet {
+    /// It listens for TCP connections at the address.
+    Listen,
+    /// It connects to the address by TCP.
+    Connect,
+    /// It receives UDP datagrams at the address.
+    Datagrams,
 }
 
 /// Owner, group and mode of a socket.

@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -108,6 +108,12 @@ impl Rules {
         self.check(|words| words.has_path(path), || (format!("socket {text}"), &text))
     }
 
+    /// Checks that a socket may have, or connect to, an address of IP with an L4 port.
+    pub(crate) fn internet(&self, address: &SocketAddr) -> Result<(), NotApproved> {
+        let text = address.to_string();
+        self.check(|words| words.has_address(address), || (format!("address {text}"), &text))
+    }
+
     fn check<'a>(
         &self,
         is_fine: impl FnOnce(&Words) -> bool,
@@ -140,6 +146,14 @@ impl Words {
         // The socket of a port without a path is called by the port's name.
         let is_named = path.file_name().is_some_and(has) || path.file_stem().is_some_and(has);
         has(path.as_os_str()) || is_in_folder && is_named
+    }
+
+    /// An address may stand alone, or after the name of an option.
+    fn has_address(&self, wanted: &SocketAddr) -> bool {
+        self.approved.iter().any(|word| {
+            let text = word.rsplit('=').next().unwrap_or_default();
+            text.parse::<SocketAddr>().is_ok_and(|address| address == *wanted)
+        })
     }
 
     /// A network is approved by any address of it, with or without a prefix length.
@@ -237,6 +251,21 @@ mod tests {
         assert!(rules.tap("lo", None, &[]).is_err(), "it exists");
         rules.approve("lo");
         assert!(rules.tap("lo", None, &[]).is_ok());
+    }
+
+    #[test]
+    fn an_address_is_approved_with_its_port() {
+        let mut rules = rules();
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        rules.read("address = \"127.0.0.1:5555\"\nremote = \"[fd00::1]:10001\"\n");
+        assert!(rules.internet(&at("127.0.0.1:5555")).is_ok());
+        assert!(rules.internet(&at("[fd00::1]:10001")).is_ok());
+        let refused = rules.internet(&at("127.0.0.1:22")).unwrap_err().to_string();
+        assert!(refused.ends_with("run as root: tramactl approve 127.0.0.1:22"), "{refused}");
+        rules.approve("set\0Interface\0a\0options:local=[::1]:7");
+        rules.approve("approve\0[::1]:8");
+        assert!(rules.internet(&at("[::1]:7")).is_ok() && rules.internet(&at("[::1]:8")).is_ok());
+        assert!(rules.internet(&at("[::1]:9")).is_err());
     }
 
     #[test]

@@ -7,9 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::net::sockopt::socket_acceptconn;
-use rustix::net::{SocketAddrUnix, getsockname};
-use trama_vhost_net_backend::{Access, Listening, OwnSockets, SocketFile, Sockets, take_over};
+use rustix::net::sockopt::{socket_acceptconn, socket_type};
+use rustix::net::{SocketAddrUnix, SocketType, getsockname};
+use trama_vhost_net_backend::{
+    Access, BoundDatagrams, Listening, OwnSockets, SocketFile, Sockets, bind_datagrams, take_over,
+};
 
 use crate::request::{AccessIds, Answer, Reply};
 
@@ -48,14 +50,28 @@ impl SocketFiles {
     }
 
     pub(crate) fn listen(&mut self, path: &Path, access: AccessIds) -> Answer {
-        if path.parent() == Some(&self.run) {
-            std::fs::create_dir_all(&self.run)
-                .map_err(|error| format!("{}: cannot be made: {error}", self.run.display()))?;
-        }
+        self.make_folder(path)?;
         let made = OwnSockets.listen(path, &access.into()).map_err(|error| error.to_string())?;
         let Listening { listener, file, note } = made;
         let socket = self.add(path, file);
         Ok((Reply::Listening { socket, note }, vec![listener.into()]))
+    }
+
+    /// Makes a socket for datagrams.
+    pub(crate) fn bind(&mut self, path: &Path, access: AccessIds) -> Answer {
+        self.make_folder(path)?;
+        let made = bind_datagrams(path, &access.into()).map_err(|error| error.to_string())?;
+        let BoundDatagrams { socket: datagrams, file, note } = made;
+        let socket = self.add(path, file);
+        Ok((Reply::Listening { socket, note }, vec![datagrams]))
+    }
+
+    fn make_folder(&self, path: &Path) -> Result<(), String> {
+        if path.parent() == Some(&self.run) {
+            std::fs::create_dir_all(&self.run)
+                .map_err(|error| format!("{}: cannot be made: {error}", self.run.display()))?;
+        }
+        Ok(())
     }
 
     /// Takes over the file of a socket that an earlier switch has left.
@@ -105,12 +121,14 @@ impl SocketFiles {
     }
 }
 
-/// Checks that a socket listens on the path: the file at the path is removed on behalf of the one
-/// that has the socket.
+/// Checks that a socket listens on the path, or receives datagrams there: the file at the path is
+/// removed on behalf of the one that has the socket.
 fn check_listener(path: &Path, socket: &OwnedFd) -> io::Result<()> {
     let address = SocketAddrUnix::try_from(getsockname(socket)?)?;
     let is_there = address.path_bytes() == Some(path.as_os_str().as_bytes());
-    match is_there && socket_acceptconn(socket)? {
+    let receives =
+        || io::Result::Ok(socket_type(socket)? == SocketType::DGRAM || socket_acceptconn(socket)?);
+    match is_there && receives()? {
         true => Ok(()),
         false => Err(io::Error::other("the socket that was passed does not listen there")),
     }

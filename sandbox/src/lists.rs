@@ -235,6 +235,7 @@ const SWITCH: &[c_long] = &[
     SYS_pipe2,
     SYS_prlimit64,
     SYS_recvfrom,
+    SYS_recvmmsg,
     SYS_recvmsg,
     SYS_sendmmsg,
     SYS_sendmsg,

@@ -290,6 +290,8 @@ impl<'a, S: Source> Batch<'a, S> {
             }
             Device::Tap(tap) => self.deliver(frames, tap, scratch),
             Device::Uplink(uplink) => self.deliver(frames, &mut **uplink, scratch),
+            Device::Stream(stream) => self.deliver(frames, stream, scratch),
+            Device::Dgram(dgram) => self.deliver(frames, &mut **dgram, scratch),
             Device::Dummy(dummy) => self.deliver(frames, dummy, scratch),
         }
     }

@@ -7,6 +7,7 @@
 
 mod batching;
 mod hold;
+mod links;
 mod loops;
 mod moves;
 mod network;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use trama_frame::MacAddr;
 use trama_virtqueue::RingError;
 
+use crate::ports::stream::end::StreamEnd;
 use crate::storm::StormLimits;
 use crate::vlan::VlanMode;
 
@@ -182,6 +183,9 @@ pub enum EngineError {
     /// A ring operation on a port that has no rings.
     #[error("the port has no rings: it is not a vhost-user port")]
     NotVhost,
+    /// A connection for a port that takes none.
+    #[error("the port takes no connections: it is not a stream port")]
+    NotStream,
     /// A ring index beyond the device's queue pairs.
     #[error("ring {index} does not exist: the device has {rings} rings")]
     NoSuchRing {
@@ -231,6 +235,8 @@ pub enum PortFault {
     DeviceGone,
     /// The joined interface is down or was deleted.
     UplinkGone,
+    /// The connection of a stream port has ended.
+    StreamEnded(StreamEnd),
 }
 
 impl fmt::Display for PortFault {
@@ -239,6 +245,7 @@ impl fmt::Display for PortFault {
             PortFault::Ring { index, error } => write!(f, "ring {index}: {error}"),
             PortFault::MemoryLost => write!(f, "{}", RingError::MemoryLost),
             PortFault::DeviceGone => f.write_str("the device was deleted"),
+            PortFault::StreamEnded(end) => end.fmt(f),
             PortFault::UplinkGone => f.write_str("the uplink is down or was deleted"),
         }
     }

@@ -24,7 +24,7 @@ pub(crate) struct Local {
 }
 
 /// Commands that need no transaction.
-pub(crate) const LOCAL: [Local; 9] = [
+pub(crate) const LOCAL: [Local; 10] = [
     Local {
         name: "qemu",
         arguments: "PORT",
@@ -78,6 +78,17 @@ pub(crate) const LOCAL: [Local; 9] = [
                 "-t 1 crosvm vm1",
                 "--socket /run/trama/control.sock crosvm vm1",
             ],
+            see_also: &["qemu", "add-port"],
+        },
+    },
+    Local {
+        name: "lima",
+        arguments: "PORT",
+        summary: "Print the lines by which lima attaches a guest to a stream port",
+        help: Help {
+            group: Group::Vmms,
+            text: "They belong into the file of an instance with the VM type qemu.",
+            examples: ["lima vm1", "-t 1 lima vm1", "--socket /run/trama/control.sock lima vm1"],
             see_also: &["qemu", "add-port"],
         },
     },

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use client::Failed;
 use names::Call;
-use vmm::{VhostUserPort, Vmm};
+use vmm::Vmm;
 
 fn main() -> ExitCode {
     let called = match names::called(std::env::args_os().collect()) {
@@ -89,8 +89,7 @@ fn remote(program: &str, invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), 
 fn attach(invocation: &cli::Invocation, vmm: Vmm, port: &str) -> Result<Vec<u8>, Failed> {
     let commands = vmm::questions(port);
     let answer = client::transact(&cli::Invocation { commands, ..invocation.clone() })?;
-    let port = VhostUserPort::read(port, &answer.results)?;
-    Ok(vmm.attach(&port)?.into_bytes())
+    Ok(vmm.answer(port, &answer.results)?.into_bytes())
 }
 
 /// The commands that are not the daemon's.

@@ -1,5 +1,7 @@
 //! How a VMM is told of a port: its arguments, or the elements of its configuration.
 
+mod sockets;
+
 use trama_api::transaction::Output;
 use trama_api::value::{Atom, Value};
 
@@ -10,6 +12,7 @@ pub(crate) enum Vmm {
     Libvirt,
     CloudHypervisor,
     Crosvm,
+    Lima,
 }
 
 /// The memory that a VMM is told to give its guest, where it must be told that it is shared.
@@ -37,6 +40,7 @@ impl Vmm {
             "libvirt" => Some(Vmm::Libvirt),
             "cloud-hypervisor" => Some(Vmm::CloudHypervisor),
             "crosvm" => Some(Vmm::Crosvm),
+            "lima" => Some(Vmm::Lima),
             _ => None,
         }
     }
@@ -51,6 +55,23 @@ impl Vmm {
             Vmm::Libvirt => Ok(port.libvirt()),
             Vmm::CloudHypervisor => Ok(port.cloud_hypervisor()),
             Vmm::Crosvm => port.crosvm(),
+            Vmm::Lima => Err(format!(
+                "lima connects to ports of type stream: set Interface {} type=stream",
+                port.name
+            )),
+        }
+    }
+
+    /// The answers to [`questions`], as what the VMM must be given.
+    ///
+    /// # Errors
+    /// It cannot use the port; the text has the remedy.
+    pub(crate) fn answer(self, name: &str, answers: &[Output]) -> Result<String, String> {
+        let asked = Asked::read(name, answers)?;
+        match &*asked.kind {
+            "stream" => asked.stream(self),
+            "dgram" => asked.dgram(self),
+            _ => self.attach(&VhostUserPort::of(asked)?),
         }
     }
 }
@@ -62,12 +83,19 @@ pub(crate) fn questions(port: &str) -> Vec<Vec<String>> {
     [interface, mac].map(|words| words.map(str::to_owned).to_vec()).to_vec()
 }
 
-impl VhostUserPort {
+/// A port of any type.
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    options: Value,
+    status: Value,
+    /// The guest's address.
+    pub(crate) mac: String,
+}
+
+impl Asked {
     /// Reads the answers to [`questions`].
-    ///
-    /// # Errors
-    /// The port is of another type; the text has the remedy.
-    pub(crate) fn read(name: &str, answers: &[Output]) -> Result<VhostUserPort, String> {
+    fn read(name: &str, answers: &[Output]) -> Result<Asked, String> {
         let (Some(Output::Table { rows, .. }), Some(Output::Text { lines })) =
             (answers.first(), answers.get(1))
         else {
@@ -77,29 +105,53 @@ impl VhostUserPort {
         else {
             return Err("the daemon is of another version".to_owned());
         };
-        if kind.bare() != "vhost-user" {
-            return Err(format!(
-                "port {name} has type {}; a VMM needs vhost-user: set Interface {name} \
-                 type=vhost-user",
-                kind.bare()
-            ));
-        }
-        let text = |map: &Value, key: &str| map.at(key).map(Atom::bare);
-        let option = |key: &str| text(options, key).unwrap_or_default();
-        // One that is left to the daemon, or is relative to a folder of the daemon's, is in the
-        // status only.
-        let stated = text(options, "path").filter(|path| path.starts_with('/'));
-        let path = stated.or_else(|| text(status, "path")).ok_or_else(|| {
-            format!("port {name} does not run, and so has no path; see get Interface {name} error")
-        })?;
         let stated = lines.first().filter(|mac| mac.contains(':'));
         let mac = stated.map_or_else(|| mac_of(uuid), |mac| mac.trim_matches('"').to_owned());
+        let (name, kind) = (name.to_owned(), kind.bare());
+        Ok(Asked { name, kind, options: options.clone(), status: status.clone(), mac })
+    }
+
+    /// One of its options.
+    pub(crate) fn option(&self, key: &str) -> Option<String> {
+        self.options.at(key).map(Atom::bare)
+    }
+
+    /// Whether the daemon listens on its socket.
+    pub(crate) fn is_server(&self) -> bool {
+        self.option("role").as_deref() != Some("client")
+    }
+
+    /// The path of its socket. One that is left to the daemon, or is relative to a folder of the
+    /// daemon's, is in the status only, under `key`.
+    pub(crate) fn path(&self, key: &str) -> Result<String, String> {
+        let stated = self.option("path").filter(|path| path.starts_with('/'));
+        let path = stated.or_else(|| self.status.at(key).map(Atom::bare));
+        let name = &self.name;
+        path.ok_or_else(|| {
+            format!("port {name} does not run, and so has no path; see get Interface {name} error")
+        })
+    }
+}
+
+impl VhostUserPort {
+    /// The port, if it is one of type vhost-user.
+    ///
+    /// # Errors
+    /// The port is of another type; the text has the remedy.
+    fn of(port: Asked) -> Result<VhostUserPort, String> {
+        let Asked { name, kind, .. } = &port;
+        if kind != "vhost-user" {
+            return Err(format!(
+                "port {name} has type {kind}; a VMM needs vhost-user: set Interface {name} \
+                 type=vhost-user"
+            ));
+        }
         Ok(VhostUserPort {
-            name: name.to_owned(),
-            path,
-            is_server: option("role") != "client",
-            queues: option("queues").parse().unwrap_or(1),
-            mac,
+            path: port.path("path")?,
+            is_server: port.is_server(),
+            queues: port.option("queues").and_then(|it| it.parse().ok()).unwrap_or(1),
+            name: port.name,
+            mac: port.mac,
         })
     }
 
@@ -198,7 +250,7 @@ mod tests {
             rows: vec![row],
             form: trama_api::transaction::Form::List,
         };
-        VhostUserPort::read("vm1", &[table, Output::line("[]")]).unwrap()
+        VhostUserPort::of(Asked::read("vm1", &[table, Output::line("[]")]).unwrap()).unwrap()
     }
 
     #[test]
@@ -239,9 +291,9 @@ mod tests {
             let row = vec![Value::string("u"), Value::string(kind), Value::NOTHING, Value::NOTHING];
             let form = trama_api::transaction::Form::List;
             let table = Output::Table { headings: Vec::new(), rows: vec![row], form };
-            let refused = VhostUserPort::read("t", &[table, Output::line("[]")]).unwrap_err();
+            let refused = Vmm::Qemu.answer("t", &[table, Output::line("[]")]).unwrap_err();
             assert!(refused.ends_with(remedy), "{refused}");
         }
-        assert!(VhostUserPort::read("t", &[]).is_err());
+        assert!(Vmm::Qemu.answer("t", &[]).is_err());
     }
 }

@@ -42,7 +42,10 @@ pub use options::{ParseRoleError, Role, SessionOptions};
 pub use peer::Peer;
 pub use rings::{Rings, RingsError};
 pub use session::{Session, SessionError, SessionHandle};
-pub use socket::{Listening, OwnSockets, SocketError, SocketFile, Sockets, bind, take_over};
+pub use socket::{
+    BoundDatagrams, Listening, OwnSockets, SocketError, SocketFile, Sockets, bind, bind_datagrams,
+    take_over,
+};
 pub use status::{SessionState, SessionStatus};
 pub use trama_virtqueue::{MemoryLimits, RingFds};
 pub use vring::notifier;

@@ -1,7 +1,7 @@
 //! The process at the other end of a connection.
 
 use std::fmt;
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd;
 
 /// The process at the other end of a connection, as it was when it connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,7 +14,7 @@ pub struct Peer {
 
 impl Peer {
     /// The process at the other end; `None` if the system does not say.
-    pub(crate) fn of(stream: &UnixStream) -> Option<Peer> {
+    pub fn of(stream: &impl AsFd) -> Option<Peer> {
         let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
         Some(Peer { pid: peer.pid.as_raw_nonzero().get(), uid: peer.uid.as_raw() })
     }

@@ -166,15 +166,23 @@ pub(crate) fn check_path(path: &Path) -> Result<(), SocketError> {
 /// # Errors
 /// The socket cannot be made, or its owner, group or mode cannot be set; no socket is left there.
 pub fn bind(path: &Path, access: &Access) -> io::Result<UnixListener> {
-    bind_and_stat(path, access).map(|(listener, _)| listener)
+    bind_and_stat(path, access, SocketType::STREAM).map(|(listener, _)| listener.into())
 }
 
-fn bind_and_stat(path: &Path, access: &Access) -> io::Result<(UnixListener, BoundSocket)> {
-    let flags = SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+/// Makes a socket of this type, which listens if it can.
+fn bind_and_stat(
+    path: &Path,
+    access: &Access,
+    kind: SocketType,
+) -> io::Result<(OwnedFd, BoundSocket)> {
+    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    match access.apply(path).and_then(|file| Ok((file, rustix::net::listen(&socket, BACKLOG)?))) {
-        Ok((file, ())) => Ok((socket.into(), file)),
+    let listen = || match kind {
+        SocketType::DGRAM => Ok(()),
+        _ => rustix::net::listen(&socket, BACKLOG),
+    };
+    match access.apply(path).and_then(|file| Ok((file, listen()?))) {
+        Ok((file, ())) => Ok((socket, file)),
         Err(error) => {
             // The first error matters more than a failure to remove it.
             let _ = fs::remove_file(path);
@@ -184,6 +192,35 @@ fn bind_and_stat(path: &Path, access: &Access) -> io::Result<(UnixListener, Boun
 }
 
 fn listen(path: &Path, access: &Access) -> Result<(UnixListener, OwnFile), SocketError> {
+    let (socket, file) = make(path, access, SocketType::STREAM)?;
+    let (listener, path) = (UnixListener::from(socket), path.to_owned());
+    let nonblocking = listener.set_nonblocking(true);
+    nonblocking.map_err(|error| SocketError::System { path, error })?;
+    Ok((listener, file))
+}
+
+/// A Unix socket for datagrams.
+#[derive(Debug)]
+pub struct BoundDatagrams {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Its file.
+    pub file: Arc<dyn SocketFile>,
+    /// A note for the log if not every user may send to it.
+    pub note: Option<String>,
+}
+
+/// Makes a Unix socket for datagrams at `path`. Replaces a socket file that no process has any
+/// more.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn bind_datagrams(path: &Path, access: &Access) -> Result<BoundDatagrams, SocketError> {
+    let (socket, file) = make(path, access, SocketType::DGRAM)?;
+    Ok(BoundDatagrams { socket, file: Arc::new(file), note: restricted_access(path) })
+}
+
+fn make(path: &Path, access: &Access, kind: SocketType) -> Result<(OwnedFd, OwnFile), SocketError> {
     check_path(path)?;
     let explain = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => SocketError::NoDirectory(path.into()),
@@ -195,10 +232,8 @@ fn listen(path: &Path, access: &Access) -> Result<(UnixListener, OwnFile), Socke
         _ => SocketError::System { path: path.into(), error },
     };
     remove_stale(path).map_err(explain)??;
-    let (listener, made) = bind_and_stat(path, access).map_err(explain)?;
-    let file = OwnFile { path: path.into(), made };
-    listener.set_nonblocking(true).map_err(explain)?;
-    Ok((listener, file))
+    let (socket, made) = bind_and_stat(path, access, kind).map_err(explain)?;
+    Ok((socket, OwnFile { path: path.into(), made }))
 }
 
 /// Removes a socket file that refuses connections.

@@ -21,6 +21,11 @@ use trama_virtqueue::{CountFrames, GuestMemory, RingError, RingSetup};
 pub struct PortPlace(Arc<Mutex<WorkerHandle>>);
 
 impl PortPlace {
+    /// Makes one of the worker that has the port.
+    pub fn new(worker: WorkerHandle) -> PortPlace {
+        PortPlace(Arc::new(Mutex::new(worker)))
+    }
+
     /// Locks and returns the worker; code that moves the port stores the new one there.
     pub fn hold(&self) -> MutexGuard<'_, WorkerHandle> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -80,7 +85,7 @@ impl SwitchPort {
         counters: Lasting<PortCounters>,
         fault: Arc<OwnedFd>,
     ) -> SwitchPort {
-        let place = PortPlace(Arc::new(Mutex::new(worker)));
+        let place = PortPlace::new(worker);
         SwitchPort { place, port, fault, counters, note: Lasting::default() }
     }
 

@@ -12,11 +12,13 @@ impl DataPlane {
     /// Another switch still moves the frames of what is built from now on.
     pub(crate) fn begin_beside(&mut self) {
         self.is_beside = true;
+        self.streams.pause(true);
     }
 
     /// The other switch has ended. Why a port does not run is logged from now on.
     pub(crate) fn end_beside(&mut self) {
         self.is_beside = false;
+        self.streams.pause(false);
         self.failed.values_mut().for_each(|trouble| trouble.reason.clear());
     }
 

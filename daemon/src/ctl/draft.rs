@@ -10,7 +10,8 @@ use trama_api::nearest::suggestion;
 use trama_api::value::quoted;
 
 use super::failure::Failure;
-use super::interface_options::{Described, Options, describe, resolve};
+use super::interface_options::{Described, describe, resolve};
+use super::options_reader::Options;
 use crate::config::model::openvswitch::{Kept, Record, RecordTable};
 use crate::config::model::{Config, Interface, Network, Port, Tap};
 

@@ -3,41 +3,46 @@
 //! Users of Open vSwitch set the two in any order, and know other types. So both stay text until
 //! the end of a transaction, and only then become an [`Interface`].
 
-use std::collections::BTreeMap;
-
-use trama_vhost_net_backend::access::parse_mode;
-
 use super::failure::Failure;
-use crate::config::model::socket::{SocketAccess, SocketMode};
+use super::options_reader::{Options, Reader};
+use super::wire_options;
+use crate::config::model::socket::SocketAccess;
 use crate::config::model::{Interface, MemoryLimits, Port, Role, Tap, VhostUser};
 use crate::config::text::{self, AddressError};
 use crate::config::too_long_prefix;
-
-/// The `options` column.
-pub(super) type Options = BTreeMap<String, String>;
 
 /// The `type` and `options` of a port's interface.
 pub(super) fn describe(port: &Port) -> (String, Options) {
     let mut options = Options::new();
     let mut put = |key: &str, value: String| options.insert(key.to_owned(), value);
+    let SocketAccess { owner, group, mode } = port.socket.clone();
+    let stated = [
+        ("socket-owner", owner),
+        ("socket-group", group),
+        ("socket-mode", mode.map(|mode| mode.to_string())),
+        ("memory-max", port.memory.max.map(text::format_bytes)),
+        ("memory-populate", port.memory.populate.map(text::format_bytes)),
+    ];
+    for (key, value) in stated {
+        value.map(|value| put(key, value));
+    }
     let kind = match &port.interface {
         Interface::VhostUser(vhost) => {
-            let SocketAccess { owner, group, mode } = port.socket.clone();
             let path = vhost.path.display().to_string();
-            let stated = [
-                ("path", Some(path).filter(|path| !path.is_empty())),
-                ("socket-owner", owner),
-                ("socket-group", group),
-                ("socket-mode", mode.map(|mode| mode.to_string())),
-                ("memory-max", port.memory.max.map(text::format_bytes)),
-                ("memory-populate", port.memory.populate.map(text::format_bytes)),
-            ];
-            for (key, value) in stated {
-                value.map(|value| put(key, value));
+            if !path.is_empty() {
+                put("path", path);
             }
             put("role", vhost.role.to_string());
             put("queues", vhost.queues.to_string());
             "vhost-user"
+        }
+        Interface::Stream(device) => {
+            wire_options::describe_stream(device, &mut options);
+            "stream"
+        }
+        Interface::Dgram(device) => {
+            wire_options::describe_dgram(device, &mut options);
+            "dgram"
         }
         Interface::Tap(tap) => {
             put("ifname", tap.ifname.clone());
@@ -88,6 +93,14 @@ pub(super) fn resolve(port: &str, kind: &str, options: Options) -> Result<Descri
             let queues = reader.number("n_rxq")?.unwrap_or(1);
             Interface::VhostUser(VhostUser { path, role: Role::Server, queues })
         }
+        "stream" => {
+            socket = reader.socket_access()?;
+            Interface::Stream(reader.stream()?)
+        }
+        "dgram" => {
+            socket = reader.socket_access()?;
+            Interface::Dgram(reader.dgram()?)
+        }
         // In Open vSwitch, a port without a type, or of type `system`, is a device of the host.
         "" | "system" | "internal" | "tap" => Interface::Tap(reader.tap()?),
         _ if let Some((why, instead)) = reason(kind) => {
@@ -96,8 +109,8 @@ pub(super) fn resolve(port: &str, kind: &str, options: Options) -> Result<Descri
         }
         _ => {
             return Err(format!(
-                "Interface {port}: unknown type \"{kind}\"; use vhost-user or tap (or Open \
-                 vSwitch's dpdkvhostuserclient, dpdkvhostuser, internal, system)"
+                "Interface {port}: unknown type \"{kind}\"; use vhost-user, tap, stream or \
+                 dgram (or Open vSwitch's dpdkvhostuserclient, dpdkvhostuser, internal, system)"
             )
             .into());
         }
@@ -128,20 +141,9 @@ fn reason(kind: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Removes options one by one; those that remain are unknown.
-struct Reader<'a> {
-    port: &'a str,
-    kind: &'a str,
-    options: Options,
-}
-
 impl Reader<'_> {
     fn vhost_user(&mut self) -> Result<VhostUser, Failure> {
-        let stated = self.options.remove("role").map(|text| {
-            let remedy = "use server (the daemon listens) or client (the daemon connects)";
-            text.parse().map_err(|_| self.problem("role", &text, remedy))
-        });
-        let stated: Option<Role> = stated.transpose()?;
+        let stated = self.role()?;
         // Open vSwitch's name for a path that the daemon connects to.
         let server_path = self.options.remove("vhost-server-path");
         let role =
@@ -155,18 +157,6 @@ impl Reader<'_> {
         };
         let queues = self.number("queues")?.unwrap_or(1);
         Ok(VhostUser { path: path.into(), role, queues })
-    }
-
-    fn socket_access(&mut self) -> Result<SocketAccess, Failure> {
-        let mode = self.options.remove("socket-mode").map(|text| {
-            let mode = parse_mode(&text).map(SocketMode);
-            mode.map_err(|_| self.problem("socket-mode", &text, "use 0600 to 0666"))
-        });
-        Ok(SocketAccess {
-            owner: self.options.remove("socket-owner"),
-            group: self.options.remove("socket-group"),
-            mode: mode.transpose()?,
-        })
     }
 
     fn memory(&mut self) -> Result<MemoryLimits, Failure> {
@@ -202,31 +192,6 @@ impl Reader<'_> {
         Ok(Tap { ifname, netns, address })
     }
 
-    fn required(&mut self, key: &str, example: &str) -> Result<String, Failure> {
-        let value = self.options.remove(key).filter(|value| !value.is_empty());
-        let value = value.ok_or_else(|| {
-            format!(
-                "Interface {port}: type {kind} needs options:{key}; for example: set \
-                 Interface {port} options:{key}={example}",
-                port = self.port,
-                kind = self.kind,
-            )
-        });
-        Ok(value?)
-    }
-
-    fn number(&mut self, key: &str) -> Result<Option<u16>, Failure> {
-        let Some(text) = self.options.remove(key) else { return Ok(None) };
-        match text.parse() {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => Err(self.problem(key, &text, "use a whole number from 1").into()),
-        }
-    }
-
-    fn problem(&self, key: &str, value: &str, remedy: &str) -> String {
-        format!("Interface {}: options:{key}=\"{value}\" is not valid; {remedy}", self.port)
-    }
-
     fn finish(self) -> Result<(), Failure> {
         let Some(key) = self.options.keys().next() else { return Ok(()) };
         let known = match self.kind {
@@ -238,6 +203,8 @@ impl Reader<'_> {
             "dpdkvhostuser" => {
                 "n_rxq, socket-owner, socket-group, socket-mode, memory-max, memory-populate"
             }
+            "stream" => wire_options::STREAM,
+            "dgram" => wire_options::DGRAM,
             _ => "ifname, netns, address",
         };
         let kind = if self.kind.is_empty() { "tap" } else { self.kind };
@@ -252,6 +219,8 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::model::socket::SocketMode;
+    use crate::config::model::wire::{Dgram, Place, Stream};
 
     fn options(pairs: &[(&str, &str)]) -> Options {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
@@ -263,6 +232,11 @@ mod tests {
 
     fn vhost(path: &str, role: Role, queues: u16) -> Interface {
         Interface::VhostUser(VhostUser { path: path.into(), role, queues })
+    }
+
+    fn stream(path: &str, connections: u16) -> Interface {
+        let place = Place::Path(path.into());
+        Interface::Stream(Stream { place, role: Role::Server, connections })
     }
 
     fn tap(ifname: &str) -> Interface {
@@ -293,9 +267,23 @@ mod tests {
             netns: Some("h1".into()),
             address: vec!["10.1.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()],
         });
-        for interface in
-            [vhost("/a b,c", Role::Client, 4), vhost("", Role::Server, 1), tap("t"), full]
-        {
+        let place = Place::Address("[::1]:5555".parse().unwrap());
+        let (path, peer) = ("/a".into(), Some("/b".into()));
+        for interface in [
+            vhost("/a b,c", Role::Client, 4),
+            vhost("", Role::Server, 1),
+            tap("t"),
+            full,
+            Interface::Stream(Stream { place, role: Role::Client, connections: 1 }),
+            stream("", 64),
+            stream("/a b.sock", 1),
+            Interface::Dgram(Dgram::Unix { path, peer }),
+            Interface::Dgram(Dgram::Unix { path: "".into(), peer: None }),
+            Interface::Dgram(Dgram::Udp {
+                local: "127.0.0.1:1".parse().unwrap(),
+                remote: "10.0.0.1:2".parse().unwrap(),
+            }),
+        ] {
             let (kind, options) = describe(&Port::new("p", interface.clone()));
             let (socket, memory) = (SocketAccess::default(), MemoryLimits::default());
             let described = Described { interface, socket, memory };
@@ -337,7 +325,19 @@ mod tests {
             ("dpdkvhostuserclient", &[][..], "needs options:vhost-server-path"),
             ("tap", &[("address", "10.0.0.1")][..], "10.1.0.1/24"),
             ("", &[("path", "/x")][..], "type tap has no options:path"),
-            ("nonsense", &[][..], "use vhost-user or tap"),
+            ("stream", &[("path", "/x"), ("address", "[::1]:1")][..], "exclude each other"),
+            ("stream", &[("address", "here:1")][..], "write it as 127.0.0.1:5555"),
+            ("stream", &[("role", "both")][..], "use server"),
+            ("stream", &[("queues", "2")][..], "known options: path, address, role, connections"),
+            ("dgram", &[("local", "127.0.0.1:1")][..], "needs options:remote as well"),
+            ("dgram", &[("remote", "127.0.0.1:1")][..], "needs options:local as well"),
+            (
+                "dgram",
+                &[("peer", "/x"), ("local", "127.0.0.1:1"), ("remote", "127.0.0.1:2")][..],
+                "options:local and options:peer exclude each other",
+            ),
+            ("dgram", &[("role", "client")][..], "known options: path, peer, local, remote"),
+            ("nonsense", &[][..], "use vhost-user, tap, stream or dgram"),
             ("geneve", &[("remote_ip", "10.0.0.2")][..], "trama has no tunnels; make the tunnel's"),
             ("dpdk", &[][..], "mode=bridged uplink=IFNAME"),
             ("patch", &[("peer", "p1")][..], "put the ports on one network"),

@@ -27,11 +27,13 @@ mod identity;
 mod interface_options;
 mod live;
 mod lookup;
+mod options_reader;
 mod records;
 mod schema;
 mod show;
 mod symbols;
 mod wait;
+mod wire_options;
 
 #[cfg(test)]
 mod tests;

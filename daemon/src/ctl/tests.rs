@@ -83,6 +83,7 @@ fn running() -> Snapshot {
         left_out: false,
         link: not_running.is_none(),
         vhost: None,
+        socket: None,
         mac: None,
         storms: Vec::new(),
         loop_block: None,

@@ -21,6 +21,7 @@ use crate::forward::{FrameSet, Ingress, Source, classify};
 use crate::mac_table::PortIndex;
 use crate::ports::packet::{SlotBurst, Uplink};
 use crate::ports::pool::PoolBurst;
+use crate::ports::stream::Stream;
 use crate::ports::vhost::{RingPoll, VhostDevice};
 use crate::ports::{Device, Port, signal};
 use crate::time::Time;
@@ -181,7 +182,8 @@ impl Visit<'_> {
                 self.poll_rings(index, pairs, now)
             }
             Device::Uplink(_) => self.poll_slots(index, now),
-            Device::Tap(_) | Device::Dummy(_) => self.poll_pool(index, now),
+            Device::Stream(_) => self.poll_stream(index, now),
+            Device::Tap(_) | Device::Dgram(_) | Device::Dummy(_) => self.poll_pool(index, now),
         };
         if let Some(port) = self.port(index) {
             port.record_fault();
@@ -246,8 +248,12 @@ impl Visit<'_> {
             let Some(port) = self.network.ports[usize::from(index.0)].as_mut() else { break };
             match &mut port.device {
                 Device::Tap(tap) => tap.fetch(self.pool),
+                Device::Dgram(dgram) => {
+                    dgram.fetch(self.pool);
+                    dgram.count_refused(&port.counters);
+                }
                 Device::Dummy(dummy) => dummy.fetch(self.pool),
-                Device::Vhost(_) | Device::Uplink(_) => {}
+                Device::Vhost(_) | Device::Uplink(_) | Device::Stream(_) => {}
             }
             if self.pool.len() == 0 {
                 break;
@@ -258,6 +264,35 @@ impl Visit<'_> {
             if !self.pool.is_full() {
                 break;
             }
+        }
+        self.pipeline.flush(&mut self.network.ports);
+        self.pipeline.finish_turn(&mut self.network.ports, Some(index));
+        result
+    }
+
+    fn poll_stream(&mut self, index: PortIndex, now: Time) -> PollResult {
+        let mut result = PollResult::Idle;
+        if let Some(device) = stream(&mut self.network.ports, index) {
+            device.resume();
+        }
+        for _ in 0..BURSTS_PER_TURN {
+            let Some(device) = stream(&mut self.network.ports, index) else { break };
+            let Some(burst) = device.fetch() else { break };
+            result = PollResult::Moved;
+            // What came may be no more than a part of a frame.
+            if burst.len() > 0 {
+                self.counters.bursts.add(1);
+                self.pipeline.switch(self.network, &*burst, index, now);
+            }
+            if let Some(device) = stream(&mut self.network.ports, index) {
+                device.release(burst);
+            }
+        }
+        if let Some(Some(port)) = self.network.ports.get_mut(usize::from(index.0))
+            && let Device::Stream(device) = &mut port.device
+            && device.take_cut()
+        {
+            port.count_drops(DropReason::Truncated, 1);
         }
         self.pipeline.flush(&mut self.network.ports);
         self.pipeline.finish_turn(&mut self.network.ports, Some(index));
@@ -301,6 +336,14 @@ fn vhost(ports: &mut [Option<Port>], index: PortIndex) -> Option<&mut VhostDevic
 fn uplink(ports: &mut [Option<Port>], index: PortIndex) -> Option<&mut Uplink> {
     match &mut ports[usize::from(index.0)].as_mut()?.device {
         Device::Uplink(uplink) => Some(uplink),
+        _ => None,
+    }
+}
+
+#[inline]
+fn stream(ports: &mut [Option<Port>], index: PortIndex) -> Option<&mut Stream> {
+    match &mut ports[usize::from(index.0)].as_mut()?.device {
+        Device::Stream(stream) => Some(stream),
         _ => None,
     }
 }

@@ -4,11 +4,14 @@
 //! costs nothing; a kick or a readable descriptor makes it active again).
 
 pub(crate) mod calls;
+pub mod dgram;
 pub mod dummy;
 pub(crate) mod hold_off;
+mod messages;
 pub mod packet;
 pub(crate) mod pool;
 pub(crate) mod ring_shares;
+pub mod stream;
 pub mod tap;
 pub mod vhost;
 
@@ -30,8 +33,11 @@ use crate::sources::Sources;
 use crate::storm::StormControl;
 use crate::time::Time;
 use calls::Calls;
+use dgram::Dgram;
 use dummy::DummyDevice;
+pub use messages::Address;
 use packet::Uplink;
+use stream::Stream;
 use tap::Tap;
 use vhost::VhostDevice;
 
@@ -43,6 +49,10 @@ pub enum Device {
     Tap(Tap),
     /// An existing interface of the host.
     Uplink(Box<Uplink>),
+    /// A byte stream with each frame after its length.
+    Stream(Stream),
+    /// A socket with one frame a datagram.
+    Dgram(Box<Dgram>),
     /// A pair of queues of this process, for tests and injection.
     Dummy(DummyDevice),
 }
@@ -51,9 +61,11 @@ impl Device {
     /// Registers the descriptors of a newly added device to wake the worker.
     pub(crate) fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
         match self {
-            Device::Vhost(_) => Ok(()),
+            // Connections are watched when they come.
+            Device::Vhost(_) | Device::Stream(_) => Ok(()),
             Device::Tap(tap) => tap.watch(watcher),
             Device::Uplink(uplink) => uplink.watch(watcher),
+            Device::Dgram(dgram) => dgram.watch(watcher),
             Device::Dummy(dummy) => dummy.watch(watcher),
         }
     }
@@ -64,6 +76,8 @@ impl Device {
             Device::Vhost(vhost) => vhost.watched(),
             Device::Tap(tap) => tap.watched.iter_mut().collect(),
             Device::Uplink(uplink) => uplink.watched.iter_mut().collect(),
+            Device::Stream(stream) => stream.watched().into_iter().collect(),
+            Device::Dgram(dgram) => dgram.watched.iter_mut().collect(),
             Device::Dummy(dummy) => dummy.watched.iter_mut().collect(),
         }
     }
@@ -80,7 +94,11 @@ impl Device {
     pub(crate) fn flush(&mut self, calls: &mut Calls) -> u64 {
         match self {
             Device::Vhost(vhost) => vhost.flush(calls),
-            Device::Tap(_) | Device::Uplink(_) | Device::Dummy(_) => 0,
+            Device::Tap(_)
+            | Device::Uplink(_)
+            | Device::Stream(_)
+            | Device::Dgram(_)
+            | Device::Dummy(_) => 0,
         }
     }
 
@@ -91,7 +109,8 @@ impl Device {
             Device::Vhost(vhost) => vhost.arm(),
             Device::Uplink(uplink) => uplink.arm(),
             // Their descriptors are edge-triggered and were found empty: new frames are an edge.
-            Device::Tap(_) | Device::Dummy(_) => true,
+            Device::Tap(_) | Device::Stream(_) | Device::Dummy(_) => true,
+            Device::Dgram(dgram) => dgram.arm(),
         }
     }
 
@@ -109,6 +128,8 @@ impl Device {
             Device::Vhost(vhost) => vhost.is_ready(),
             Device::Tap(tap) => !tap.is_gone(),
             Device::Uplink(uplink) => !uplink.is_gone(),
+            Device::Stream(stream) => stream.is_ready(),
+            Device::Dgram(dgram) => dgram.is_ready(),
             Device::Dummy(_) => true,
         }
     }
@@ -119,7 +140,7 @@ impl Device {
         match self {
             Device::Tap(tap) => tap.take_holes(),
             Device::Uplink(uplink) => uplink.take_holes(),
-            Device::Vhost(_) | Device::Dummy(_) => 0,
+            Device::Vhost(_) | Device::Stream(_) | Device::Dgram(_) | Device::Dummy(_) => 0,
         }
     }
 
@@ -128,7 +149,8 @@ impl Device {
             Device::Vhost(vhost) => vhost.fault(),
             Device::Tap(tap) => tap.is_gone().then_some(PortFault::DeviceGone),
             Device::Uplink(uplink) => uplink.is_gone().then_some(PortFault::UplinkGone),
-            Device::Dummy(_) => None,
+            Device::Stream(stream) => stream.end().map(PortFault::StreamEnded),
+            Device::Dgram(_) | Device::Dummy(_) => None,
         }
     }
 }
@@ -141,6 +163,7 @@ pub(crate) struct Unsent {
     pub large: u64,
     pub full: u64,
     pub too_large: u64,
+    pub not_ready: u64,
     pub refused: u64,
 }
 
@@ -152,6 +175,7 @@ impl Unsent {
         match reason {
             DropReason::EgressFull => self.full += 1,
             DropReason::EgressTooLarge => self.too_large += 1,
+            DropReason::EgressNotReady => self.not_ready += 1,
             // Counted at the sender's port.
             DropReason::MemoryHole => {}
             _ => self.refused += 1,
@@ -162,6 +186,7 @@ impl Unsent {
     pub(crate) fn count(&self, counters: &PortCounters) {
         counters.drop(DropReason::EgressFull, self.full);
         counters.drop(DropReason::EgressTooLarge, self.too_large);
+        counters.drop(DropReason::EgressNotReady, self.not_ready);
         counters.drop(DropReason::DeviceError, self.refused);
     }
 }
@@ -246,6 +271,8 @@ impl Port {
         let offloads = match &device {
             // Nothing until the driver has negotiated its features.
             Device::Vhost(_) => Offloads::NONE,
+            // There is no header on the way that could tell of them.
+            Device::Stream(_) | Device::Dgram(_) => Offloads::NONE,
             Device::Tap(tap) => tap.offloads(),
             Device::Uplink(uplink) => uplink.offloads(),
             Device::Dummy(dummy) => dummy.offloads(),
@@ -352,12 +379,17 @@ impl Doorbell {
         }
     }
 
-    fn register(&self, fd: &OwnedFd, token: Token) -> io::Result<()> {
+    fn register(&self, fd: &OwnedFd, token: Token, interest: Interest) -> io::Result<()> {
         match &self.0 {
-            Some(registry) => {
-                registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)
-            }
+            Some(registry) => registry.register(&mut SourceFd(&fd.as_raw_fd()), token, interest),
             None => Ok(()),
+        }
+    }
+
+    fn reregister(&self, fd: &OwnedFd, token: Token, interest: Interest) {
+        if let Some(registry) = &self.0 {
+            // Fails only if the descriptor is not registered, and then it wakes nobody either way.
+            let _ = registry.reregister(&mut SourceFd(&fd.as_raw_fd()), token, interest);
         }
     }
 
@@ -380,8 +412,9 @@ impl Watcher {
     /// Reports each new readiness of `fd` (edge-triggered) until the result is dropped.
     pub(crate) fn watch(&self, fd: OwnedFd) -> io::Result<Watched> {
         let token = Token(self.port.0 as usize);
-        self.doorbell.register(&fd, token)?;
-        Ok(Watched { fd, token, doorbell: self.doorbell.clone() })
+        let interest = Interest::READABLE;
+        self.doorbell.register(&fd, token, interest)?;
+        Ok(Watched { fd, token, interest, doorbell: self.doorbell.clone() })
     }
 }
 
@@ -390,15 +423,24 @@ impl Watcher {
 pub(crate) struct Watched {
     fd: OwnedFd,
     token: Token,
+    interest: Interest,
     doorbell: Doorbell,
 }
 
 impl Watched {
+    /// Reports also when the descriptor takes more, or no longer. If it takes more already, that
+    /// is reported.
+    pub(crate) fn set_writable(&mut self, is_wanted: bool) {
+        self.interest =
+            if is_wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        self.doorbell.reregister(&self.fd, self.token, self.interest);
+    }
+
     /// Moves descriptors to another doorbell. On an error all stay with the one they had.
     pub(crate) fn move_all(mut watched: Vec<&mut Watched>, to: &Doorbell) -> io::Result<()> {
         watched.retain(|each| !each.doorbell.is_same(to));
         for (done, each) in watched.iter().enumerate() {
-            if let Err(error) = to.register(&each.fd, each.token) {
+            if let Err(error) = to.register(&each.fd, each.token, each.interest) {
                 watched[..done].iter().for_each(|each| to.deregister(&each.fd));
                 return Err(error);
             }

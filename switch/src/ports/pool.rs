@@ -52,6 +52,29 @@ impl PoolBurst {
         self.len += 1;
     }
 
+    /// Returns all buffers of an empty burst, for a device that fills many with one call; each
+    /// without the room for a header.
+    pub(crate) fn rooms(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let buffers = self.bytes.chunks_exact_mut(STRIDE);
+        buffers.map(|buffer| &mut buffer[HEADER..HEADER + MAX_FRAME])
+    }
+
+    /// Returns one of [`PoolBurst::rooms`].
+    pub(crate) fn room(&self, i: usize) -> &[u8] {
+        &self.bytes[i * STRIDE + HEADER..][..MAX_FRAME]
+    }
+
+    /// Appends the frame that was written into room `i`, from where earlier ones were appended or
+    /// left out. It has a plain header.
+    pub(crate) fn commit_room(&mut self, i: usize, frame_len: usize) {
+        let (from, to) = (i * STRIDE + HEADER, self.len * STRIDE + HEADER);
+        if from != to {
+            self.bytes.copy_within(from..from + frame_len, to);
+        }
+        self.bytes[to - HEADER..to].fill(0);
+        self.commit(frame_len);
+    }
+
     fn frame(&self, i: usize) -> &[u8] {
         let start = i * STRIDE + HEADER;
         &self.bytes[start..start + self.lens[i] as usize]

@@ -4,13 +4,14 @@
 //! One round is [`Path::feed`] (a driver queues frames), [`Path::run`] (the switch's part, which is
 //! counted) and [`Path::drain`] (the receivers' drivers take every frame).
 
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use trama_frame::{MacAddr, Offloads};
 use trama_switch::{
-    CounterSlab, Device, Doorbell, Engine, Epoch, HdrLen, NetworkId, PortSettings, Tap, Time,
-    VlanMode,
+    CounterSlab, Device, Dgram, DgramPeer, Doorbell, Engine, Epoch, HdrLen, NetworkId,
+    PortSettings, Stream, StreamLink, Tap, Time, VlanMode,
 };
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST, RxQueue,
@@ -36,7 +37,7 @@ pub trait Path {
 pub type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub const ALL: [Named; 15] = [
+pub const ALL: [Named; 19] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
@@ -50,14 +51,18 @@ pub const ALL: [Named; 15] = [
     ("learn-60B-kept", || kept(Some(0))),
     ("gso-64KiB-passed-through", || gso(Offloads::ALL, 1)),
     ("gso-64KiB-cut-in-software", || gso(Offloads::NONE, 46)),
-    ("tap-to-vhost-60B", || over_tap(End::tap, End::guest)),
-    ("vhost-to-tap-60B", || over_tap(End::guest, End::tap)),
+    ("tap-to-vhost-60B", || over_socket(End::tap, End::guest)),
+    ("vhost-to-tap-60B", || over_socket(End::guest, End::tap)),
+    ("stream-to-vhost-60B", || over_socket(End::stream, End::guest)),
+    ("vhost-to-stream-60B", || over_socket(End::guest, End::stream)),
+    ("dgram-to-vhost-60B", || over_socket(End::dgram, End::guest)),
+    ("vhost-to-dgram-60B", || over_socket(End::guest, End::dgram)),
 ];
 
 /// The limit of one turn of a ring: four full bursts.
 const BATCH: usize = 256;
 /// Few enough to fit into a socket's buffer.
-const TAP_BATCH: usize = 64;
+const SOCKET_BATCH: usize = 64;
 /// Longer than any hold-off, in nanoseconds.
 const ROUND: u64 = 100_000;
 
@@ -83,6 +88,10 @@ enum End {
     Guest(Box<Guest>),
     /// The far side of a stand-in for a TAP.
     Tap(OwnedFd),
+    /// The far end of a stream.
+    Stream(OwnedFd),
+    /// The peer of a datagram port.
+    Dgram(UdpSocket),
 }
 
 impl End {
@@ -109,6 +118,27 @@ impl End {
         End::Tap(switch_end)
     }
 
+    fn stream(engine: &mut Engine, network: NetworkId) -> End {
+        let flags = SocketFlags::CLOEXEC;
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let (switch_end, far_end) = pair.unwrap();
+        let device = Device::Stream(Stream::new());
+        let (id, _) = engine.add_port(port(network, access(10)), device).unwrap();
+        drop(engine.connect_stream(id, StreamLink::new(switch_end)).unwrap());
+        End::Stream(far_end)
+    }
+
+    /// UDP, since a Unix socket takes no more than ten datagrams that wait.
+    fn dgram(engine: &mut Engine, network: NetworkId) -> End {
+        let [switch_end, far_end] = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+        far_end.connect(switch_end.local_addr().unwrap()).unwrap();
+        far_end.set_nonblocking(true).unwrap();
+        let peer = DgramPeer::Fixed(far_end.local_addr().unwrap().into());
+        let device = Device::Dgram(Box::new(Dgram::new(switch_end.into(), peer)));
+        engine.add_port(port(network, access(10)), device).unwrap();
+        End::Dgram(far_end)
+    }
+
     fn send(&mut self, header: &[u8; HEADER_LEN], bytes: &[u8]) {
         match self {
             End::Guest(guest) => guest.tx.send(header, &[bytes]).unwrap(),
@@ -116,6 +146,11 @@ impl End {
                 let whole = [&header[..], bytes].concat();
                 assert_eq!(rustix::net::send(socket, &whole, SendFlags::empty()), Ok(whole.len()));
             }
+            End::Stream(socket) => {
+                let whole = [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat();
+                assert_eq!(rustix::net::send(socket, &whole, SendFlags::empty()), Ok(whole.len()));
+            }
+            End::Dgram(socket) => assert_eq!(socket.send(bytes).unwrap(), bytes.len()),
         }
     }
 
@@ -133,6 +168,22 @@ impl End {
             End::Guest(guest) => {
                 assert_eq!(guest.rx.discard(count + 1).unwrap(), count);
                 guest.rx.refill();
+            }
+            End::Stream(socket) => {
+                let mut room = vec![0; 64 << 10];
+                let mut all = Vec::new();
+                while let Ok((_, len @ 1..)) =
+                    rustix::net::recv(&*socket, &mut room, RecvFlags::DONTWAIT)
+                {
+                    all.extend_from_slice(&room[..len]);
+                }
+                let length = u32::from_be_bytes(all[..4].try_into().unwrap()) as usize;
+                assert_eq!(all.len(), count * (4 + length));
+            }
+            End::Dgram(socket) => {
+                let mut room = [0; 2048];
+                assert!((0..count).all(|_| socket.recv(&mut room).is_ok()));
+                assert!(socket.recv(&mut room).is_err());
             }
             End::Tap(socket) => {
                 let mut room = [0; 2048];
@@ -298,12 +349,12 @@ fn gso(offloads: Offloads, copies: usize) -> Box<dyn Path> {
     Switch { header, batch: 16, copies, ..switch }.teach(&hello())
 }
 
-fn over_tap(sender: MakeEnd, receiver: MakeEnd) -> Box<dyn Path> {
+fn over_socket(sender: MakeEnd, receiver: MakeEnd) -> Box<dyn Path> {
     let (mut engine, lab) = lab();
     let sender = sender(&mut engine, lab);
     let receiver = receiver(&mut engine, lab);
     let switch = switch(engine, sender, vec![receiver], small());
-    Switch { batch: TAP_BATCH, ..switch }.teach(&hello())
+    Switch { batch: SOCKET_BATCH, ..switch }.teach(&hello())
 }
 
 /// Two rings without a switch: frames from one to the other.

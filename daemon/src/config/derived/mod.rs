@@ -8,6 +8,6 @@ pub mod gateway;
 pub mod network;
 pub mod ports;
 pub mod running;
-mod sockets;
+pub(crate) mod sockets;
 pub mod subnet;
 mod vlan;

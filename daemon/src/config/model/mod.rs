@@ -12,6 +12,7 @@ pub mod port;
 pub mod rule;
 pub mod socket;
 pub mod vlan;
+pub mod wire;
 
 pub use config::Config;
 pub use daemon::{DaemonConfig, Sandbox, Spin};

@@ -12,6 +12,7 @@ use super::openvswitch::Kept;
 use super::rule::Rule;
 use super::socket::SocketAccess;
 use super::vlan::Vlan;
+use super::wire::{Dgram, Stream};
 
 /// The storm limits of a port that states none. The ARP requests of 1000 guests are below 2000 a
 /// second, a loop is above 25,000.
@@ -119,6 +120,10 @@ pub enum Interface {
     VhostUser(VhostUser),
     /// A TAP device of the kernel.
     Tap(Tap),
+    /// A byte stream with each frame after its length.
+    Stream(Stream),
+    /// Datagrams with a frame each.
+    Dgram(Dgram),
     /// An existing interface of the host; only networks create such ports.
     Uplink(Uplink),
 }

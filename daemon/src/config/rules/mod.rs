@@ -16,6 +16,7 @@ pub(super) mod problem;
 pub(crate) mod records;
 mod socket;
 pub(super) mod subnet;
+mod wire;
 
 use std::collections::HashSet;
 

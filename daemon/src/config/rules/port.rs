@@ -1,7 +1,7 @@
 //! Rules for a `[[port]]`: VLANs, MAC addresses, devices, and what ports cannot share.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -9,8 +9,9 @@ use trama_api::nearest::nearest;
 use trama_frame::MacAddr;
 
 use super::check::Check;
-use super::name::{IFNAME_REMEDY, ifname_fault, quoted};
+use super::name::{IFNAME_REMEDY, ifname_fault};
 use crate::Fault;
+use crate::config::derived::sockets::PlaceSockets;
 use crate::config::model::{
     Config, Interface, Mode, Network, Port, Spoof, Tap, VhostUser, VlanModeName,
 };
@@ -18,11 +19,19 @@ use crate::config::model::{
 /// Most queue pairs of a vhost-user port.
 const MAX_QUEUE_PAIRS: u16 = 8;
 
+/// What an address with a port is taken of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Protocol {
+    Tcp,
+    Udp,
+}
+
 /// What ports cannot share, with the path of the table that has it; and the networks, by name.
 #[derive(Default)]
 pub(crate) struct Claims<'a> {
     networks: HashMap<&'a str, &'a Network>,
-    sockets: HashMap<PathBuf, String>,
+    pub(super) sockets: HashMap<PathBuf, String>,
+    pub(super) internet: HashMap<(Protocol, SocketAddr), String>,
     devices: HashMap<(Option<String>, String), String>,
     addresses: HashMap<(Option<String>, MacAddr), String>,
 }
@@ -68,6 +77,14 @@ impl Check {
                 self.memory(port);
             }
             Interface::Tap(device) => self.tap(device, claims),
+            Interface::Stream(device) => {
+                self.stream(device, config.daemon.folders.place(&port.name, &device.place), claims);
+                self.socket_access(port);
+            }
+            Interface::Dgram(device) => {
+                self.dgram(&config.daemon.folders.ends(&port.name, device), claims);
+                self.socket_access(port);
+            }
             Interface::Uplink(_) => {}
         }
     }
@@ -132,17 +149,7 @@ impl Check {
     }
 
     fn vhost_user(&mut self, device: &VhostUser, path: PathBuf, claims: &mut Claims<'_>) {
-        if self.socket_path("path", &path) {
-            match claims.sockets.get(&path).cloned() {
-                Some(other) => {
-                    let message = format!("{} is taken by {other}", quoted(&path));
-                    self.problem("path", message, "give each its own socket");
-                }
-                None => {
-                    claims.sockets.insert(path, format!("{}.path", self.path()));
-                }
-            }
-        }
+        self.own_path(path, claims);
         if !(1..=MAX_QUEUE_PAIRS).contains(&device.queues) {
             let message = format!("{} is out of range", device.queues);
             self.problem("queues", message, format!("use 1 to {MAX_QUEUE_PAIRS} queue pairs"));

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::check::Check;
 use super::name::quoted;
+use crate::config::derived::sockets::MakesSocket;
+use crate::config::model::Port;
 use crate::config::model::socket::SocketAccess;
-use crate::config::model::{Interface, Port, Role, VhostUser};
 
 /// Longest path of a Unix socket: `sun_path` is 108 bytes with its final zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -34,13 +35,18 @@ impl Check {
 
     /// Owner, group and mode of a port's socket.
     pub(super) fn socket_access(&mut self, port: &Port) {
-        let makes_it =
-            matches!(port.interface, Interface::VhostUser(VhostUser { role: Role::Server, .. }));
         for (key, name) in stated(&port.socket) {
-            if !makes_it {
-                let message = r#"with role = "client" the VMM makes the socket"#;
-                let remedy = "remove it, and let the daemon's user write the VMM's socket";
-                self.problem(key, message, remedy);
+            match port.interface.makes_socket() {
+                MakesSocket::Yes => {}
+                MakesSocket::NoFile => {
+                    let message = "a socket with an address has no file";
+                    self.problem(key, message, "remove it; a Unix socket has a path");
+                }
+                MakesSocket::No => {
+                    let message = r#"with role = "client" the VMM makes the socket"#;
+                    let remedy = "remove it, and let the daemon's user write the VMM's socket";
+                    self.problem(key, message, remedy);
+                }
             }
             self.account(key, name);
         }

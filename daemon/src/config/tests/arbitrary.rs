@@ -1,7 +1,7 @@
 //! Random valid configurations for property tests.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -20,6 +20,7 @@ use crate::config::model::dhcp::DhcpSetting;
 use crate::config::model::openvswitch::{Kept, Record, RecordTable};
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
+use crate::config::model::wire::{Dgram, Place, Stream};
 use crate::config::model::{
     Config, DaemonConfig, Interface, LoopMode, MemoryLimits, Mode, Network, Port, Role, Sandbox,
     Spin, StormLimits, Tap, VhostUser, Vlan, VlanModeName,
@@ -247,14 +248,14 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
         .prop_map(move |index| index.and_then(|index| networks.get(index).cloned()));
     let storm = (9_999u32..10_002, 0u32..2, 0u32..2, 0usize..3);
     let settings =
-        (network, vlan(), any::<bool>(), 0u8..4, 1u16..5, 0u8..3, ids(), access(), storm);
+        (network, vlan(), any::<bool>(), 0u8..8, 1u16..5, 0u8..3, ids(), access(), storm);
     btree_map("p[0-7]", settings, 0..8).prop_map(|map| {
         let ports = map.into_iter().zip(2000..);
         let ports = ports.map(|((name, settings), own_port)| {
             let (network, vlan, cable, kind, queues, addresses, ids, access, storm) = settings;
             let (broadcast, multicast, unknown, loops) = storm;
             // Only the server of a socket creates it.
-            let socket = if kind == 0 { access } else { SocketAccess::default() };
+            let socket = if matches!(kind, 0 | 4 | 6) { access } else { SocketAccess::default() };
             let of_number = |is_stated: bool, size: u64| is_stated.then_some(size);
             let memory = match kind {
                 0 | 1 => MemoryLimits {
@@ -276,14 +277,14 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
                 openvswitch: kept(&["lacp=off", "other_config={\"a b\"=\"c#\"}"], queues.into()),
                 openvswitch_interface: kept(&["ofport_request=7"], addresses.into()),
                 external_ids: ids,
-                ..Port::new(&name, interface(&name, kind, queues, addresses))
+                ..Port::new(&name, interface(&name, kind, queues, addresses, own_port))
             }
         });
         ports.collect()
     })
 }
 
-fn interface(name: &str, kind: u8, queues: u16, addresses: u8) -> Interface {
+fn interface(name: &str, kind: u8, queues: u16, addresses: u8, own_port: u16) -> Interface {
     if kind < 2 {
         let role = if kind == 0 { Role::Server } else { Role::Client };
         let path = match queues {
@@ -294,12 +295,36 @@ fn interface(name: &str, kind: u8, queues: u16, addresses: u8) -> Interface {
         let path = path.into();
         return Interface::VhostUser(VhostUser { path, role, queues });
     }
+    if kind >= 4 {
+        return wire(name, kind, queues, own_port);
+    }
     let address = |host| Ipv4Net::new_assert([10, 0, 0, host].into(), 24).into();
     Interface::Tap(Tap {
         ifname: format!("{name}-{queues}"),
         netns: (kind == 3).then(|| "h1".to_owned()),
         address: (0..addresses).map(address).collect(),
     })
+}
+
+/// A byte stream or datagrams; `own_port` is an L4 port that no other one has.
+fn wire(name: &str, kind: u8, queues: u16, own_port: u16) -> Interface {
+    let at = |host| SocketAddr::from(([127, 0, 0, host], own_port));
+    let path = if queues == 1 { String::new() } else { format!("/run/trama/{name}.sock") };
+    match kind {
+        4 => {
+            let place = Place::Path(path.into());
+            Interface::Stream(Stream { place, role: Role::Server, connections: queues })
+        }
+        5 => {
+            let place = Place::Address(at(1));
+            Interface::Stream(Stream { place, role: Role::Client, connections: 1 })
+        }
+        6 => {
+            let peer = (queues > 2).then(|| "/run/peer.sock".into());
+            Interface::Dgram(Dgram::Unix { path: path.into(), peer })
+        }
+        _ => Interface::Dgram(Dgram::Udp { local: at(1), remote: at(2) }),
+    }
 }
 
 fn vlan() -> impl Strategy<Value = Vlan> {

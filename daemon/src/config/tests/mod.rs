@@ -12,6 +12,7 @@ mod dhcp;
 mod edit;
 mod networks;
 mod running;
+mod wire;
 
 /// Checks that `text` gets exactly these messages, in this order.
 #[track_caller]
@@ -114,7 +115,8 @@ fn missing_keys() {
         "[[network]]\nmtu = 1500\n\n[[port]]\nname = \"vm1\"\n",
         &[
             "lab.toml:1:1: network[0].name: is missing; give the network a name",
-            "lab.toml:4:1: port.vm1.type: is missing; add type = \"vhost-user\" or \"tap\"",
+            "lab.toml:4:1: port.vm1.type: is missing; add type = \"vhost-user\" or \"tap\" or \
+             \"stream\" or \"dgram\"",
         ],
     );
 }
@@ -455,8 +457,9 @@ fn a_socket_has_an_owner_if_we_make_it() {
     );
     refused_in_tap(
         "socket-group = \"kvm\"",
-        &["lab.toml:4:1: port.t1.socket-group: belongs to ports of type \"vhost-user\"; \
-           remove it, or set type = \"vhost-user\""],
+        &["lab.toml:4:1: port.t1.socket-group: belongs to ports of type \"vhost-user\" or \
+           \"stream\" or \"dgram\"; remove it, or set type = \"vhost-user\" or \"stream\" or \
+           \"dgram\""],
     );
     for bad in ["\"\"", "\"a:b\"", "4294967295", "\"99999999999\""] {
         let text = format!("[[port]]\nname = \"a\"\ntype = \"vhost-user\"\nsocket-owner = {bad}\n");

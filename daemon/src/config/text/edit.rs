@@ -172,7 +172,12 @@ fn changes(from: &[Field], to: &[Field]) -> Vec<Field> {
 /// Sets the fields that have a value and removes the others. A default value is written only if the
 /// key exists.
 fn write_fields(table: &mut dyn TableLike, fields: &[Field]) {
+    // A key may have another kind of value in a table of another type.
+    let is_other_type = fields.iter().any(|field| field.key == "type");
     for field in fields {
+        if is_other_type && field.key != "type" {
+            table.remove(field.key);
+        }
         let Some(value) = &field.value else {
             table.remove(field.key);
             continue;

@@ -17,6 +17,7 @@ mod record;
 mod rule;
 mod socket;
 pub mod units;
+mod wire;
 
 pub use address::{AddressError, parse_address};
 pub use diagnostic::Diagnostic;

@@ -8,7 +8,7 @@ use trama_frame::MacAddr;
 use super::field::{Field, map_field, path};
 use super::reader::Reader;
 use super::units::format_bytes;
-use super::{address, rule, socket};
+use super::{address, rule, socket, wire};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
@@ -62,6 +62,12 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
     let loop_modes = LoopMode::ALL.map(|word| (word.name(), word));
     let (interface, socket) = match kind {
         Some(Kind::Tap) => (Interface::Tap(read_tap(reader, &name)), SocketAccess::default()),
+        Some(Kind::Stream) => {
+            (Interface::Stream(wire::read_stream(reader)), read_socket_access(reader))
+        }
+        Some(Kind::Dgram) => {
+            (Interface::Dgram(wire::read_dgram(reader)), read_socket_access(reader))
+        }
         Some(Kind::VhostUser) => {
             (Interface::VhostUser(read_vhost_user(reader)), read_socket_access(reader))
         }
@@ -111,35 +117,57 @@ fn read_mac(reader: &mut Reader<'_, '_, '_>) -> Option<MacAddr> {
 enum Kind {
     VhostUser,
     Tap,
+    Stream,
+    Dgram,
+}
+
+impl Kind {
+    const ALL: [Kind; 4] = [Kind::VhostUser, Kind::Tap, Kind::Stream, Kind::Dgram];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::VhostUser => "vhost-user",
+            Kind::Tap => "tap",
+            Kind::Stream => "stream",
+            Kind::Dgram => "dgram",
+        }
+    }
+
+    /// The keys of such ports alone.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Kind::VhostUser => &VHOST_KEYS,
+            Kind::Tap => &TAP_KEYS,
+            Kind::Stream => &wire::STREAM_KEYS,
+            Kind::Dgram => &wire::DGRAM_KEYS,
+        }
+    }
+}
+
+/// The names of types, quoted.
+fn quoted_names(kinds: impl IntoIterator<Item = Kind>) -> String {
+    let names = kinds.into_iter().map(|kind| format!("{:?}", kind.name()));
+    names.collect::<Vec<_>>().join(" or ")
 }
 
 fn read_kind(reader: &mut Reader<'_, '_, '_>) -> Option<Kind> {
-    let words = [("vhost-user", Kind::VhostUser), ("tap", Kind::Tap)];
     if !reader.has("type") {
         return reader.converted("type", None, || {
-            Fault::new("is missing", r#"add type = "vhost-user" or "tap""#)
+            Fault::new("is missing", format!("add type = {}", quoted_names(Kind::ALL)))
         });
     }
-    reader.word("type", &words)
+    reader.word("type", &Kind::ALL.map(|kind| (kind.name(), kind)))
 }
 
 fn refuse_unknown(reader: &mut Reader<'_, '_, '_>, kind: Option<Kind>) {
-    let (own, foreign, other): (&[&str], &[&str], _) = match kind {
-        Some(Kind::VhostUser) => (&VHOST_KEYS, &TAP_KEYS, "tap"),
-        Some(Kind::Tap) => (&TAP_KEYS, &VHOST_KEYS, "vhost-user"),
-        None => (&[], &[], ""),
-    };
-    let mut known: Vec<&str> = KEYS.iter().chain(own).copied().collect();
-    if kind.is_none() {
-        known.extend(VHOST_KEYS.iter().chain(&TAP_KEYS));
-    }
+    let own = Kind::ALL.into_iter().filter(|it| kind.is_none_or(|kind| kind == *it));
+    let own = own.flat_map(Kind::keys);
+    let known: Vec<&str> = KEYS.iter().chain(own).copied().collect();
     reader.refuse_unknown(&known, |key| {
-        if foreign.contains(&key) {
-            let message = format!("belongs to ports of type {other:?}");
-            Some(Fault::new(message, format!("remove it, or set type = {other:?}")))
-        } else {
-            None
-        }
+        let owners = quoted_names(Kind::ALL.into_iter().filter(|kind| kind.keys().contains(&key)));
+        let message = format!("belongs to ports of type {owners}");
+        let fault = Fault::new(message, format!("remove it, or set type = {owners}"));
+        (!owners.is_empty()).then_some(fault)
     });
 }
 
@@ -191,10 +219,7 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
             fields.push(Field::optional("path", stated));
             fields.push(Field::new("role", device.role.name(), device.role == Role::Server));
             fields.push(Field::new("queues", i64::from(device.queues), device.queues == 1));
-            let mode = port.socket.mode.map(|mode| mode.to_string());
-            fields.push(Field::optional("socket-owner", port.socket.owner.as_deref()));
-            fields.push(Field::optional("socket-group", port.socket.group.as_deref()));
-            fields.push(Field::optional("socket-mode", mode));
+            fields.extend(wire::access_fields(port));
             let memory =
                 [("memory-max", port.memory.max), ("memory-populate", port.memory.populate)];
             fields.extend(memory.map(|(key, size)| Field::optional(key, size.map(format_bytes))));
@@ -205,6 +230,8 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
             fields.push(Field::optional("netns", device.netns.as_deref()));
             fields.push(Field::optional("address", address::value(&device.address)));
         }
+        Interface::Stream(device) => fields.extend(wire::stream_fields(port, device)),
+        Interface::Dgram(device) => fields.extend(wire::dgram_fields(port, device)),
         // An uplink has no table.
         Interface::Uplink(_) => {}
     }

@@ -11,7 +11,7 @@ use super::column::{
     uuid_of, words,
 };
 use crate::ctl::draft::Draft;
-use crate::status::{PortCounts, PortStatus};
+use crate::status::{PortCounts, PortStatus, SocketStatus};
 use crate::value_type::{Kind, Shape, Type, string_map};
 
 const NUMBER_OR_NONE: Type = Type::new(Kind::Integer(i64::MIN, i64::MAX), Shape::Optional);
@@ -99,9 +99,10 @@ const TO_PORT: [DropReason; 6] = [
 ];
 
 /// Reasons that are faults of frames, drivers or devices.
-const ERRORS: [DropReason; 8] = [
+const ERRORS: [DropReason; 9] = [
     DropReason::Runt,
     DropReason::Giant,
+    DropReason::Truncated,
     DropReason::HeaderMalformed,
     DropReason::ChainMalformed,
     DropReason::SourceInvalid,
@@ -139,8 +140,24 @@ fn statistics(port: &PortStatus) -> Value {
     Value::counts(standard.into_iter().chain(counts.others.iter().copied()))
 }
 
-/// The `status` column: the state of a vhost-user session.
+/// The state of a stream or datagram port's socket.
+fn socket(socket: &SocketStatus) -> Value {
+    let pairs = [
+        ("state", Some(socket.state.to_owned())),
+        ("location", Some(socket.location.clone())),
+        ("connects", socket.connects.map(|connects| connects.to_string())),
+        ("peer", socket.peer.clone()),
+        ("last_error", socket.last_error.clone()),
+    ];
+    let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Value::strings(&pairs.collect())
+}
+
+/// The `status` column: the state of a vhost-user session or of a socket.
 fn session(port: &PortStatus) -> Value {
+    if let Some(status) = &port.socket {
+        return socket(status);
+    }
     let Some(vhost) = &port.vhost else { return Value::Map(Default::default()) };
     let mut pairs = vec![
         ("state", vhost.state.to_owned()),

@@ -1,0 +1,166 @@
+//! Connections of stream ports: one thread accepts and connects for all of them.
+//!
+//! ```text
+//!  listening sockets ─ readable ─▶ thread ─ connect_stream ────▶ worker ◀── frames ──▶ peer
+//!  connecting sockets ─ writable ─▶   ▲   ─ disconnect_stream ─▶   │
+//!                                     └──────── eventfd ◀──────────┘ a connection has ended
+//! ```
+//!
+//! The worker never accepts, connects or waits: it has a connected socket, or none. It says when a
+//! connection has ended; the thread then takes it away, and a client connects again after a second.
+
+mod plug;
+mod thread;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::event::{EventfdFlags, eventfd};
+use trama_helper::Rights;
+use trama_switch::PortId;
+use trama_vhost_net::PortPlace;
+use trama_vhost_net_backend::Access;
+
+use crate::config::model::wire::Stream;
+use crate::socket_status::SocketStatus;
+use plug::Plug;
+
+/// The stream ports of a data plane.
+#[derive(Default)]
+pub(crate) struct Streams {
+    running: OnceLock<Running>,
+    /// Whether another switch still accepts and connects.
+    is_paused: Arc<AtomicBool>,
+}
+
+/// The thread, once there is a stream port.
+struct Running {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread and its callers share.
+struct Shared {
+    plugs: Mutex<BTreeMap<String, Plug>>,
+    /// Written to when the ports have changed.
+    changed: OwnedFd,
+    /// Written to by workers when a connection has ended.
+    ended: Arc<OwnedFd>,
+    is_paused: Arc<AtomicBool>,
+    is_stopped: AtomicBool,
+}
+
+/// The port of a worker that gets the connections.
+pub(crate) struct Socket {
+    /// The worker that has the port.
+    pub(crate) place: PortPlace,
+    /// The port.
+    pub(crate) port: PortId,
+    /// Which users may connect.
+    pub(crate) access: Access,
+}
+
+impl Shared {
+    fn new(is_paused: Arc<AtomicBool>) -> rustix::io::Result<Shared> {
+        let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        Ok(Shared {
+            plugs: Mutex::default(),
+            changed: event()?,
+            ended: Arc::new(event()?),
+            is_paused,
+            is_stopped: AtomicBool::new(false),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Plug>> {
+        self.plugs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        // A full counter has woken it already.
+        let _ = rustix::io::write(&self.changed, &1u64.to_ne_bytes());
+    }
+}
+
+impl Streams {
+    /// Returns the event that workers write to when a connection has ended; starts the thread.
+    ///
+    /// # Errors
+    /// Out of descriptors or threads.
+    pub(crate) fn end_event(&self) -> Result<Arc<OwnedFd>, String> {
+        if let Some(running) = self.running.get() {
+            return Ok(running.shared.ended.clone());
+        }
+        let shared = Shared::new(self.is_paused.clone()).map_err(|error| error.to_string())?;
+        let shared = Arc::new(shared);
+        let ended = shared.ended.clone();
+        let thread = thread::start(shared.clone()).map_err(|error| error.to_string())?;
+        // Only the thread that has the data plane adds ports, so it is not set yet.
+        let _ = self.running.set(Running { shared, thread: Some(thread) });
+        Ok(ended)
+    }
+
+    /// Listens, or connects again and again, for a port that was added with the event of
+    /// [`Streams::end_event`].
+    ///
+    /// # Errors
+    /// The listening socket cannot be made; the text has the remedy.
+    pub(crate) fn add(
+        &self,
+        name: &str,
+        device: &Stream,
+        socket: Socket,
+        rights: &Rights,
+    ) -> Result<(), String> {
+        let Some(running) = self.running.get() else { return Ok(()) };
+        let plug = Plug::open(name, device, socket, rights)?;
+        running.shared.lock().insert(name.to_owned(), plug);
+        running.shared.wake();
+        Ok(())
+    }
+
+    /// Closes a port's sockets but for the connection that its worker has.
+    pub(crate) fn remove(&self, name: &str) {
+        if let Some(running) = self.running.get() {
+            drop(running.shared.lock().remove(name));
+            running.shared.wake();
+        }
+    }
+
+    /// Sets owner, group and mode of a port's socket.
+    ///
+    /// # Errors
+    /// They cannot be set.
+    pub(crate) fn set_access(&self, name: &str, access: &Access) -> Result<(), String> {
+        let Some(running) = self.running.get() else { return Ok(()) };
+        running.shared.lock().get(name).map_or(Ok(()), |plug| plug.set_access(access))
+    }
+
+    /// Accepts and connects nothing while another switch does.
+    pub(crate) fn pause(&self, is_paused: bool) {
+        self.is_paused.store(is_paused, Ordering::Release);
+        if let Some(running) = self.running.get() {
+            running.shared.wake();
+        }
+    }
+
+    /// Returns the state of a port's socket.
+    pub(crate) fn status(&self, name: &str) -> Option<SocketStatus> {
+        self.running.get()?.shared.lock().get(name).map(Plug::status)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.is_stopped.store(true, Ordering::Release);
+        self.shared.wake();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of stream ports ended by a panic");
+        }
+    }
+}

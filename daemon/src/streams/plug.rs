@@ -1,0 +1,325 @@
+//! One stream port: its listening socket or its tries to connect, and its connection.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::{
+    set_socket_keepalive, set_socket_send_buffer_size, set_tcp_keepcnt, set_tcp_keepidle,
+    set_tcp_keepintvl, set_tcp_nodelay, socket_error,
+};
+use rustix::net::{SocketFlags, acceptfrom_with, getpeername};
+use trama_helper::{Entry, Rights};
+use trama_switch::{Engine, EngineError, PortId, StreamEnd, StreamLink};
+use trama_vhost_net::PortPlace;
+use trama_vhost_net_backend::{Access, Listening, Peer, SocketFile, Sockets, log_limit};
+
+use super::Socket;
+use super::thread::Wait;
+use crate::config::model::Role;
+use crate::config::model::wire::{Place, Stream};
+use crate::socket_status::SocketStatus;
+
+/// Time from one try to connect to the next.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long TCP may take to connect.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A TCP peer that vanished is noticed after about 25 seconds.
+const KEEP_IDLE: Duration = Duration::from_secs(10);
+const KEEP_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_PROBES: u32 = 3;
+/// Bytes that a connection may have under way, as far as the host allows.
+const SEND_BUFFER: usize = 4 << 20;
+/// Most connections that are accepted in a row.
+const ACCEPTS: usize = 16;
+
+/// A stream port as the thread has it.
+pub(super) struct Plug {
+    location: Place,
+    worker: PortPlace,
+    port: PortId,
+    end: End,
+    connected: Option<Connected>,
+    connects: u64,
+    last_error: Option<String>,
+}
+
+/// How connections come.
+enum End {
+    Listens {
+        socket: Arc<OwnedFd>,
+        /// The file of a Unix socket, and the keeper's entry of any other.
+        file: Option<Arc<dyn SocketFile>>,
+        _entry: Option<Entry>,
+    },
+    Connects {
+        rights: Rights,
+        attempt: Attempt,
+    },
+}
+
+enum Attempt {
+    /// None is needed, or one is not due before this time.
+    At(Instant),
+    /// It is under way until this time at most.
+    Runs(Arc<OwnedFd>, Instant),
+}
+
+/// A connection that the worker has.
+struct Connected {
+    peer: String,
+    /// The same connection, to see whether the peer has hung up.
+    socket: OwnedFd,
+}
+
+impl Plug {
+    pub(super) fn open(
+        name: &str,
+        device: &Stream,
+        socket: Socket,
+        rights: &Rights,
+    ) -> Result<Plug, String> {
+        let end = match (&device.place, device.role) {
+            (_, Role::Client) => {
+                End::Connects { rights: rights.clone(), attempt: Attempt::At(Instant::now()) }
+            }
+            (Place::Path(path), Role::Server) => {
+                let made =
+                    rights.listen(path, &socket.access).map_err(|error| error.to_string())?;
+                let Listening { listener, file, note } = made;
+                if let Some(note) = note {
+                    tracing::info!("port {name}: {}: {note}", path.display());
+                }
+                End::Listens { socket: Arc::new(listener.into()), file: Some(file), _entry: None }
+            }
+            (Place::Address(address), Role::Server) => {
+                let made = rights.listen_tcp(*address)?;
+                End::Listens { socket: Arc::new(made.socket), file: None, _entry: made.entry }
+            }
+        };
+        Ok(Plug {
+            location: device.place.clone(),
+            worker: socket.place,
+            port: socket.port,
+            end,
+            connected: None,
+            connects: 0,
+            last_error: None,
+        })
+    }
+
+    pub(super) fn set_access(&self, access: &Access) -> Result<(), String> {
+        match &self.end {
+            End::Listens { file: Some(file), .. } => {
+                file.set_access(access).map_err(|error| format!("{}: {error}", self.location))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn status(&self) -> SocketStatus {
+        let state = match (&self.connected, &self.end) {
+            (Some(_), _) => "connected",
+            (None, End::Listens { .. }) => "listening",
+            (None, End::Connects { .. }) => "connecting",
+        };
+        SocketStatus {
+            location: self.location.to_string(),
+            state,
+            peer: self.connected.as_ref().map(|it| it.peer.clone()),
+            connects: Some(self.connects),
+            last_error: self.last_error.clone(),
+        }
+    }
+
+    /// Returns the socket that it waits for.
+    pub(super) fn wait(&self) -> Option<Wait> {
+        match &self.end {
+            End::Listens { socket, .. } => {
+                Some(Wait { socket: socket.clone(), flags: PollFlags::IN })
+            }
+            End::Connects { attempt: Attempt::Runs(socket, _), .. } => {
+                Some(Wait { socket: socket.clone(), flags: PollFlags::OUT })
+            }
+            End::Connects { .. } => None,
+        }
+    }
+
+    /// Returns when it has something to do even if nothing happens.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match &self.end {
+            End::Connects { attempt: Attempt::At(due), .. } => {
+                self.connected.is_none().then_some(*due)
+            }
+            End::Connects { attempt: Attempt::Runs(_, until), .. } => Some(*until),
+            End::Listens { .. } => None,
+        }
+    }
+
+    /// Takes what is ready, and does what is due.
+    pub(super) fn advance(&mut self, name: &str, is_ready: bool, now: Instant) {
+        match &mut self.end {
+            End::Listens { .. } if is_ready => self.accept(name),
+            End::Listens { .. } => {}
+            End::Connects { attempt: Attempt::Runs(socket, _), .. } if is_ready => {
+                let outcome = socket_error(&**socket).and_then(|error| error);
+                let socket = socket.clone();
+                self.end_attempt(now);
+                match outcome.and_then(|()| getpeername(&*socket)) {
+                    Ok(_) => self.connect(name, &socket),
+                    Err(error) => self.fail(name, format!("cannot connect: {error}")),
+                }
+            }
+            End::Connects { attempt: Attempt::Runs(_, until), .. } if *until <= now => {
+                self.end_attempt(now);
+                self.fail(name, "cannot connect: no answer".to_owned());
+            }
+            End::Connects { rights, attempt } => {
+                let is_due = matches!(attempt, Attempt::At(due) if *due <= now);
+                if self.connected.is_some() || !is_due {
+                    return;
+                }
+                let begun = match &self.location {
+                    Place::Path(path) => rights.connect(path).map(OwnedFd::from),
+                    Place::Address(address) => rights.connect_tcp(*address),
+                };
+                match (begun, &self.location) {
+                    (Ok(socket), Place::Address(_)) => {
+                        *attempt = Attempt::Runs(Arc::new(socket), now + PATIENCE);
+                    }
+                    (Ok(socket), Place::Path(_)) => {
+                        self.end_attempt(now);
+                        self.connect(name, &Arc::new(socket));
+                    }
+                    (Err(reason), _) => {
+                        self.end_attempt(now);
+                        self.fail(name, reason);
+                    }
+                }
+            }
+        }
+    }
+
+    fn end_attempt(&mut self, now: Instant) {
+        if let End::Connects { attempt, .. } = &mut self.end {
+            *attempt = Attempt::At(now + RETRY);
+        }
+    }
+
+    fn accept(&mut self, name: &str) {
+        let End::Listens { socket: listener, .. } = &self.end else { return };
+        let listener = listener.clone();
+        for _ in 0..ACCEPTS {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            match acceptfrom_with(&*listener, flags) {
+                Ok((socket, _)) => self.take(name, socket),
+                Err(Errno::AGAIN) => break,
+                Err(error) => {
+                    self.fail(name, format!("cannot accept: {error}"));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes a connection, unless there is one already.
+    fn take(&mut self, name: &str, socket: OwnedFd) {
+        if self.connected.as_ref().is_some_and(|it| has_hung_up(&it.socket)) {
+            // The worker has not said so yet.
+            self.disconnect(name, &StreamEnd::Closed.to_string());
+        }
+        let Some(Connected { peer: first, .. }) = &self.connected else {
+            return self.connect(name, &Arc::new(socket));
+        };
+        let reason = format!(
+            "{} was turned away, as {first} is connected; raise connections to admit more",
+            peer_of(&socket)
+        );
+        self.fail(name, reason);
+    }
+
+    /// Gives a connection to the worker.
+    fn connect(&mut self, name: &str, socket: &Arc<OwnedFd>) {
+        if let Place::Address(_) = self.location {
+            // Without them the connection works, too.
+            let _ = set_tcp_nodelay(&**socket, true);
+            let _ = set_socket_keepalive(&**socket, true);
+            let _ = set_tcp_keepidle(&**socket, KEEP_IDLE);
+            let _ = set_tcp_keepintvl(&**socket, KEEP_INTERVAL);
+            let _ = set_tcp_keepcnt(&**socket, KEEP_PROBES);
+        }
+        let _ = set_socket_send_buffer_size(&**socket, SEND_BUFFER);
+        let peer = peer_of(socket);
+        let copies = socket.try_clone().and_then(|one| Ok((one, socket.try_clone()?)));
+        let (ours, theirs) = match copies {
+            Ok(copies) => copies,
+            Err(error) => return self.fail(name, error.to_string()),
+        };
+        let (port, link) = (self.port, StreamLink::new(theirs));
+        match self.on_worker(move |engine| engine.connect_stream(port, link)) {
+            Ok(before) => {
+                drop(before);
+                tracing::info!("port {name}: {peer} is connected");
+                self.connects += 1;
+                self.connected = Some(Connected { peer, socket: ours });
+            }
+            Err(reason) => self.fail(name, reason),
+        }
+    }
+
+    /// Takes the connection away if it has ended.
+    pub(super) fn take_end(&mut self, name: &str) {
+        if self.connected.is_none() {
+            return;
+        }
+        let port = self.port;
+        match self.on_worker(move |engine| Ok(engine.stream_end(port))) {
+            Ok(Some(end)) => self.disconnect(name, &end.to_string()),
+            Ok(None) => {}
+            Err(reason) => self.fail(name, reason),
+        }
+    }
+
+    fn disconnect(&mut self, name: &str, reason: &str) {
+        let Some(Connected { peer, .. }) = self.connected.take() else { return };
+        self.fail(name, format!("{peer}: {reason}"));
+        let port = self.port;
+        // A worker that has ended has closed it.
+        drop(self.on_worker(move |engine| engine.disconnect_stream(port)));
+        self.end_attempt(Instant::now());
+    }
+
+    fn fail(&mut self, name: &str, reason: String) {
+        if let Some(left_out) = log_limit::admit(name, &reason) {
+            tracing::warn!("port {name}: {}: {reason}{left_out}", self.location);
+        }
+        self.last_error = Some(reason);
+    }
+
+    fn on_worker<R: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Engine) -> Result<R, EngineError> + Send + 'static,
+    ) -> Result<R, String> {
+        let port = self.port;
+        let done = self.worker.hold().call(move |engine, _| engine.for_frontend(port, job));
+        done.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+}
+
+/// The other end of a connection, in words.
+fn peer_of(socket: &impl AsFd) -> String {
+    let address = getpeername(socket).ok().flatten().and_then(|it| SocketAddr::try_from(it).ok());
+    match address {
+        Some(address) => address.to_string(),
+        None => Peer::of(socket).map_or_else(|| "a process".to_owned(), |peer| peer.to_string()),
+    }
+}
+
+fn has_hung_up(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::RDHUP)];
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    polled.is_ok() && !fds[0].revents().is_empty()
+}

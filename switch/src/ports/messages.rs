@@ -1,0 +1,282 @@
+//! Datagrams, many with one system call: recvmmsg(2) and sendmmsg(2), which libc has with raw
+//! pointers only. The memory of a call is made once.
+#![expect(unsafe_code, reason = "system calls that take arrays of pointers")]
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::raw::c_uint;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Bytes of the longest address.
+const LONGEST: usize = size_of::<libc::sockaddr_storage>();
+/// Where a Unix socket's path begins in its address.
+const PATH: usize = size_of::<libc::sa_family_t>();
+
+/// The address of a Unix, UDP over IPv4 or UDP over IPv6 socket, as the kernel has it.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub struct Address {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl Address {
+    const NONE: Address = Address { bytes: [0; LONGEST], len: 0 };
+
+    fn of_parts(parts: &[&[u8]]) -> Address {
+        let mut address = Address::NONE;
+        for part in parts {
+            address.bytes[address.len..address.len + part.len()].copy_from_slice(part);
+            address.len += part.len();
+        }
+        address
+    }
+
+    /// Returns the address of a Unix socket; `None` if the path is empty or too long for one.
+    pub fn of_path(path: &Path) -> Option<Address> {
+        let path = path.as_os_str().as_bytes();
+        let is_path = (1..108).contains(&path.len()) && !path.contains(&0);
+        is_path.then(|| Address::of_parts(&[&family(libc::AF_UNIX), path]))
+    }
+
+    /// Returns whether the sender has an address, to which it can be answered.
+    pub fn is_named(&self) -> bool {
+        self.len > PATH
+    }
+
+    /// The same without the final zero that the kernel adds to a path.
+    fn trimmed(mut self, len: usize) -> Address {
+        self.len = len.min(LONGEST);
+        if self.bytes[..PATH] == family(libc::AF_UNIX) && self.len > PATH && self.bytes[PATH] != 0 {
+            let path = &self.bytes[PATH..self.len];
+            self.len = PATH + path.iter().position(|byte| *byte == 0).unwrap_or(path.len());
+        }
+        self
+    }
+}
+
+fn family(family: i32) -> [u8; PATH] {
+    (family as libc::sa_family_t).to_ne_bytes()
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        let port = address.port().to_be_bytes();
+        match address {
+            SocketAddr::V4(v4) => {
+                Address::of_parts(&[&family(libc::AF_INET), &port, &v4.ip().octets(), &[0; 8]])
+            }
+            SocketAddr::V6(v6) => Address::of_parts(&[
+                &family(libc::AF_INET6),
+                &port,
+                // Flow labels are not part of an address.
+                &[0; 4],
+                &v6.ip().octets(),
+                &v6.scope_id().to_ne_bytes(),
+            ]),
+        }
+    }
+}
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Address) -> bool {
+        self.bytes[..self.len] == other.bytes[..other.len]
+    }
+}
+
+impl Eq for Address {}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = u16::from_be_bytes([self.bytes[2], self.bytes[3]]);
+        let end = self.len.max(PATH);
+        match &self.bytes[..PATH] {
+            it if *it == family(libc::AF_INET) => {
+                let [a, b, c, d] = [4, 5, 6, 7].map(|at| self.bytes[at]);
+                SocketAddr::from((Ipv4Addr::new(a, b, c, d), port)).fmt(f)
+            }
+            it if *it == family(libc::AF_INET6) => {
+                let ip: [u8; 16] = std::array::from_fn(|i| self.bytes[8 + i]);
+                let scope: [u8; 4] = std::array::from_fn(|i| self.bytes[24 + i]);
+                let scope = u32::from_ne_bytes(scope);
+                SocketAddrV6::new(Ipv6Addr::from(ip), port, 0, scope).fmt(f)
+            }
+            _ => String::from_utf8_lossy(&self.bytes[PATH..end]).fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Address({self})")
+    }
+}
+
+/// A datagram that was received.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    pub len: usize,
+    /// Whether it was longer than its room.
+    pub is_cut: bool,
+    pub from: Address,
+}
+
+/// The memory of a call.
+pub(super) struct Messages {
+    headers: Box<[libc::mmsghdr]>,
+    iovecs: Box<[libc::iovec]>,
+    from: Box<[Address]>,
+}
+
+// SAFETY: its pointers are set, and followed, only within a call.
+unsafe impl Send for Messages {}
+
+impl Messages {
+    /// Makes memory for calls with up to `count` datagrams.
+    pub(super) fn new(count: usize) -> Messages {
+        // SAFETY: all zeroes is a valid empty message.
+        let header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        let iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Messages {
+            headers: vec![header; count].into(),
+            iovecs: vec![iovec; count].into(),
+            from: vec![Address::NONE; count].into(),
+        }
+    }
+
+    /// Receives one datagram into each of `rooms`, as far as there are any; returns how many.
+    ///
+    /// # Errors
+    /// The kernel's; `EAGAIN` if there is none.
+    pub(super) fn receive<'a>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        rooms: impl Iterator<Item = &'a mut [u8]>,
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        for (room, i) in rooms.zip(0..self.headers.len()) {
+            self.iovecs[i] = iovec(room.as_mut_ptr(), room.len());
+            let header = &mut self.headers[i].msg_hdr;
+            header.msg_name = self.from[i].bytes.as_mut_ptr().cast();
+            header.msg_namelen = LONGEST as libc::socklen_t;
+            header.msg_iov = &raw mut self.iovecs[i];
+            header.msg_iovlen = 1;
+            header.msg_flags = 0;
+            count = i + 1;
+        }
+        // SAFETY: each of the first `count` headers names an iovec and an address held here, and
+        // the iovec a room that is borrowed until after the call.
+        let received = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                count as c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        if received < 0 { Err(io::Error::last_os_error()) } else { Ok(received as usize) }
+    }
+
+    /// Returns the `i`th datagram of the last [`Messages::receive`].
+    pub(super) fn received(&self, i: usize) -> Received {
+        let header = &self.headers[i];
+        Received {
+            len: header.msg_len as usize,
+            is_cut: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            from: self.from[i].trimmed(header.msg_hdr.msg_namelen as usize),
+        }
+    }
+
+    /// Sends each of `datagrams`, and returns how many were sent before the first that was not.
+    ///
+    /// # Errors
+    /// The kernel's for the first datagram.
+    pub(super) fn send<'a>(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        to: &Address,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+    ) -> io::Result<usize> {
+        let mut count = 0;
+        for (datagram, i) in datagrams.zip(0..self.headers.len()) {
+            self.iovecs[i] = iovec(datagram.as_ptr().cast_mut(), datagram.len());
+            let header = &mut self.headers[i].msg_hdr;
+            header.msg_name = to.bytes.as_ptr().cast_mut().cast();
+            header.msg_namelen = to.len as libc::socklen_t;
+            header.msg_iov = &raw mut self.iovecs[i];
+            header.msg_iovlen = 1;
+            count = i + 1;
+        }
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: each of the first `count` headers names `to` and an iovec held here, and the
+        // iovec a datagram that is borrowed until after the call. The kernel writes to none.
+        let sent = unsafe {
+            let headers = self.headers.as_mut_ptr();
+            libc::sendmmsg(socket.as_raw_fd(), headers, count as c_uint, flags)
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
+    }
+}
+
+fn iovec(at: *mut u8, len: usize) -> libc::iovec {
+    libc::iovec { iov_base: at.cast(), iov_len: len }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_those_of_the_kernel() {
+        let mut messages = Messages::new(2);
+        let mut room = [0; 64];
+        for at in ["127.0.0.1:0", "[::1]:0"] {
+            let [a, b] = [0; 2].map(|_| UdpSocket::bind(at).unwrap());
+            let [from, to] = [&a, &b].map(|it| it.local_addr().unwrap());
+            let sent = messages.send(a.as_fd(), &to.into(), [&b"abc"[..]].into_iter());
+            assert_eq!(sent.unwrap(), 1);
+            messages.receive(b.as_fd(), [&mut room[..]].into_iter()).unwrap();
+            let received = messages.received(0);
+            assert_eq!((received.len, received.from), (3, Address::from(from)));
+            assert_eq!(received.from.to_string(), from.to_string());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["a", "longer", "b"].map(|name| folder.path().join(name));
+        let sockets = paths.each_ref().map(|path| UnixDatagram::bind(path).unwrap());
+        let to = Address::of_path(&paths[2]).unwrap();
+        // The room of an address that was short is whole again.
+        for (socket, path) in sockets.iter().zip(&paths).take(2) {
+            assert_eq!(messages.send(socket.as_fd(), &to, [&b"x"[..]].into_iter()).unwrap(), 1);
+            messages.receive(sockets[2].as_fd(), [&mut room[..]].into_iter()).unwrap();
+            let from = messages.received(0).from;
+            assert_eq!(from, Address::of_path(path).unwrap());
+            assert_eq!(from.to_string(), path.to_str().unwrap());
+        }
+        UnixDatagram::unbound().unwrap().send_to(b"y", &paths[2]).unwrap();
+        messages.receive(sockets[2].as_fd(), [&mut room[..]].into_iter()).unwrap();
+        assert!(!messages.received(0).from.is_named());
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_said_so() {
+        let (a, b) = UnixDatagram::pair().unwrap();
+        a.send(&[1; 10]).unwrap();
+        a.send(&[2; 8]).unwrap();
+        let (mut one, mut two, mut three) = ([0; 8], [0; 8], [0; 8]);
+        let rooms = [&mut one[..], &mut two[..], &mut three[..]];
+        let mut messages = Messages::new(3);
+        assert_eq!(messages.receive(b.as_fd(), rooms.into_iter()).unwrap(), 2);
+        assert!(messages.received(0).is_cut && !messages.received(1).is_cut);
+        assert_eq!((one, two), ([1; 8], [2; 8]));
+        let error = messages.receive(b.as_fd(), [&mut three[..]].into_iter()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+}
