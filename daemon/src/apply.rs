@@ -6,10 +6,12 @@
 //! change reaches a worker as a job between two bursts, so no other port notices.
 
 mod datagrams;
+mod links;
 mod networks;
 mod sessions;
 mod settle;
 mod sockets;
+mod start;
 mod troubles;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -24,34 +26,30 @@ use trama_frame::MacAddr;
 use trama_helper::{Entry, Rights};
 use trama_switch::counters::{Lasting, NetworkCounters, PortCounters};
 use trama_switch::{
-    Device, Engine, EngineError, Epoch, NamespaceId, NetworkId, PortFault, PortId, PortSettings,
-    Stream, Time, VhostDevice, WorkerGroup, WorkerHandle,
+    Engine, Epoch, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time, WorkerGroup,
+    WorkerHandle,
 };
-use trama_vhost_net::{PortPlace, SwitchPort};
-use trama_vhost_net_backend::{Session, descriptors};
+use trama_vhost_net::PortPlace;
+use trama_vhost_net_backend::Session;
 
 use crate::balance::Balancer;
-use crate::config::model::{
-    Config, DaemonConfig, Interface, LoopMode, Network, Port, Tap as TapConfig,
-};
+use crate::config::model::{Config, DaemonConfig, LoopMode, Network, Port};
+use crate::convert;
 use crate::crashes::Crashes;
-use crate::devices::{join_uplink, open_tap};
 use crate::gateway::{Gateway, Starts};
 use crate::kept::KeptState;
+use crate::links::Links;
 use crate::loops::Loops;
 use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
 use crate::spread::Spread;
 use crate::storms::Storms;
 use crate::streams::Streams;
-use crate::{convert, host};
 
 use datagrams::Datagrams;
 pub(crate) use settle::wait_until_resumed;
+use start::{NotStarted, Placement};
 pub(crate) use troubles::{Part, Trouble};
-
-/// Device MTU of a port that is not attached.
-const UNATTACHED_MTU: u16 = 1500;
 
 /// How many gateways start at once.
 const STARTING_GATEWAYS: usize = 32;
@@ -75,8 +73,8 @@ pub struct DataPlane {
     /// The folder for state that survives a restart.
     state: PathBuf,
     pub(crate) balancer: Balancer,
-    /// Written to when a device vanishes, a port cannot start, a worker is loaded, or a namespace
-    /// comes or goes.
+    /// Written to when a device vanishes, a port cannot start, a worker is loaded, a namespace
+    /// comes or goes, or a link changes that ports depend on.
     event: UnixStream,
     /// The storms that last.
     pub(crate) storms: Storms,
@@ -86,8 +84,10 @@ pub struct DataPlane {
     device_gone: Arc<OwnedFd>,
     /// Connections of stream ports.
     streams: Streams,
-    /// Started with the first port in a named namespace.
+    /// Started with the first port in a stated namespace.
     namespaces: Option<NamespaceWatch>,
+    /// Interfaces that ports have joined or wait for.
+    links: Links,
 }
 
 pub(crate) struct Worker {
@@ -119,20 +119,14 @@ pub(crate) struct RunningPort {
     pub(crate) session: Option<Session>,
     /// The place by which its session reaches it.
     pub(crate) place: Option<PortPlace>,
-    /// The namespace of a TAP that is in a named one.
+    /// The namespace of a device that is in a stated one.
     pub(crate) namespace: Option<NamespaceId>,
     /// The socket of a datagram port.
     pub(crate) datagrams: Option<Datagrams>,
+    /// The MTU for which an interface was joined.
+    joined_for: Option<u16>,
     /// The keeper's entry of its device, which lives until both are dropped.
     _entry: Option<Entry>,
-}
-
-/// Where a port belongs.
-struct Placement {
-    worker: usize,
-    settings: PortSettings,
-    /// The MTU of its device in bytes.
-    mtu: u16,
 }
 
 impl DataPlane {
@@ -197,6 +191,7 @@ impl DataPlane {
             loops: Loops::default(),
             streams: Streams::default(),
             namespaces: None,
+            links: Links::default(),
         };
         Ok((data_plane, readable))
     }
@@ -237,13 +232,15 @@ impl DataPlane {
         self.starts.open();
     }
 
-    /// Tries again to start the ports that do not run. Returns whether one started.
+    /// Tries again to start the ports that do not run, but for those that wait for a change of
+    /// their link or for a command. Returns whether one started.
     pub fn retry(&mut self, config: &Config) -> bool {
-        let mut waiting: HashSet<String> = self.failed.keys().cloned().collect();
-        let before = waiting.len();
-        if before == 0 {
+        let by_time = self.failed.keys().filter(|name| !self.links.is_waiting(name));
+        let mut waiting: HashSet<String> = by_time.cloned().collect();
+        if waiting.is_empty() {
             return false;
         }
+        let before = self.failed.len();
         for port in config.all_ports() {
             if waiting.remove(&port.name) {
                 self.set_port(&port);
@@ -274,6 +271,10 @@ impl DataPlane {
             for (name, fault) in gone {
                 self.remove_port(&name);
                 self.fail(&name, fault);
+                if fault == PortFault::UplinkGone {
+                    // It may be there again already, and then no event follows.
+                    self.links.try_soon(&name);
+                }
             }
         }
     }
@@ -287,11 +288,13 @@ impl DataPlane {
             return;
         }
         for port in config.all_ports() {
-            let Interface::Tap(TapConfig { netns: Some(netns), .. }) = &port.interface else {
-                continue;
-            };
+            let Some(netns) = port.interface.netns() else { continue };
             let made_in = self.ports.get(&port.name).and_then(|running| running.namespace);
-            let now = NamespaceId::of(netns).ok();
+            let now = match NamespaceId::of(netns) {
+                // Another user's process: its end is heard of.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+                found => found.ok(),
+            };
             if made_in == now {
                 continue;
             }
@@ -347,18 +350,27 @@ impl DataPlane {
             // The log has it.
             return self.set_failed(&port.name, Trouble { part: Part::Whole, reason });
         }
-        if matches!(&port.interface, Interface::Tap(TapConfig { netns: Some(_), .. })) {
+        if port.interface.netns().is_some() {
             self.watch_namespaces();
         }
+        // First, so that no change is missed.
+        self.watch_links(port);
         match self.start_port(port) {
             Ok(running) => {
+                self.links.stop_waiting(&port.name);
                 if self.failed.remove(&port.name).is_some() {
                     tracing::info!("port {} runs now", port.name);
                 }
                 self.marks.insert(running.settings.mark);
                 self.ports.insert(port.name.clone(), running);
             }
-            Err(reason) => self.fail(&port.name, reason),
+            Err(NotStarted { reason, is_of_link }) => {
+                self.links.stop_waiting(&port.name);
+                if is_of_link {
+                    self.wait_for_link(port);
+                }
+                self.fail(&port.name, reason);
+            }
         }
     }
 
@@ -371,125 +383,6 @@ impl DataPlane {
             Err(error) => tracing::warn!(
                 "that a network namespace was deleted or made again will not be noticed: {error}"
             ),
-        }
-    }
-
-    /// Returns where a port belongs according to its network.
-    fn place(&self, port: &Port) -> Result<Placement, String> {
-        let network = match &port.network {
-            None => None,
-            Some(name) => {
-                let running = self.networks.get(name);
-                Some(running.ok_or_else(|| format!("network {name} does not run"))?)
-            }
-        };
-        // The address of a device that is yet to be made is not known here.
-        let running = self.ports.get(&port.name);
-        let own_address = running.and_then(|running| running.settings.filter.own_address);
-        let id = network.map(|network| network.id);
-        let settings = convert::port(port, id, self.mark(&port.name), own_address);
-        let worker = network.map_or(0, |network| network.worker);
-        let mtu = network.map_or(UNATTACHED_MTU, |network| network.config.mtu);
-        Ok(Placement { worker, settings, mtu })
-    }
-
-    /// Returns the mark of a port, which stays the same while it runs.
-    fn mark(&self, name: &str) -> u16 {
-        match self.ports.get(name) {
-            Some(running) => running.settings.mark,
-            None => convert::mark(name, |mark| self.marks.contains(&mark)),
-        }
-    }
-
-    /// Refuses subnets of a host-only network that the host already has routes to.
-    fn check_routes(&self, port: &Port) -> Result<(), String> {
-        let network = port.network.as_ref().filter(|_| port.of_network);
-        match network.and_then(|name| self.networks.get(name)) {
-            Some(network) => host::check(&network.config).map_err(|fault| fault.to_string()),
-            None => Ok(()),
-        }
-    }
-
-    fn start_port(&self, port: &Port) -> Result<RunningPort, String> {
-        // The number of a new descriptor tells how many there are.
-        let new = self.event.try_clone().map_err(|error| error.to_string())?;
-        descriptors::check(&new).map_err(|refused| refused.to_string())?;
-        drop(new);
-        let Placement { worker, mut settings, mtu } = self.place(port)?;
-        let (mut namespace, mut mac) = (None, None);
-        let (mut entry, mut datagrams) = (None, None);
-        let device = match &port.interface {
-            Interface::VhostUser(device) => Device::Vhost(VhostDevice::new(device.queues)),
-            Interface::Tap(device) => {
-                self.check_routes(port)?;
-                let opened = open_tap(&self.rights, device, port.mac, mtu)?;
-                namespace = opened.tap.namespace();
-                (mac, entry) = (opened.mac, opened.entry);
-                settings.filter.own_address = mac.filter(|_| port.of_network);
-                Device::Tap(opened.tap)
-            }
-            Interface::Uplink(device) => {
-                let opened = join_uplink(&self.rights, &device.ifname, &port.name, mtu)?;
-                settings.filter.own_address = Some(opened.uplink.mac());
-                entry = opened.entry;
-                Device::Uplink(Box::new(opened.uplink))
-            }
-            Interface::Stream(_) => Device::Stream(Stream::new()),
-            Interface::Dgram(device) => {
-                let (device, kept) = self.open_datagrams(port, device)?;
-                datagrams = Some(kept);
-                Device::Dgram(Box::new(device))
-            }
-        };
-        let fault = match &port.interface {
-            // Its session handles its faults.
-            Interface::VhostUser(_) => {
-                SwitchPort::fault_event().map_err(|error| error.to_string())?
-            }
-            // So does the thread of the connections.
-            Interface::Stream(_) => self.streams.end_event()?,
-            Interface::Tap(_) | Interface::Uplink(_) | Interface::Dgram(_) => {
-                self.device_gone.clone()
-            }
-        };
-        let (wanted, event) = (settings.clone(), fault.clone());
-        let counters = self.kept.port(&port.name);
-        let counted = counters.clone();
-        let added = self.on_worker(worker, move |engine, _| {
-            let id = engine.add_port_with(wanted, device, counted)?;
-            engine.set_fault_event(id, Some(event))?;
-            Ok::<_, EngineError>(id)
-        })?;
-        let id = added.map_err(|error| error.to_string())?;
-        let note = self.crashes.port(id, &port.name);
-        let mut running = RunningPort {
-            worker,
-            id,
-            counters,
-            settings,
-            loop_mode: port.loop_mode,
-            is_uplink: matches!(port.interface, Interface::Uplink(_)),
-            mac,
-            session: None,
-            place: None,
-            namespace,
-            datagrams,
-            _entry: entry,
-        };
-        let connected = match &port.interface {
-            Interface::VhostUser(device) => {
-                let settings = convert::device(port, mtu);
-                self.start_session(&mut running, device, settings, port, (fault, note))
-            }
-            Interface::Stream(_) => self.start_stream(&mut running, port),
-            Interface::Tap(_) | Interface::Uplink(_) | Interface::Dgram(_) => Ok(()),
-        };
-        match connected {
-            Ok(()) => Ok(running),
-            Err(reason) => {
-                self.drop_port(running);
-                Err(reason)
-            }
         }
     }
 
@@ -513,6 +406,11 @@ impl DataPlane {
                 return self.fail(&port.name, reason);
             }
         };
+        if running.joined_for.is_some_and(|joined_for| joined_for < mtu) {
+            // Its interface may be too small.
+            self.remove_port(&port.name);
+            return self.add_port(port);
+        }
         if settings == running.settings && worker == running.worker {
             return;
         }
@@ -543,6 +441,7 @@ impl DataPlane {
 
     fn remove_port(&mut self, name: &str) {
         self.failed.remove(name);
+        self.links.forget(name);
         if let Some(port) = self.ports.remove(name) {
             self.marks.remove(&port.settings.mark);
             self.drop_port(port);

@@ -71,14 +71,15 @@ pub(crate) fn port(
 }
 
 /// Returns what is expected behind a port: the station with the stated `mac`, one guest, or, behind
-/// a TAP, an uplink or a tunnel, possibly a bridge.
+/// a TAP, an interface or a tunnel, possibly a bridge.
 fn station(port: &Port) -> switch::Station {
     match (port.mac, &port.interface) {
         (Some(mac), _) => switch::Station::Known(mac),
         (None, Interface::VhostUser(_) | Interface::Stream(_)) => switch::Station::Learned,
-        (None, Interface::Tap(_) | Interface::Uplink(_) | Interface::Dgram(_)) => {
-            switch::Station::Many
-        }
+        (
+            None,
+            Interface::Tap(_) | Interface::System(_) | Interface::Uplink(_) | Interface::Dgram(_),
+        ) => switch::Station::Many,
     }
 }
 

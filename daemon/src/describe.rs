@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config::model::wire::Stream;
-use crate::config::model::{Config, Interface, Role, Tap, Uplink, VhostUser, Vlan};
+use crate::config::model::{Config, Interface, Role, System, Tap, Uplink, VhostUser, Vlan};
 use crate::host;
 use crate::state::Source;
 
@@ -62,6 +62,10 @@ fn describe(config: &Config) {
                 format!("stream, connects to {place}")
             }
             Interface::Dgram(device) => format!("datagrams at {device}"),
+            Interface::System(System { ifname, netns: None, .. }) => format!("interface {ifname}"),
+            Interface::System(System { ifname, netns: Some(netns), .. }) => {
+                format!("interface {ifname} in namespace {netns}")
+            }
             Interface::Uplink(Uplink { ifname }) => format!("uplink {ifname}"),
         };
         // Printed as written: a port of a network of mode `nat` runs on a network of its own.

@@ -1,11 +1,13 @@
-//! Has the devices of ports on the host opened: TAPs and uplinks.
+//! Has the devices of ports on the host opened: TAPs, uplinks and other interfaces.
+
+use std::fmt::Arguments;
 
 use trama_frame::MacAddr;
-use trama_helper::{OpenedTap, OpenedUplink, Rights};
-use trama_switch::TapOptions;
+use trama_helper::{NotJoined, OpenedTap, OpenedUplink, Rights};
+use trama_switch::{TapOptions, UplinkOptions};
 
-use crate::config::model::Tap as TapConfig;
-use crate::convert;
+use crate::config::model::{System, Tap as TapConfig};
+use crate::{convert, host};
 
 /// Opens the TAP device of a port.
 ///
@@ -48,13 +50,42 @@ pub(crate) fn join_uplink(
     ifname: &str,
     network: &str,
     mtu: u16,
-) -> Result<OpenedUplink, String> {
-    let opened = rights.uplink(ifname, mtu)?;
+) -> Result<OpenedUplink, NotJoined> {
+    let options = UplinkOptions { ifname: ifname.to_owned(), netns: None, mtu };
+    join(rights, &options, format_args!("network {network}"))
+}
+
+/// Joins the interface of a port, as [`join_uplink`] does.
+///
+/// # Errors
+/// The interface does not exist or cannot be joined, or it is the host's own way to others and that
+/// is not confirmed. What an earlier switch had joined is not asked about again.
+pub(crate) fn join_system(
+    rights: &Rights,
+    device: &System,
+    port: &str,
+    mtu: u16,
+) -> Result<OpenedUplink, NotJoined> {
+    let System { ifname, netns, confirm_uplink } = device.clone();
+    let options = UplinkOptions { ifname, netns, mtu };
+    let is_of_host = options.netns.is_none();
+    if is_of_host && !confirm_uplink && !rights.inherits_uplink(&options) {
+        let checked = host::check_uplink(port, &options.ifname);
+        checked.map_err(|fault| NotJoined::Refused(fault.to_string()))?;
+    }
+    join(rights, &options, format_args!("port {port}"))
+}
+
+fn join(
+    rights: &Rights,
+    options: &UplinkOptions,
+    place: Arguments<'_>,
+) -> Result<OpenedUplink, NotJoined> {
+    let opened = rights.uplink(options)?;
+    let ifname = &options.ifname;
     note_refused(ifname, opened.refused.as_deref());
     if let Some(fault) = opened.uplink.to_host_fault() {
-        tracing::warn!(
-            "network {network}: its machines do not reach this host by {ifname}: {fault}"
-        );
+        tracing::warn!("{place}: guests do not reach the host of {ifname} by it: {fault}");
     }
     Ok(opened)
 }

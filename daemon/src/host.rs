@@ -1,7 +1,8 @@
-//! What a configuration needs of the host: the group of the control socket, and routes that the
-//! subnets of a host-only network do not overlap.
+//! What a configuration needs of the host: the group of the control socket, routes that the subnets
+//! of a host-only network do not overlap, and a confirmation where an interface that joins carries
+//! the default route.
 //!
-//! A default route covers every subnet and does not count.
+//! A default route covers every subnet and does not count as an overlap.
 
 use std::net::IpAddr;
 
@@ -64,6 +65,36 @@ pub fn check(network: &Network) -> Result<(), Fault> {
         Some(message) => Err(Fault::new(message, REMEDY)),
         None => Ok(()),
     }
+}
+
+/// Returns whether a port may join an interface of this name as it is: the host has one, and the
+/// daemon is root's. An ordinary user's daemon has no right to join any; what exists there is a TAP
+/// that was made for it.
+pub(crate) fn has_interface(name: &str) -> bool {
+    rustix::process::geteuid().is_root() && routes::has_interface(name)
+}
+
+/// Checks that an interface may join a network although guests then reach what is behind it.
+///
+/// # Errors
+/// It carries the host's default route, of any table; the fault says what that means.
+pub(crate) fn check_uplink(port: &str, ifname: &str) -> Result<(), Fault> {
+    let routes = routes::of_host().unwrap_or_else(|error| {
+        tracing::warn!("the host's routes cannot be read, so no default route is seen: {error}");
+        Vec::new()
+    });
+    let is_default = |route: &&Route| {
+        route.destination.prefix_len() <= LONGEST_DEFAULT
+            && route.interface.as_deref() == Some(ifname)
+    };
+    let Some(route) = routes.iter().find(is_default) else { return Ok(()) };
+    Err(Fault::new(
+        format!(
+            "interface {ifname} carries the host's default route {route}: guests would be on the \
+             host's LAN, and a loop or a storm could cut the host off"
+        ),
+        format!("if that is meant: tramactl set Interface {port} options:confirm-uplink=true"),
+    ))
 }
 
 /// Returns a message about the first route that overlaps. Routes over the network's own interface

@@ -24,6 +24,7 @@ pub mod gateway;
 mod growth;
 pub mod host;
 mod kept;
+mod links;
 pub mod listeners;
 mod loops;
 pub mod metrics;

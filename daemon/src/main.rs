@@ -583,9 +583,9 @@ async fn maintain(daemon: Arc<Daemon>) {
     let mut next = None;
     loop {
         // Events in between do not delay the retry.
-        next = match daemon.runs_all_ports() {
-            true => None,
-            false => next.or_else(|| Some(tokio::time::Instant::now() + RETRY)),
+        next = match daemon.retries_by_time() {
+            false => None,
+            true => next.or_else(|| Some(tokio::time::Instant::now() + RETRY)),
         };
         let retry = async {
             match next {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
-use rustix::net::netdevice::index_to_name;
+use rustix::net::netdevice::{index_to_name, name_to_index};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
@@ -17,7 +17,8 @@ use rustix::net::{
 pub(crate) struct Route {
     /// The destination.
     pub destination: IpNet,
-    /// The interface; `None` if packets are refused.
+    /// The interface; `None` if packets are refused. A route with several next hops counts as
+    /// several routes.
     pub interface: Option<String>,
     /// The number of its routing table.
     pub table: u32,
@@ -48,9 +49,7 @@ impl fmt::Display for Route {
 /// # Errors
 /// The kernel does not answer the request.
 pub(crate) fn of_host() -> io::Result<Vec<Route>> {
-    let flags = SocketFlags::CLOEXEC;
-    // NETLINK_ROUTE is protocol 0.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+    let socket = open()?;
     send(&socket, &request(), SendFlags::empty())?;
     let mut routes = Vec::new();
     // The most that the kernel puts into one datagram of a dump.
@@ -61,12 +60,23 @@ pub(crate) fn of_host() -> io::Result<Vec<Route>> {
         while let Some((message, next)) = Message::first(rest) {
             match message.kind {
                 NLMSG_DONE | NLMSG_ERROR => return Ok(routes),
-                RTM_NEWROUTE => routes.extend(message.route(&|index| name_of(&socket, index))),
+                RTM_NEWROUTE => routes.extend(message.routes(&|index| name_of(&socket, index))),
                 _ => {}
             }
             rest = next;
         }
     }
+}
+
+/// Returns whether the host has an interface of this name.
+pub(crate) fn has_interface(name: &str) -> bool {
+    open().is_ok_and(|socket| name_to_index(&socket, name).is_ok())
+}
+
+fn open() -> io::Result<OwnedFd> {
+    // NETLINK_ROUTE is protocol 0.
+    let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
+    Ok(socket_with(family, SocketType::RAW, flags, None)?)
 }
 
 fn name_of(socket: &OwnedFd, index: u32) -> Option<String> {
@@ -108,19 +118,31 @@ impl<'a> Message<'a> {
         Some((Message { kind, body }, after(bytes, length)))
     }
 
-    /// Returns the message's route, if it is of a kind in [`LEADING`].
-    fn route(&self, name: &dyn Fn(u32) -> Option<String>) -> Option<Route> {
+    /// Returns the message's routes, one for each next hop, if it is of a kind in [`LEADING`].
+    fn routes(&self, name: &dyn Fn(u32) -> Option<String>) -> Vec<Route> {
+        let Some((first, attributes)) = self.route() else { return Vec::new() };
+        match attributes.interfaces.as_slice() {
+            [] => vec![first],
+            several => {
+                let by = |index: &u32| Route { interface: name(*index), ..first.clone() };
+                several.iter().map(by).collect()
+            }
+        }
+    }
+
+    /// Returns the message's route without its interfaces.
+    fn route(&self) -> Option<(Route, Attributes)> {
         let &[family, prefix, _, _, table, _, _, kind, ..] = self.body else { return None };
         let flags = number(self.body.get(8..BODY)?);
         if !LEADING.contains(&kind) || flags & RTM_F_CLONED != 0 {
             return None;
         }
-        let mut route = Attributes::default();
-        route.read(self.body.get(BODY..)?);
-        let destination =
-            IpNet::new(route.destination.unwrap_or(unspecified(family)?), prefix).ok()?;
-        let table = route.table.unwrap_or(table.into());
-        Some(Route { destination, interface: route.interface.and_then(name), table })
+        let mut attributes = Attributes::default();
+        attributes.read(self.body.get(BODY..)?);
+        let destination = attributes.destination.unwrap_or(unspecified(family)?);
+        let destination = IpNet::new(destination, prefix).ok()?;
+        let table = attributes.table.unwrap_or(table.into());
+        Some((Route { destination, interface: None, table }, attributes))
     }
 }
 
@@ -133,7 +155,7 @@ const RTM_F_CLONED: u32 = 0x200;
 #[derive(Default)]
 struct Attributes {
     destination: Option<IpAddr>,
-    interface: Option<u32>,
+    interfaces: Vec<u32>,
     table: Option<u32>,
 }
 
@@ -142,16 +164,28 @@ impl Attributes {
         while let Some((kind, value, next)) = attribute(bytes) {
             match kind {
                 RTA_DST => self.destination = address(value),
-                RTA_OIF => self.interface = value.get(..4).map(number),
-                // The first of several next hops; rtnh_ifindex follows 4 bytes of struct rtnexthop.
-                RTA_MULTIPATH => self.interface = value.get(4..8).map(number),
+                RTA_OIF => self.interfaces.extend(value.get(..4).map(number)),
+                RTA_MULTIPATH => self.read_next_hops(value),
                 RTA_TABLE => self.table = value.get(..4).map(number),
                 _ => {}
             }
             bytes = next;
         }
     }
+
+    /// Reads several `struct rtnexthop`: the length in two bytes, two others, the interface, and
+    /// attributes.
+    fn read_next_hops(&mut self, mut bytes: &[u8]) {
+        while let &[l0, l1, _, _, i0, i1, i2, i3, ..] = bytes {
+            self.interfaces.push(u32::from_ne_bytes([i0, i1, i2, i3]));
+            let length = usize::from(u16::from_ne_bytes([l0, l1]));
+            bytes = after(bytes, length.max(NEXT_HOP));
+        }
+    }
 }
+
+/// `struct rtnexthop`.
+const NEXT_HOP: usize = 8;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -209,10 +243,15 @@ mod tests {
         bytes
     }
 
-    fn route(bytes: &[u8]) -> Option<Route> {
-        let (message, rest) = Message::first(bytes)?;
+    fn routes(bytes: &[u8]) -> Vec<Route> {
+        let (message, rest) = Message::first(bytes).unwrap();
         assert!(rest.is_empty());
-        message.route(&|index| Some(format!("if{index}")))
+        message.routes(&|index| Some(format!("if{index}")))
+    }
+
+    fn route(bytes: &[u8]) -> Option<Route> {
+        let mut routes = routes(bytes).into_iter();
+        routes.next().filter(|_| routes.next().is_none())
     }
 
     #[test]
@@ -222,12 +261,16 @@ mod tests {
             [(RTA_TABLE, &table), (RTA_DST, &[10, 8, 0, 0]), (RTA_OIF, &oif)];
         let found = route(&message([2, 16, 252, 1], &attributes)).unwrap();
         assert_eq!(found.to_string(), "10.8.0.0/16 dev if7 table 51820");
-        let mut hops = [0; 8];
+        let mut hops = [8, 0, 0, 0, 0, 0, 0, 0];
         hops[4..].copy_from_slice(&oif);
         let v6 = [0xfd, 0, 0, 0x56, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let several: [(u16, &[u8]); 2] = [(RTA_DST, &v6), (RTA_MULTIPATH, &hops)];
         let found = route(&message([10, 48, 254, 1], &several)).unwrap();
         assert_eq!(found.to_string(), "fd00:56::/48 dev if7 table main");
+        let both = [&[16, 0, 0, 0, 7, 0, 0, 0, 8, 0, 5, 0, 10, 0, 0, 1][..], &hops].concat();
+        let ways = routes(&message([2, 0, 254, 1], &[(RTA_MULTIPATH, &both)]));
+        let ways: Vec<_> = ways.iter().map(|route| route.interface.as_deref()).collect();
+        assert_eq!(ways, [Some("if7"), Some("if7")]);
         let default = route(&message([2, 0, 253, 1], &[])).unwrap();
         assert_eq!(default.to_string(), "0.0.0.0/0 table default");
         let blackhole = route(&message([2, 8, 100, 6], &attributes[1..2])).unwrap();

@@ -385,13 +385,15 @@ impl Daemon {
         panics::commit();
         inner.change_to(config, &steps);
         inner.retry();
+        inner.try_waiting();
         let not_running = inner.data_plane.troubles();
         Ok(Committed { result: (), steps, not_running })
     }
 
-    /// Returns whether everything that is stored runs, and as it is stored.
-    pub fn runs_all_ports(&self) -> bool {
-        self.lock().data_plane.failed.is_empty()
+    /// Returns whether [`Daemon::retry`] has ports to try: those that do not run as they are stored,
+    /// but for those that wait for a change of their link or for a command.
+    pub fn retries_by_time(&self) -> bool {
+        self.lock().data_plane.retries_by_time()
     }
 
     /// Tries again to start the ports that do not run.
@@ -420,13 +422,15 @@ impl Daemon {
         self.event.try_clone()
     }
 
-    /// Stops ports whose devices have vanished, follows storms and loops, follows namespaces that
-    /// were created again, and moves a network off a loaded worker if that balances the load.
+    /// Stops ports whose devices have vanished, follows storms and loops, namespaces that were
+    /// created again, and links that ports wait for, and moves a network off a loaded worker if that
+    /// balances the load.
     pub fn handle_events(&self) {
         let mut inner = self.lock_to_change();
         inner.data_plane.take_faults();
         inner.data_plane.follow_floods(self.started.elapsed());
         inner.follow_namespaces();
+        inner.follow_links();
         inner.data_plane.balance(self.started);
     }
 
@@ -544,6 +548,16 @@ impl Inner {
     fn follow_namespaces(&mut self) {
         let Self { config, data_plane, .. } = self;
         data_plane.follow_namespaces(&config.expanded());
+    }
+
+    fn follow_links(&mut self) {
+        let Self { config, data_plane, .. } = self;
+        data_plane.follow_links(&config.expanded());
+    }
+
+    fn try_waiting(&mut self) {
+        let Self { config, data_plane, .. } = self;
+        data_plane.try_waiting(&config.expanded());
     }
 
     fn retry(&mut self) {

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use trama_frame::MacAddr;
-use trama_switch::{Tap, TapOptions, TapParts, UplinkParts};
+use trama_switch::{Tap, TapOptions, TapParts, UplinkOptions, UplinkParts};
 use trama_vhost_net_backend::{SocketFile, access, take_over};
 
 use crate::approvals::Approvals;
@@ -107,7 +108,10 @@ impl Acts {
             Request::End { .. } => done,
             Request::Ids { user, group } => ids(user.as_deref(), group.as_deref()),
             Request::Tap(request) => self.tap(request),
-            Request::Uplink { ifname, mtu } => self.uplink(&ifname, mtu),
+            Request::Uplink { ifname, netns, mtu } => {
+                self.uplink(&UplinkOptions { ifname, netns, mtu })
+            }
+            Request::LinkEvents { netns } => self.link_events(netns.as_deref()),
             Request::Listen { path, access } => self.sockets.listen(&path, access),
             Request::Adopt { path, access } => {
                 let listener = fds.into_iter().next().ok_or("no socket was passed")?;
@@ -184,14 +188,31 @@ impl Acts {
         Ok((reply, vec![fd]))
     }
 
-    fn uplink(&mut self, ifname: &str, mtu: u16) -> Answer {
-        self.rules.uplink(ifname).map_err(|error| error.to_string())?;
-        let parts = UplinkParts::open(ifname, mtu).map_err(|error| error.to_string())?;
-        let UplinkParts { socket, to_host, header, offloads, mac } = parts;
+    fn uplink(&mut self, options: &UplinkOptions) -> Answer {
+        let UplinkOptions { ifname, netns, .. } = options;
+        self.rules.uplink(ifname, netns.as_deref()).map_err(|error| error.to_string())?;
+        let parts = match UplinkParts::open(options) {
+            Err(error) if error.is_of_link() => {
+                return Ok((Reply::LinkNotReady(error.to_string()), Vec::new()));
+            }
+            opened => opened.map_err(|error| error.to_string())?,
+        };
+        let UplinkParts { socket, to_host, header, offloads, mac, namespace } = parts;
         let mut fds = vec![socket];
         let to_host_fault = to_host.map(|link| fds.push(link)).err();
-        let reply = Reply::Uplink { header, offloads: offloads.bits(), mac: mac.0, to_host_fault };
-        Ok((reply, fds))
+        let (offloads, mac) = (offloads.bits(), mac.0);
+        let namespace = namespace.map(|it| (it.device, it.inode));
+        Ok((Reply::Uplink { header, offloads, mac, to_host_fault, namespace }, fds))
+    }
+
+    fn link_events(&mut self, netns: Option<&str>) -> Answer {
+        self.rules.netns(netns).map_err(|error| error.to_string())?;
+        let mut fds = vec![trama_tap::link_events(netns).map_err(|error| error.to_string())?];
+        if let Some(process) = netns.and_then(process_of) {
+            let pidfd = pidfd_open(process, PidfdFlags::empty());
+            fds.push(pidfd.map_err(|error| format!("process {process:?}: {error}"))?);
+        }
+        Ok((Reply::Done, fds))
     }
 
     fn read_config(&mut self) -> Answer {
@@ -218,6 +239,12 @@ impl Acts {
         self.rules.saved(&text);
         Ok((Reply::Done, Vec::new()))
     }
+}
+
+/// Returns the process whose namespace a path names, as `/proc/4711/ns/net` does.
+fn process_of(netns: &str) -> Option<Pid> {
+    let number = netns.strip_prefix("/proc/")?.split('/').next()?;
+    Pid::from_raw(number.parse().ok()?)
 }
 
 /// Reads the configuration.

@@ -9,7 +9,7 @@ use trama_keeper::Keeper;
 
 /// The format of values; what another version has put counts as absent. A value is this number, a
 /// checksum of the rest, and the rest.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// An entry of the keeper, which is removed when this is dropped.
 #[derive(Debug)]

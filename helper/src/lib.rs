@@ -45,4 +45,4 @@ pub use kept_gateway::{GatewayFds, GatewayRecord, KeptGateway};
 pub use process::run;
 pub use remote_internet::OpenedSocket;
 pub use request::{ConfigFile, Setup};
-pub use rights::{Gateway, OpenedTap, OpenedUplink, Rights, Started, Successor};
+pub use rights::{Gateway, NotJoined, OpenedTap, OpenedUplink, Rights, Started, Successor};

@@ -35,7 +35,9 @@ const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::DAC_OVERRIDE);
+    .union(CapabilitySet::DAC_OVERRIDE)
+    // To open /proc/PID/ns/net; reading or tracing other processes is forbidden all the same.
+    .union(CapabilitySet::SYS_PTRACE);
 
 /// Runs the helper until `tramad`, at the other end of standard input, or its last stand-in ends.
 ///

@@ -80,8 +80,12 @@ pub(crate) enum Request {
     /// A TAP device. Answer: [`Reply::Tap`] and the device.
     Tap(TapRequest),
     /// Joins an interface. Answer: [`Reply::Uplink`], the packet socket, and, if frames reach the
-    /// interface's own host, the attachment of the program that passes them.
-    Uplink { ifname: String, mtu: u16 },
+    /// interface's own host, the attachment of the program that passes them; or
+    /// [`Reply::LinkNotReady`].
+    Uplink { ifname: String, netns: Option<String>, mtu: u16 },
+    /// A socket that becomes readable when an interface of a namespace changes, and, if that is the
+    /// namespace of a process by its number, a pidfd. Answer: [`Reply::Done`] and the descriptors.
+    LinkEvents { netns: Option<String> },
     /// A listening Unix socket. Answer: [`Reply::Listening`] and the socket.
     Listen { path: PathBuf, access: AccessIds },
     /// Takes over the file of a listening Unix socket that an earlier switch has left; with the
@@ -165,7 +169,7 @@ pub(crate) enum Reply {
     Tap {
         offloads: u8,
         vnet_header: bool,
-        /// Device and inode of the named namespace.
+        /// Device and inode of the stated namespace.
         namespace: Option<(u64, u64)>,
         mac: Option<[u8; 6]>,
     },
@@ -175,7 +179,11 @@ pub(crate) enum Reply {
         mac: [u8; 6],
         /// Why frames do not reach the interface's own host.
         to_host_fault: Option<String>,
+        /// Device and inode of the stated namespace.
+        namespace: Option<(u64, u64)>,
     },
+    /// The interface is missing, down or too small; the text has the remedy.
+    LinkNotReady(String),
     Listening {
         socket: u64,
         note: Option<String>,

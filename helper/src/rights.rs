@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use trama_frame::{MacAddr, Offloads};
 use trama_keeper::Keeper;
-use trama_switch::{NamespaceId, Tap, TapOptions, TapParts, Uplink, UplinkParts};
+use trama_switch::{NamespaceId, Tap, TapOptions, TapParts, Uplink, UplinkOptions, UplinkParts};
 use trama_vhost_net_backend::ConnectionKeeper;
 
 use crate::acts::Acts;
@@ -66,7 +66,7 @@ pub struct OpenedTap {
     pub refused: Option<String>,
 }
 
-/// An interface of the host that was joined.
+/// An interface that was joined.
 pub struct OpenedUplink {
     /// The interface.
     pub uplink: Uplink,
@@ -74,6 +74,17 @@ pub struct OpenedUplink {
     pub entry: Option<Entry>,
     /// Why it is not the one that an earlier switch had.
     pub refused: Option<String>,
+}
+
+/// Why an interface was not joined; the text has the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotJoined {
+    /// It is missing, down or too small: an event of its link may mend that.
+    #[error("{0}")]
+    LinkNotReady(String),
+    /// The helper refuses, or the kernel does.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// What the end of a start has led to.
@@ -302,30 +313,35 @@ impl Rights {
         Ok(OpenedTap { tap, mac, entry, refused })
     }
 
-    /// Joins an interface of the host, or goes on with the socket of an earlier switch.
+    /// Joins an interface, or goes on with the socket of an earlier switch.
+    ///
+    /// # Errors
+    /// The helper refuses or the kernel does.
+    pub fn uplink(&self, options: &UplinkOptions) -> Result<OpenedUplink, NotJoined> {
+        let UplinkOptions { ifname, netns, mtu } = options.clone();
+        let request = Request::Uplink { ifname, netns, mtu };
+        let asked = self.ask_kept(&uplink_key(options), request, |reply, fds| match reply {
+            Reply::LinkNotReady(reason) => Ok(Err(reason)),
+            reply => uplink_of(reply, fds).map(Ok),
+        });
+        let Asked { opened, entry, refused } = asked.map_err(NotJoined::Refused)?;
+        Ok(OpenedUplink { uplink: opened.map_err(NotJoined::LinkNotReady)?, entry, refused })
+    }
+
+    /// Returns whether an earlier switch had joined this interface in the same way.
+    pub fn inherits_uplink(&self, options: &UplinkOptions) -> bool {
+        let kept = self.inheritance().map(|keeper| keeper.get(&uplink_key(options)));
+        matches!(kept, Some(Ok(Some(_))))
+    }
+
+    /// Returns a socket that becomes readable when an interface of a namespace changes, and, if
+    /// that is the namespace of a process by its number, a pidfd of it.
     ///
     /// # Errors
     /// The helper refuses or the kernel does; the text has the remedy.
-    pub fn uplink(&self, ifname: &str, mtu: u16) -> Result<OpenedUplink, String> {
-        let request = Request::Uplink { ifname: ifname.to_owned(), mtu };
-        let key = format!("uplink/{ifname}");
-        let Asked { opened, entry, refused } = self.ask_kept(&key, request, |reply, fds| {
-            let mut fds = fds.into_iter();
-            let Reply::Uplink { header, offloads, mac, to_host_fault } = &reply else {
-                return Err(unexpected(&reply));
-            };
-            let socket = fds.next().ok_or_else(|| unexpected(&reply))?;
-            let no_link = || to_host_fault.clone().unwrap_or_default();
-            let parts = UplinkParts {
-                socket,
-                to_host: fds.next().ok_or_else(no_link),
-                header: *header,
-                offloads: Offloads::from_bits(*offloads),
-                mac: MacAddr(*mac),
-            };
-            Uplink::from_parts(parts).map_err(|it| format!("uplink {ifname}: {it}"))
-        })?;
-        Ok(OpenedUplink { uplink: opened, entry, refused })
+    pub fn link_events(&self, netns: Option<&str>) -> Result<Vec<OwnedFd>, String> {
+        let request = Request::LinkEvents { netns: netns.map(str::to_owned) };
+        self.ask(request, &[]).map(|(_, fds)| fds)
     }
 
     /// Makes sure that a network's lease folder can be had.
@@ -411,6 +427,29 @@ impl Rights {
         let kept = keeper.get(CONFIG).ok()??;
         config_file::text_of(kept.fds.into_iter().next()?.into(), config_file::LONGEST_CONFIG).ok()
     }
+}
+
+/// The keeper's key of a joined interface.
+fn uplink_key(UplinkOptions { ifname, netns, .. }: &UplinkOptions) -> String {
+    format!("uplink/{ifname}/{}", netns.as_deref().unwrap_or_default())
+}
+
+fn uplink_of(reply: Reply, fds: Vec<OwnedFd>) -> Result<Uplink, String> {
+    let mut fds = fds.into_iter();
+    let Reply::Uplink { header, offloads, mac, to_host_fault, namespace } = &reply else {
+        return Err(unexpected(&reply));
+    };
+    let socket = fds.next().ok_or_else(|| unexpected(&reply))?;
+    let no_link = || to_host_fault.clone().unwrap_or_default();
+    let parts = UplinkParts {
+        socket,
+        to_host: fds.next().ok_or_else(no_link),
+        header: *header,
+        offloads: Offloads::from_bits(*offloads),
+        mac: MacAddr(*mac),
+        namespace: namespace.map(|(device, inode)| NamespaceId { device, inode }),
+    };
+    Uplink::from_parts(parts).map_err(|error| error.to_string())
 }
 
 impl Gateway {

@@ -76,9 +76,18 @@ impl Rules {
         }
     }
 
-    /// Checks that an interface of the host may be joined.
-    pub(crate) fn uplink(&self, ifname: &str) -> Result<(), NotApproved> {
-        self.check(|words| words.has(ifname), || (format!("uplink {ifname}"), ifname))
+    /// Checks that an interface of the host, or of a namespace, may be joined.
+    pub(crate) fn uplink(&self, ifname: &str, netns: Option<&str>) -> Result<(), NotApproved> {
+        self.check(|words| words.has(ifname), || (format!("interface {ifname}"), ifname))?;
+        let Some(netns) = netns else { return Ok(()) };
+        self.check(|words| words.has(netns), || (format!("network namespace {netns}"), netns))
+    }
+
+    /// Checks that a namespace may be entered: a named one, which is there for others to use, or
+    /// one whose path is approved.
+    pub(crate) fn netns(&self, netns: Option<&str>) -> Result<(), NotApproved> {
+        let Some(path) = netns.filter(|netns| netns.starts_with('/')) else { return Ok(()) };
+        self.check(|words| words.has(path), || (format!("network namespace {path}"), path))
     }
 
     /// Checks that a TAP device may be made, or taken if it exists.
@@ -88,6 +97,7 @@ impl Rules {
         netns: Option<&str>,
         addresses: &[(IpAddr, u8)],
     ) -> Result<(), NotApproved> {
+        self.netns(netns)?;
         let is_new = netns.is_some() || !Path::new(INTERFACES).join(ifname).exists();
         let what = || (format!("interface {ifname}, which exists,"), ifname);
         self.check(|words| is_new || words.has(ifname), what)?;
@@ -203,9 +213,9 @@ mod tests {
     #[test]
     fn what_the_operator_wrote_is_approved_and_no_more() {
         let rules = rules();
-        assert!(rules.uplink("eth0").is_ok());
-        let refused = rules.uplink("eth1").unwrap_err().to_string();
-        assert!(refused.starts_with("uplink eth1 is not approved"), "{refused}");
+        assert!(rules.uplink("eth0", None).is_ok());
+        let refused = rules.uplink("eth1", None).unwrap_err().to_string();
+        assert!(refused.starts_with("interface eth1 is not approved"), "{refused}");
         assert!(refused.ends_with("run as root: tramactl approve eth1"), "{refused}");
         assert!(rules.connect(Path::new("/vms/a b.sock")).is_ok());
         assert!(rules.connect(Path::new("/run/docker.sock")).is_err());
@@ -217,20 +227,36 @@ mod tests {
         let forged = format!("{TEXT}uplink = \"eth1\"\n");
         rules.saved(&forged);
         rules.read(&forged);
-        assert!(rules.uplink("eth1").is_err());
+        assert!(rules.uplink("eth1", None).is_err());
         // The operator adds another one to the saved file.
         rules.read(&format!("{forged}uplink = \"eth2\"\n"));
-        assert!(rules.uplink("eth1").is_err() && rules.uplink("eth2").is_ok());
+        assert!(rules.uplink("eth1", None).is_err() && rules.uplink("eth2", None).is_ok());
     }
 
     #[test]
     fn a_command_of_root_approves_its_words() {
         let mut rules = rules();
         rules.approve("add-port\0lab\0up\0--\0set\0Interface\0up\0options:ifname=eth1");
-        assert!(rules.uplink("eth1").is_ok());
+        assert!(rules.uplink("eth1", None).is_ok());
         rules.approve("set\0Interface\0a\0options:path=b.sock");
         assert!(rules.connect(Path::new("/run/trama/b.sock")).is_ok());
         assert!(rules.connect(Path::new("/run/b.sock")).is_err());
+    }
+
+    #[test]
+    fn a_namespace_is_approved_by_its_path_and_to_be_joined_by_its_name() {
+        let mut rules = rules();
+        assert!(rules.tap("new0", Some("red"), &[]).is_ok() && rules.netns(Some("red")).is_ok());
+        let path = "/proc/4711/ns/net";
+        let refused = rules.tap("new0", Some(path), &[]).unwrap_err().to_string();
+        assert!(refused.ends_with("tramactl approve /proc/4711/ns/net"), "{refused}");
+        assert!(rules.netns(Some(path)).is_err());
+        assert!(rules.uplink("eth0", Some("red")).is_err() && rules.uplink("eth0", None).is_ok());
+        rules.approve("set\0Interface\0a\0options:netns=/proc/4711/ns/net");
+        assert!(rules.tap("new0", Some(path), &[]).is_ok() && rules.netns(Some(path)).is_ok());
+        assert!(rules.uplink("eth0", Some(path)).is_ok());
+        rules.approve("red");
+        assert!(rules.uplink("eth0", Some("red")).is_ok());
     }
 
     #[test]
@@ -270,6 +296,8 @@ mod tests {
 
     #[test]
     fn in_tests_everything_is_approved() {
-        assert!(Rules::All.uplink("eth0").is_ok() && Rules::All.connect(Path::new("/x")).is_ok());
+        assert!(
+            Rules::All.uplink("eth0", None).is_ok() && Rules::All.connect(Path::new("/x")).is_ok()
+        );
     }
 }

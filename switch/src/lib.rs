@@ -41,14 +41,15 @@ pub use mac_table::{FdbEntry, KeptMac, MacImage, MacTable, PortIndex, StaticEntr
 pub use notes::{Crash, Note, Notes, Suspect, Task};
 pub use ports::dgram::{Dgram, DgramPeer, DgramReport};
 pub use ports::dummy::{Captured, DummyDevice, DummyHandle, dummy};
-pub use ports::packet::{Uplink, UplinkError, UplinkParts};
+pub use ports::packet::{Uplink, UplinkError, UplinkOptions, UplinkParts};
 pub use ports::stream::{Stream, StreamEnd, StreamLink};
-pub use ports::tap::{NamespaceId, Tap, TapError, TapOptions, TapParts};
+pub use ports::tap::Tap;
 pub use ports::vhost::VhostDevice;
 pub use ports::{Address, Device, Doorbell};
 pub use spin::{ParseSpinError, Spin};
 pub use storm::{FloodKind, Storm, StormLimits};
 pub use time::{Epoch, Time};
+pub use trama_tap::{Link, NamespaceError, NamespaceId, TapError, TapOptions, TapParts};
 pub use trama_virtqueue::{RingFds, mark_crashes};
 pub use vlan::{Egress, VlanMode, VlanModeName, VlanSet};
 pub use worker::{

@@ -246,7 +246,7 @@ impl fmt::Display for PortFault {
             PortFault::MemoryLost => write!(f, "{}", RingError::MemoryLost),
             PortFault::DeviceGone => f.write_str("the device was deleted"),
             PortFault::StreamEnded(end) => end.fmt(f),
-            PortFault::UplinkGone => f.write_str("the uplink is down or was deleted"),
+            PortFault::UplinkGone => f.write_str("the interface is down or was deleted"),
         }
     }
 }

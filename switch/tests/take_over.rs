@@ -15,8 +15,8 @@ use trama_frame::vnet::NEEDS_CSUM;
 use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::{
     Captured, CounterSlab, Device, DummyHandle, Engine, Epoch, MacImage, NetworkId,
-    NetworkSettings, PortIndex, PortSettings, Tap, TapOptions, TapParts, Time, Uplink, UplinkParts,
-    WorkerGroup, dummy,
+    NetworkSettings, PortIndex, PortSettings, Tap, TapOptions, TapParts, Time, Uplink,
+    UplinkOptions, UplinkParts, WorkerGroup, dummy,
 };
 use trama_test_kit::{Station, c_tag, eventually, frame, mac, network, port, tagged, trunk};
 
@@ -66,7 +66,7 @@ impl Lab {
 
     fn uplink(socket: OwnedFd) -> Lab {
         let (to_host, offloads, mac) = (Err("not passed".to_owned()), Offloads::ALL, mac(1));
-        let parts = UplinkParts { socket, to_host, header: HEADER, offloads, mac };
+        let parts = UplinkParts { socket, to_host, header: HEADER, offloads, mac, namespace: None };
         Lab::new(Device::Uplink(Box::new(Uplink::from_parts(parts).unwrap())))
     }
 
@@ -312,18 +312,23 @@ fn a_tap_outlives_the_process_that_reads_it() {
     });
 }
 
+fn join(ifname: &str) -> UplinkParts {
+    let options = UplinkOptions { ifname: ifname.into(), netns: None, mtu: 1500 };
+    UplinkParts::open(&options).unwrap()
+}
+
 #[test]
 fn an_uplink_outlives_the_process_that_reads_it() {
     in_own_netns(|| {
         ip("link add eth0 type veth peer lan0");
         ip("link set eth0 up");
         ip("link set lan0 up");
-        let UplinkParts { socket, header, .. } = UplinkParts::open("eth0", 1500).unwrap();
+        let UplinkParts { socket, header, .. } = join("eth0");
         if header != HEADER {
             eprintln!("skipped: the kernel is older than 6.5");
             return;
         }
-        let other = UplinkParts::open("lan0", 1500).unwrap().socket;
+        let other = join("lan0").socket;
         let mut lan = Lab::uplink(other);
 
         // More than once round the ring, so that its start tells nothing.

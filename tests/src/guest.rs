@@ -29,6 +29,8 @@ pub struct Nic {
     pub model: String,
     /// The socket's path, or the TAP's name.
     pub socket: PathBuf,
+    /// Whether it is on a TAP.
+    pub is_tap: bool,
     /// Whether QEMU listens on the socket and the backend connects.
     pub listens: bool,
     /// The device's MAC address.
@@ -45,6 +47,7 @@ impl Nic {
         Nic {
             model: VIRTIO.into(),
             socket: socket.into(),
+            is_tap: false,
             listens: false,
             mac: mac.into(),
             properties: String::new(),
@@ -52,9 +55,14 @@ impl Nic {
         }
     }
 
+    /// A virtio device on a TAP, which QEMU makes unless it exists.
+    pub fn on_tap(tap: &str, mac: &str) -> Nic {
+        Nic { is_tap: true, ..Nic::connecting(tap, mac) }
+    }
+
     /// An emulated device (`e1000`, …) on an existing TAP.
     pub fn emulated(model: &str, tap: &str, mac: &str) -> Nic {
-        Nic { model: model.into(), ..Nic::connecting(tap, mac) }
+        Nic { model: model.into(), ..Nic::on_tap(tap, mac) }
     }
 
     /// A device that listens on `socket` for the backend.
@@ -86,8 +94,7 @@ impl Nic {
         mrg_rxbuf=off";
 }
 
-/// Prefix of the models that have a vhost-user socket, and the default one.
-const VIRTIO_MODELS: &str = "virtio-net-";
+/// The default model.
 const VIRTIO: &str = "virtio-net-pci";
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -389,12 +396,13 @@ fn flash(command: &mut Command, dir: &Path) {
 pub(crate) fn plug(command: &mut Command, index: usize, nic: &Nic, boot: &str) {
     let side = if nic.listens { "server=on,wait=off" } else { reconnect() };
     let (path, queues) = (nic.socket.display(), nic.queues);
-    if nic.model.starts_with(VIRTIO_MODELS) {
+    if !nic.is_tap {
         command.args(["-chardev", &format!("socket,id=c{index},path={path},{side}")]);
         let backend = format!("vhost-user,id=n{index},chardev=c{index},queues={queues}");
         command.args(["-netdev", &backend]);
     } else {
-        let tap = format!("tap,id=n{index},ifname={path},script=no,downscript=no");
+        let several = if queues > 1 { format!(",queues={queues}") } else { String::new() };
+        let tap = format!("tap,id=n{index},ifname={path},script=no,downscript=no{several}");
         command.args(["-netdev", &tap]);
     }
     let mut device = format!("{},netdev=n{index},mac={}", nic.model, nic.mac);

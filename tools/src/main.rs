@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use client::Failed;
 use names::Call;
+use trama_api::transaction::STORED_NOT_RUNNING;
 use vmm::Vmm;
 
 fn main() -> ExitCode {
@@ -79,7 +80,12 @@ fn remote(program: &str, invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), 
     if invocation.dry_run {
         response.steps.iter().for_each(|step| eprintln!("{program}: would {step}"));
     }
-    let (text, exit) = (render::render(&response.results, invocation.style), response.exit);
+    // Open vSwitch's callers take any other status for a refusal, and undo what they have done.
+    let exit = match response.exit {
+        STORED_NOT_RUNNING if program == names::OVS_VSCTL => 0,
+        exit => exit,
+    };
+    let text = render::render(&response.results, invocation.style);
     // A table of a thousand ports has fifty thousand values, and the process ends.
     std::mem::forget(response);
     Ok((text.into_bytes(), exit))

@@ -8,6 +8,8 @@ use trama_api::nearest::nearest;
 
 /// The program's own name.
 pub(crate) const OWN: &str = "tramactl";
+/// That of Open vSwitch's command for its configuration.
+pub(crate) const OVS_VSCTL: &str = "ovs-vsctl";
 
 /// The command line as that of `tramactl`.
 pub(crate) struct Called {
@@ -65,7 +67,7 @@ const APPCTL: [(&str, Answer); 9] = [
 pub(crate) fn called(mut arguments: Vec<OsString>) -> Result<Call, String> {
     let name = arguments.first().map(Path::new).and_then(Path::file_name);
     match name.and_then(|name| name.to_str()) {
-        Some("ovs-vsctl") => Ok(Call::Run(Called { program: "ovs-vsctl", arguments })),
+        Some(OVS_VSCTL) => Ok(Call::Run(Called { program: OVS_VSCTL, arguments })),
         Some("ovs-appctl") => {
             let rest = arguments.split_off(1);
             let Some(translated) = appctl(rest)? else { return Ok(Call::Print(commands())) };

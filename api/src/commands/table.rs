@@ -73,7 +73,7 @@ pub static COMMANDS: [Command; 53] = [
         ANY,
         &[MAY_EXIST],
         "BRIDGE PORT [COLUMN[:KEY]=VALUE]...",
-        "Add a port to a network: a TAP of its name until its Interface is given a type",
+        "Add a port to a network: the interface of its name, or a new TAP, until its Interface has a type",
     ),
     command(
         CommandId::DelPort,

@@ -35,9 +35,9 @@ use self::numbers::Numbers;
 use self::scrape::Scrapes;
 use crate::config::derived::running::is_part_of;
 use crate::config::model::{Network, Port};
-use crate::ctl::{self, After, Call, Failure, Snapshot};
-use crate::panics;
+use crate::ctl::{self, After, Call, Failure, HostInterfaces, Snapshot};
 use crate::state::{Daemon, TransactError, TransactOptions};
+use crate::{host, panics};
 use crate::{metrics, status};
 
 /// Largest request body. A transaction that adds 1000 ports has about 100 KiB.
@@ -281,7 +281,8 @@ impl Api {
         let numbers = numbers.update(names.map(|name| (name, requests.get(name).copied())));
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let salt = now.map_or(0, |time| time.as_nanos() as u64);
-        Ok(Snapshot { status, fdb, leases, forwards, flows, numbers, salt })
+        let host = HostInterfaces(host::has_interface);
+        Ok(Snapshot { status, fdb, leases, forwards, flows, numbers, host, salt })
     }
 
     /// Returns the names of running networks that satisfy `is_one`.

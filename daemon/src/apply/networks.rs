@@ -1,7 +1,7 @@
 //! The steps that concern a network: it is added, changed or removed, with its gateway.
 
-use super::{DataPlane, RunningNetwork};
-use crate::config::model::{Config, Network, Port};
+use super::{DataPlane, RunningNetwork, RunningPort};
+use crate::config::model::{Config, Network};
 use crate::convert;
 use crate::gateway::Gateway;
 use crate::spread::Spread;
@@ -52,12 +52,13 @@ impl DataPlane {
         }
         self.set_gateway(network);
         if old.mtu != network.mtu {
-            let on_it = |port: &&Port| port.network.as_deref() == Some(network.name.as_str());
-            for port in wanted.ports.iter().filter(on_it) {
-                let session = self.ports.get(&port.name).and_then(|port| port.session.as_ref());
-                match session {
-                    Some(session) => session.set_device(convert::device(port, network.mtu)),
-                    None => tracing::warn!(
+            for port in wanted.all_ports().filter(|port| port.is_on(&network.name)) {
+                match self.ports.get(&port.name) {
+                    Some(RunningPort { session: Some(session), .. }) => {
+                        session.set_device(convert::device(&port, network.mtu));
+                    }
+                    Some(RunningPort { joined_for: Some(_), .. }) => self.set_port(&port),
+                    _ => tracing::warn!(
                         "port {}: its device keeps the MTU that it was made with",
                         port.name
                     ),

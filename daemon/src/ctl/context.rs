@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use trama_gateway::report::{FlowRow, ForwardStatus};
 
 use super::draft::Draft;
+use super::host_interfaces::HostInterfaces;
 use super::symbols::Symbols;
 use crate::state::QueryError;
 use crate::status::{FdbRow, Lease, Status};
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub flows: Vec<(String, FlowRow)>,
     /// The number of each port (`ofport`): unique and constant while the daemon runs.
     pub numbers: BTreeMap<String, u32>,
+    /// Which interfaces the host has.
+    pub host: HostInterfaces,
     /// Distinguishes the UUIDs that this transaction chooses from those of others.
     pub salt: u64,
 }

@@ -4,16 +4,17 @@
 //! text of its `type` and `options`, because it may be incomplete within a transaction (`add-port
 //! lab vm1 -- set Interface vm1 options:path=... -- set Interface vm1 type=...`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use trama_api::nearest::suggestion;
 use trama_api::value::quoted;
 
 use super::failure::Failure;
+use super::host_interfaces::HostInterfaces;
 use super::interface_options::{Described, describe, resolve};
 use super::options_reader::Options;
 use crate::config::model::openvswitch::{Kept, Record, RecordTable};
-use crate::config::model::{Config, Interface, Network, Port, Tap};
+use crate::config::model::{Config, Interface, Network, Port, System, Tap};
 
 /// A configuration under edit.
 pub(super) struct Draft {
@@ -22,6 +23,9 @@ pub(super) struct Draft {
     network_places: Places,
     /// The same of ports.
     port_places: Places,
+    host: HostInterfaces,
+    /// The names of trama's own interfaces before the transaction.
+    own: HashSet<String>,
     /// Interfaces that were touched, by port.
     interfaces: BTreeMap<String, InterfaceDraft>,
 }
@@ -64,10 +68,25 @@ struct InterfaceDraft {
 
 impl Draft {
     /// Starts from the configuration in force.
-    pub(super) fn new(config: Config) -> Draft {
+    pub(super) fn new(config: Config, host: HostInterfaces) -> Draft {
         let network_places = places(config.networks.iter().map(|network| &network.name));
         let port_places = places(config.ports.iter().map(|port| &port.name));
-        Draft { config, network_places, port_places, interfaces: BTreeMap::new() }
+        let own = config.all_ports().filter_map(|port| match &port.interface {
+            Interface::Tap(Tap { ifname, netns: None, .. }) => Some(ifname.clone()),
+            _ => None,
+        });
+        let own = own.collect();
+        Draft { config, network_places, port_places, host, own, interfaces: BTreeMap::new() }
+    }
+
+    /// What an interface of this name is that is given no type: the one that the host has, as in
+    /// Open vSwitch, else a new TAP.
+    fn default_interface(&self, ifname: &str) -> Interface {
+        let (ifname, netns) = (ifname.to_owned(), None);
+        match !self.own.contains(&ifname) && (self.host.0)(&ifname) {
+            true => Interface::System(System { ifname, netns, confirm_uplink: false }),
+            false => Interface::Tap(Tap { ifname, netns, address: Vec::new() }),
+        }
     }
 
     /// The configuration as edited so far.
@@ -152,11 +171,10 @@ impl Draft {
         }
     }
 
-    /// Adds a port to `network`. It is a TAP of the port's name until its interface is given a
-    /// type.
+    /// Adds a port to `network`. It is the host's interface of the port's name, or a TAP, until its
+    /// interface is given a type.
     pub(super) fn add_port(&mut self, network: &str, name: &str) {
-        let tap = Tap { ifname: name.to_owned(), netns: None, address: Vec::new() };
-        let port = Port::new(name, Interface::Tap(tap));
+        let port = Port::new(name, self.default_interface(name));
         self.port_places.insert(name.to_owned(), self.config.ports.len());
         self.config.ports.push(Port { network: Some(network.to_owned()), ..port });
     }
@@ -258,7 +276,11 @@ impl Draft {
     pub(super) fn finish(mut self) -> Result<Config, Failure> {
         self.config.records.retain(|record| RecordTable::LASTING.contains(&record.table));
         for (name, draft) in std::mem::take(&mut self.interfaces) {
-            let InterfaceDraft { kind, mut options, before } = draft;
+            let InterfaceDraft { mut kind, mut options, before } = draft;
+            if kind.is_empty() {
+                let ifname = options.get("ifname").unwrap_or(&name);
+                kind = describe(&Port::new(&name, self.default_interface(ifname))).0;
+            }
             if kind != before.0 {
                 // Options of the old type do not carry over to the new one.
                 options.retain(|key, value| before.1.get(key) != Some(value));
@@ -288,7 +310,7 @@ mod tests {
         let expected =
             Interface::VhostUser(VhostUser { path: "/x".into(), role: Role::Server, queues: 1 });
         for kind_first in [true, false] {
-            let mut draft = Draft::new(Config::default());
+            let mut draft = Draft::new(Config::default(), HostInterfaces::default());
             draft.add_port("lab", "p");
             if kind_first {
                 draft.set_kind("p", "vhost-user".into());
@@ -301,18 +323,18 @@ mod tests {
 
     #[test]
     fn a_new_type_drops_the_old_types_options_but_a_restated_one_keeps_them() {
-        let mut draft = Draft::new(Config::default());
+        let mut draft = Draft::new(Config::default(), HostInterfaces::default());
         draft.add_port("lab", "p");
         let (_, mut tap) = draft.interface("p");
         tap.insert("netns".into(), "h1".into());
         draft.set_options("p", tap);
         let config = draft.finish().unwrap();
 
-        let mut draft = Draft::new(config.clone());
+        let mut draft = Draft::new(config.clone(), HostInterfaces::default());
         draft.set_kind("p", "tap".into());
         assert_eq!(draft.finish().unwrap(), config);
 
-        let mut draft = Draft::new(config);
+        let mut draft = Draft::new(config, HostInterfaces::default());
         let (_, mut both) = draft.interface("p");
         both.insert("path".into(), "/x".into());
         draft.set_options("p", both);
@@ -321,8 +343,29 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_that_the_host_has_and_is_not_its_own_joins() {
+        let host = HostInterfaces(|name| name != "new");
+        let mut draft = Draft::new(Config::default(), host);
+        let names = ["eth1", "new", "own", "typed", "unset"];
+        names.iter().for_each(|name| draft.add_port("lab", name));
+        draft.set_kind("own", "internal".into());
+        draft.set_kind("typed", "internal".into());
+        draft.set_kind("unset", String::new());
+        let kinds = |config: &Config| -> Vec<String> {
+            config.ports.iter().map(|port| describe(port).0).collect()
+        };
+        let config = draft.finish().unwrap();
+        assert_eq!(kinds(&config), ["system", "tap", "tap", "tap", "system"]);
+        // In the transaction that removes it, its device is still there.
+        let mut draft = Draft::new(config, host);
+        draft.remove_port("own");
+        draft.add_port("lab", "own");
+        assert_eq!(kinds(&draft.finish().unwrap()), ["system", "tap", "tap", "system", "tap"]);
+    }
+
+    #[test]
     fn a_port_removed_and_added_again_forgets_its_interface() {
-        let mut draft = Draft::new(Config::default());
+        let mut draft = Draft::new(Config::default(), HostInterfaces::default());
         draft.add_port("lab", "p");
         draft.set_kind("p", "nonsense".into());
         draft.remove_port("p");

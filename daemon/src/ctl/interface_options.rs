@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::options_reader::{Options, Reader};
 use super::wire_options;
 use crate::config::model::socket::SocketAccess;
-use crate::config::model::{Interface, MemoryLimits, Port, Role, Tap, VhostUser};
+use crate::config::model::{Interface, MemoryLimits, Port, Role, System, Tap, VhostUser};
 use crate::config::text::{self, AddressError};
 use crate::config::too_long_prefix;
 
@@ -55,6 +55,16 @@ pub(super) fn describe(port: &Port) -> (String, Options) {
             }
             "tap"
         }
+        Interface::System(device) => {
+            put("ifname", device.ifname.clone());
+            if let Some(netns) = &device.netns {
+                put("netns", netns.clone());
+            }
+            if device.confirm_uplink {
+                put("confirm-uplink", "true".to_owned());
+            }
+            "system"
+        }
         // The tables do not show it.
         Interface::Uplink(_) => "",
     };
@@ -101,16 +111,17 @@ pub(super) fn resolve(port: &str, kind: &str, options: Options) -> Result<Descri
             socket = reader.socket_access()?;
             Interface::Dgram(reader.dgram()?)
         }
-        // In Open vSwitch, a port without a type, or of type `system`, is a device of the host.
-        "" | "system" | "internal" | "tap" => Interface::Tap(reader.tap()?),
+        // Open vSwitch's word for an interface that it makes.
+        "internal" | "tap" => Interface::Tap(reader.tap()?),
+        "system" => Interface::System(reader.system()?),
         _ if let Some((why, instead)) = reason(kind) => {
             let message = format!("Interface {port}: type \"{kind}\" is refused: {why}; {instead}");
             return Err(message.into());
         }
         _ => {
             return Err(format!(
-                "Interface {port}: unknown type \"{kind}\"; use vhost-user, tap, stream or \
-                 dgram (or Open vSwitch's dpdkvhostuserclient, dpdkvhostuser, internal, system)"
+                "Interface {port}: unknown type \"{kind}\"; use vhost-user, tap, system, stream or \
+                 dgram (or Open vSwitch's dpdkvhostuserclient, dpdkvhostuser, internal)"
             )
             .into());
         }
@@ -126,16 +137,17 @@ fn reason(kind: &str) -> Option<(&'static str, &'static str)> {
     Some(match kind {
         "afxdp" | "afxdp-nonpmd" | "dpdk" => (
             "trama does not take interfaces from the kernel",
-            "make it the uplink of a bridged network: set Bridge BRIDGE mode=bridged uplink=IFNAME",
+            "join it as it is, with type=system, or as the uplink of a bridged network: set Bridge \
+             BRIDGE mode=bridged uplink=IFNAME",
         ),
         "bareudp" | "erspan" | "geneve" | "gre" | "gtpu" | "ip6erspan" | "ip6gre" | "lisp"
         | "srv6" | "stt" | "vxlan" => (
             "trama has no tunnels",
-            "make the tunnel's interface with ip link, and that the uplink of a bridged network",
+            "make the tunnel's interface with ip link, and join that with type=system",
         ),
         "patch" => (
-            "networks are not joined",
-            "put the ports on one network, and give those of each part their own tag",
+            "a port is no cable to another network",
+            "put the ports on one network, or add each end of a veth pair as a port of type system",
         ),
         _ => return None,
     })
@@ -192,6 +204,19 @@ impl Reader<'_> {
         Ok(Tap { ifname, netns, address })
     }
 
+    fn system(&mut self) -> Result<System, Failure> {
+        let ifname = self.options.remove("ifname").unwrap_or_else(|| self.port.to_owned());
+        let confirmed = self.options.remove("confirm-uplink");
+        let confirm_uplink = match confirmed.as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => {
+                return Err(self.problem("confirm-uplink", other, "use true or false").into());
+            }
+        };
+        Ok(System { ifname, netns: self.options.remove("netns"), confirm_uplink })
+    }
+
     fn finish(self) -> Result<(), Failure> {
         let Some(key) = self.options.keys().next() else { return Ok(()) };
         let known = match self.kind {
@@ -205,12 +230,13 @@ impl Reader<'_> {
             }
             "stream" => wire_options::STREAM,
             "dgram" => wire_options::DGRAM,
+            "system" => "ifname, netns, confirm-uplink",
             _ => "ifname, netns, address",
         };
-        let kind = if self.kind.is_empty() { "tap" } else { self.kind };
         Err(format!(
             "Interface {port}: type {kind} has no options:{key}; known options: {known}",
-            port = self.port
+            port = self.port,
+            kind = self.kind,
         )
         .into())
     }
@@ -243,6 +269,11 @@ mod tests {
         Interface::Tap(Tap { ifname: ifname.into(), netns: None, address: vec![] })
     }
 
+    fn system(ifname: &str, netns: Option<&str>, confirm_uplink: bool) -> Interface {
+        let netns = netns.map(str::to_owned);
+        Interface::System(System { ifname: ifname.into(), netns, confirm_uplink })
+    }
+
     #[test]
     fn types_of_ovs_have_their_counterparts() {
         let path = options(&[("vhost-server-path", "/tmp/a")]);
@@ -255,9 +286,10 @@ mod tests {
             interface("dpdkvhostuser", options(&[("n_rxq", "2")])),
             Ok(vhost("p", Role::Server, 2))
         );
-        for kind in ["", "system", "internal", "tap"] {
+        for kind in ["internal", "tap"] {
             assert_eq!(interface(kind, Options::new()), Ok(tap("p")), "{kind}");
         }
+        assert_eq!(interface("system", Options::new()), Ok(system("p", None, false)));
     }
 
     #[test]
@@ -283,6 +315,8 @@ mod tests {
                 local: "127.0.0.1:1".parse().unwrap(),
                 remote: "10.0.0.1:2".parse().unwrap(),
             }),
+            system("eth1", None, false),
+            system("eth1", Some("/proc/4711/ns/net"), true),
         ] {
             let (kind, options) = describe(&Port::new("p", interface.clone()));
             let (socket, memory) = (SocketAccess::default(), MemoryLimits::default());
@@ -324,7 +358,9 @@ mod tests {
             ),
             ("dpdkvhostuserclient", &[][..], "needs options:vhost-server-path"),
             ("tap", &[("address", "10.0.0.1")][..], "10.1.0.1/24"),
-            ("", &[("path", "/x")][..], "type tap has no options:path"),
+            ("internal", &[("path", "/x")][..], "type internal has no options:path"),
+            ("system", &[("address", "10.0.0.1/8")][..], "known options: ifname, netns, confirm"),
+            ("system", &[("confirm-uplink", "yes")][..], "use true or false"),
             ("stream", &[("path", "/x"), ("address", "[::1]:1")][..], "exclude each other"),
             ("stream", &[("address", "here:1")][..], "write it as 127.0.0.1:5555"),
             ("stream", &[("role", "both")][..], "use server"),
@@ -337,10 +373,10 @@ mod tests {
                 "options:local and options:peer exclude each other",
             ),
             ("dgram", &[("role", "client")][..], "known options: path, peer, local, remote"),
-            ("nonsense", &[][..], "use vhost-user, tap, stream or dgram"),
+            ("nonsense", &[][..], "use vhost-user, tap, system, stream or dgram"),
             ("geneve", &[("remote_ip", "10.0.0.2")][..], "trama has no tunnels; make the tunnel's"),
             ("dpdk", &[][..], "mode=bridged uplink=IFNAME"),
-            ("patch", &[("peer", "p1")][..], "put the ports on one network"),
+            ("patch", &[("peer", "p1")][..], "each end of a veth pair"),
         ] {
             let message = resolve("p", kind, options(pairs)).unwrap_err();
             assert!(message.to_string().contains(part), "{message}");

@@ -23,6 +23,7 @@ mod dispatch;
 mod draft;
 mod failure;
 pub mod forward;
+mod host_interfaces;
 mod identity;
 mod interface_options;
 mod live;
@@ -47,6 +48,7 @@ use context::Context;
 pub use context::{After, Snapshot};
 use draft::Draft;
 pub use failure::Failure;
+pub use host_interfaces::HostInterfaces;
 use symbols::Symbols;
 
 /// The result of a transaction.
@@ -68,7 +70,8 @@ pub struct Outcome {
 /// The first command that refuses, or an interface that is incomplete at the end.
 pub fn run(calls: &[Call], config: Config, snapshot: &Snapshot) -> Result<Outcome, Failure> {
     let symbols = Symbols::new(snapshot.salt);
-    let (draft, after, warnings) = (Draft::new(config), Vec::new(), Vec::new());
+    let draft = Draft::new(config, snapshot.host);
+    let (after, warnings) = (Vec::new(), Vec::new());
     let mut context = Context { draft, snapshot, symbols, after, warnings };
     let mut results = Vec::with_capacity(calls.len());
     for call in calls {

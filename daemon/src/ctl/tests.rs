@@ -121,6 +121,7 @@ fn running() -> Snapshot {
         age: (vlan != 0).then_some(Duration::from_millis(2900)),
     };
     Snapshot {
+        host: HostInterfaces::default(),
         status: Status::of(
             vec![NetworkStatus {
                 name: "lab".into(),

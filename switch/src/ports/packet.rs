@@ -1,4 +1,5 @@
-//! An interface of the host as a port: the uplink of a bridged network.
+//! An interface of the host, or of a namespace, as a port: the uplink of a bridged network, or any
+//! that joins by itself.
 //!
 //! A packet socket receives everything that the interface receives and that the host sends through
 //! it, and sends frames through it. Received frames come in a ring that the kernel fills
@@ -23,6 +24,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use trama_frame::vnet::LEN as HEADER;
 use trama_frame::{MacAddr, Offloads};
+use trama_tap::NamespaceId;
 use trama_virtqueue::Segment;
 
 use super::{Sink, Unsent, Watched, Watcher};
@@ -50,15 +52,29 @@ pub struct UplinkParts {
     pub offloads: Offloads,
     /// The interface's own MAC address.
     pub mac: MacAddr,
+    /// The namespace that it was found in, if one was stated.
+    pub namespace: Option<NamespaceId>,
+}
+
+/// Which interface is joined.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UplinkOptions {
+    /// Its name.
+    pub ifname: String,
+    /// The network namespace to find it in: a name below `/run/netns`, or an absolute path; `None`
+    /// for the current one.
+    pub netns: Option<String>,
+    /// The largest packet in bytes that it must carry.
+    pub mtu: u16,
 }
 
 impl UplinkParts {
-    /// Joins the interface of this name, which must be up and carry packets of `mtu` bytes.
+    /// Joins an interface, which must be up.
     ///
     /// # Errors
     /// The interface does not exist or cannot be used, or the process lacks the privileges.
-    pub fn open(ifname: &str, mtu: u16) -> Result<UplinkParts, UplinkError> {
-        setup::open(ifname, mtu)
+    pub fn open(options: &UplinkOptions) -> Result<UplinkParts, UplinkError> {
+        setup::open(options)
     }
 }
 
@@ -69,6 +85,7 @@ pub struct Uplink {
     outbox: Outbox,
     offloads: Offloads,
     mac: MacAddr,
+    namespace: Option<NamespaceId>,
     /// Keeps the program that passes frames to the interface's host, or the reason why there is
     /// none.
     to_host: Result<OwnedFd, String>,
@@ -86,19 +103,35 @@ impl Uplink {
     /// # Errors
     /// The socket has no such ring.
     pub fn from_parts(parts: UplinkParts) -> io::Result<Uplink> {
-        let UplinkParts { socket, to_host, header, offloads, mac } = parts;
+        let UplinkParts { socket, to_host, header, offloads, mac, namespace } = parts;
         if !setup::HEADERS.contains(&header) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let ring = setup::map_ring(&socket)?;
         let outbox = Outbox::new(header);
-        let (gone, idle_polls, watched) = (false, 0, None);
-        Ok(Uplink { fd: socket, ring, outbox, offloads, mac, to_host, gone, idle_polls, watched })
+        Ok(Uplink {
+            fd: socket,
+            ring,
+            outbox,
+            offloads,
+            mac,
+            namespace,
+            to_host,
+            gone: false,
+            idle_polls: 0,
+            watched: None,
+        })
     }
 
     /// Returns the interface's own MAC address.
     pub fn mac(&self) -> MacAddr {
         self.mac
+    }
+
+    /// Returns the namespace that it was found in, if one was stated. The socket keeps that alive
+    /// when its name is deleted.
+    pub fn namespace(&self) -> Option<NamespaceId> {
+        self.namespace
     }
 
     /// Returns why no frames reach the interface's own host, if they do not.

@@ -11,70 +11,24 @@
 //!
 //! A device that is down or full refuses frames one by one (counted); a deleted device is a fault
 //! of this port alone.
-#![expect(unsafe_code, reason = "ioctls, and vectored I/O on raw segments")]
-
-pub(super) mod setup;
+#![expect(unsafe_code, reason = "an ioctl, and vectored I/O on raw segments")]
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::io::Errno;
+use trama_frame::Offloads;
 use trama_frame::vnet::LEN as HEADER;
-use trama_frame::{MacAddr, Offloads};
+use trama_tap::{NamespaceId, TapError, TapOptions, TapParts};
 use trama_virtqueue::Segment;
 
 use super::pool::PoolBurst;
 use super::{Sink, Watched, Watcher};
 use crate::drop_reason::DropReason;
-pub use setup::{NamespaceId, TapError};
 
 /// Most iovecs of one `writev` (`UIO_MAXIOV`).
 const MAX_IOVECS: usize = 1024;
-
-/// Options of a TAP device.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TapOptions {
-    /// Its name (1 to 15 bytes).
-    pub ifname: String,
-    /// The named network namespace (below `/run/netns`) to create it in; `None` for the current
-    /// one.
-    pub netns: Option<String>,
-    /// Addresses with prefix lengths for the host's side.
-    pub address: Vec<(IpAddr, u8)>,
-    /// The interface's MTU in bytes.
-    pub mtu: u16,
-    /// The interface's MAC address; if `None`, the kernel draws one. A persistent device keeps its
-    /// own.
-    pub mac: Option<MacAddr>,
-    /// Whether frames carry a virtio-net header, so that large segments and partial checksums pass
-    /// through. True unless the other side cannot take it.
-    pub vnet_header: bool,
-}
-
-/// What another process needs to use a TAP device that this one has opened.
-#[derive(Debug)]
-pub struct TapParts {
-    /// The device.
-    pub fd: OwnedFd,
-    /// Offloads that the kernel takes; none without the header.
-    pub offloads: Offloads,
-    /// Whether frames carry a virtio-net header.
-    pub vnet_header: bool,
-    /// The named namespace that it was created in.
-    pub namespace: Option<NamespaceId>,
-}
-
-impl TapParts {
-    /// Checks that the descriptor is a TAP device with or without a header, as these parts say.
-    ///
-    /// # Errors
-    /// It is something else.
-    pub fn check(&self) -> io::Result<()> {
-        setup::check(&self.fd, self.vnet_header)
-    }
-}
 
 /// An open TAP device. It is deleted when this is dropped, unless it existed before.
 pub struct Tap {
@@ -96,7 +50,7 @@ impl Tap {
     /// # Errors
     /// The device cannot be created or set up; the error names the step and the remedy.
     pub fn open(options: &TapOptions) -> Result<Tap, TapError> {
-        setup::open(options)
+        trama_tap::open(options).map(Tap::from_parts)
     }
 
     /// Takes over a device that another process has opened, even if that was killed. Addresses,

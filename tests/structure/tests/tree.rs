@@ -14,7 +14,8 @@ use trama_structure::tree::root;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("virtqueue", &[]),
-    ("switch", &["virtqueue", "frame", TEST_KIT]),
+    ("tap", &["frame"]),
+    ("switch", &["virtqueue", "tap", "frame", TEST_KIT]),
     ("vhost-net-backend", &["virtqueue", "frame", TEST_KIT]),
     ("vhost-net", &["vhost-net-backend", "switch", "virtqueue", "frame", TEST_KIT]),
     ("dhcp", &["frame"]),
@@ -22,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sandbox", &[]),
     ("gateway", &["nat", "dhcp", "virtqueue", "frame", "sandbox"]),
     ("keeper", &["sandbox"]),
-    ("helper", &["keeper", "sandbox", "switch", "vhost-net-backend", "frame"]),
+    ("helper", &["keeper", "sandbox", "switch", "tap", "vhost-net-backend", "frame"]),
     ("cluster", &["frame"]),
     ("api", &["frame"]),
     (

@@ -48,6 +48,7 @@ mod restart;
 mod sandbox;
 mod standalone;
 mod stations;
+mod system_ports;
 mod testpmd;
 mod upgrade;
 mod vlan;

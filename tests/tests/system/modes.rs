@@ -320,7 +320,7 @@ fn an_uplink_that_is_missing_down_or_goes_away_comes_back() {
             .concat(),
         ),
     );
-    tramad.wait_for_log("uplink eth0: find it: No such device", SOON);
+    tramad.wait_for_log("interface eth0: find it: No such device", SOON);
     assert_reaches(&vm1, VM2, true);
     let lan = Netns::with_ipv6("lan");
     let plug = || {
@@ -334,7 +334,7 @@ fn an_uplink_that_is_missing_down_or_goes_away_comes_back() {
     assert_reaches(&vm1, LAN, true);
 
     host.run("ip link set eth0 down");
-    tramad.wait_for_log("the uplink is down or was deleted", SOON);
+    tramad.wait_for_log("the interface is down or was deleted", SOON);
     assert!(tramad.ctl("show").contains("error:"), "{}", tramad.ctl("show"));
     assert_reaches(&vm1, VM2, true);
     host.run("ip link set eth0 up");
@@ -345,7 +345,7 @@ fn an_uplink_that_is_missing_down_or_goes_away_comes_back() {
     plug();
     host.run("ip link set eth0 mtu 1400; ip link set eth0 up");
     tramad.wait_for_log(
-        "its MTU is 1400, but the network's is 1500; set the network's mtu to 1400",
+        "its MTU is 1400, but the network's is 1500; `ip link set eth0 mtu 1500`",
         SOON,
     );
     host.run("ip link set eth0 mtu 1500");

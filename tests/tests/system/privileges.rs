@@ -13,8 +13,8 @@ use trama_tests::tramad::binary;
 use trama_tests::{Host, Netns, Tramad, wait_until};
 
 /// The capabilities that the helper keeps, as `/proc` shows them: CHOWN, DAC_OVERRIDE, FOWNER,
-/// KILL, SETGID, SETUID, SETPCAP, NET_ADMIN, NET_RAW, SYS_ADMIN and BPF.
-const KEPT: &str = "00000080002031eb";
+/// KILL, SETGID, SETUID, SETPCAP, NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_ADMIN and BPF.
+const KEPT: &str = "00000080002831eb";
 const NONE: &str = "0000000000000000";
 
 /// The values of a line in the status of each thread of a process.
@@ -123,7 +123,7 @@ fn an_interface_that_the_operator_did_not_name_is_not_joined() {
         .output()
         .expect("curl");
     let text = String::from_utf8_lossy(&answer.stdout).into_owned();
-    let refused = "uplink eth0 is not approved: it is neither in the configuration as it was written \
+    let refused = "interface eth0 is not approved: it is neither in the configuration as it was written \
                    by hand nor in a command that root ran; run as root: tramactl approve eth0";
     assert!(text.contains(refused), "{text}");
     // Read again, the file has the name only because the daemon has saved it.

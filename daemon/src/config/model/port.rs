@@ -124,8 +124,21 @@ pub enum Interface {
     Stream(Stream),
     /// Datagrams with a frame each.
     Dgram(Dgram),
-    /// An existing interface of the host; only networks create such ports.
+    /// An existing interface of the host or of a namespace.
+    System(System),
+    /// An existing interface of the host that leads to its LAN; only networks create such ports.
     Uplink(Uplink),
+}
+
+/// An existing interface that joins the network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct System {
+    /// Its name.
+    pub ifname: String,
+    /// The network namespace that it is in, by name or absolute path; `None` = the daemon's.
+    pub netns: Option<String>,
+    /// Whether it may join even if it carries the host's default route.
+    pub confirm_uplink: bool,
 }
 
 /// An interface of the host that a network joins.
@@ -147,12 +160,27 @@ pub struct VhostUser {
     pub queues: u16,
 }
 
+impl Interface {
+    /// The network namespace that its device is in, if one is stated.
+    pub fn netns(&self) -> Option<&str> {
+        match self {
+            Interface::Tap(Tap { netns, .. }) | Interface::System(System { netns, .. }) => {
+                netns.as_deref()
+            }
+            Interface::VhostUser(_)
+            | Interface::Stream(_)
+            | Interface::Dgram(_)
+            | Interface::Uplink(_) => None,
+        }
+    }
+}
+
 /// A TAP device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tap {
     /// The device's name.
     pub ifname: String,
-    /// The named network namespace it lives in; `None` = the daemon's.
+    /// The network namespace it lives in, by name or absolute path; `None` = the daemon's.
     pub netns: Option<String>,
     /// Addresses it is given, with prefix lengths.
     pub address: Vec<IpNet>,

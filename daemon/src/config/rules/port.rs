@@ -42,6 +42,12 @@ impl Claims<'_> {
         let named = config.networks.iter().map(|network| (network.name.as_str(), network));
         let mut claims = Claims { networks: named.collect(), ..Claims::default() };
         claims.sockets.insert(config.daemon.control.clone(), "daemon.control".to_owned());
+        for network in &config.networks {
+            if let Some(uplink) = &network.uplink {
+                let owner = format!("network.{}.uplink", network.name);
+                claims.devices.insert((None, uplink.clone()), owner);
+            }
+        }
         for network in config.networks.iter().filter(|network| network.mode == Mode::HostOnly) {
             let owner = format!("network.{}", network.name);
             claims.devices.insert((None, network.name.clone()), owner);
@@ -77,6 +83,9 @@ impl Check {
                 self.memory(port);
             }
             Interface::Tap(device) => self.tap(device, claims),
+            Interface::System(device) => {
+                self.device(&device.ifname, device.netns.as_deref(), claims);
+            }
             Interface::Stream(device) => {
                 self.stream(device, config.daemon.folders.place(&port.name, &device.place), claims);
                 self.socket_access(port);
@@ -156,16 +165,16 @@ impl Check {
         }
     }
 
-    fn tap(&mut self, device: &Tap, claims: &mut Claims<'_>) {
-        if let Some(fault) = ifname_fault(&device.ifname) {
-            let message = format!("{:?} {fault}", device.ifname);
-            self.problem("ifname", message, IFNAME_REMEDY);
+    /// An interface that exists once in its namespace.
+    fn device(&mut self, ifname: &str, netns: Option<&str>, claims: &mut Claims<'_>) {
+        if let Some(fault) = ifname_fault(ifname) {
+            self.problem("ifname", format!("{ifname:?} {fault}"), IFNAME_REMEDY);
         } else {
-            let key = (device.netns.clone(), device.ifname.clone());
+            let key = (netns.map(namespace_name), ifname.to_owned());
             match claims.devices.get(&key).cloned() {
                 Some(other) => {
                     let place = if key.0.is_some() { " in this netns" } else { "" };
-                    let message = format!("{:?} is taken by {other}{place}", device.ifname);
+                    let message = format!("{ifname:?} is taken by {other}{place}");
                     self.problem("ifname", message, "give each port its own device");
                 }
                 None => {
@@ -173,16 +182,19 @@ impl Check {
                 }
             }
         }
-        if let Some(netns) = device.netns.as_deref()
+        if let Some(netns) = netns
+            && !netns.starts_with('/')
             && (netns.is_empty() || netns.starts_with('.') || netns.contains('/'))
         {
-            let remedy = "use a name as `ip netns list` shows it";
-            self.problem(
-                "netns",
-                format!("{netns:?} is not the name of a network namespace"),
-                remedy,
-            );
+            let message = format!("{netns:?} is not the name of a network namespace");
+            let remedy = "use a name as `ip netns list` shows it, or an absolute path such as \
+                          /proc/4711/ns/net";
+            self.problem("netns", message, remedy);
         }
+    }
+
+    fn tap(&mut self, device: &Tap, claims: &mut Claims<'_>) {
+        self.device(&device.ifname, device.netns.as_deref(), claims);
         for (index, address) in device.address.iter().map(IpNet::addr).enumerate() {
             let mut earlier = device.address[..index].iter();
             if earlier.any(|other| other.addr() == address) {
@@ -190,6 +202,13 @@ impl Check {
             }
         }
     }
+}
+
+/// A namespace as its devices are claimed: by its name where `ip netns` has one.
+fn namespace_name(netns: &str) -> String {
+    let folders = ["/run/netns/", "/var/run/netns/"];
+    let name = folders.iter().find_map(|folder| netns.strip_prefix(folder));
+    name.unwrap_or(netns).to_owned()
 }
 
 /// The fault of a prefix that is longer than its address.

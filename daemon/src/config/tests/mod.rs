@@ -76,8 +76,9 @@ fn unknown_keys() {
     );
     refused_in_port(
         "ifname = \"vm1\"",
-        &["lab.toml:4:1: port.vm1.ifname: belongs to ports of type \"tap\"; \
-           remove it, or set type = \"tap\""],
+        &["lab.toml:4:1: port.vm1.ifname: belongs to ports of type \"tap\" or \"system\"; \
+           remove it, or set type = \"tap\" \
+           or \"system\""],
     );
 }
 
@@ -116,7 +117,7 @@ fn missing_keys() {
         &[
             "lab.toml:1:1: network[0].name: is missing; give the network a name",
             "lab.toml:4:1: port.vm1.type: is missing; add type = \"vhost-user\" or \"tap\" or \
-             \"stream\" or \"dgram\"",
+             \"system\" or \"stream\" or \"dgram\"",
         ],
     );
 }
@@ -274,7 +275,7 @@ fn bad_paths_and_devices() {
     refused_in_tap(
         "netns = \"../x\"",
         &["lab.toml:4:9: port.t1.netns: \"../x\" is not the name of a network namespace; \
-           use a name as `ip netns list` shows it"],
+           use a name as `ip netns list` shows it, or an absolute path such as /proc/4711/ns/net"],
     );
     refused_in_tap(
         "address = [\"10.0.0.1\", \"10.0.0.1/24\", \"fd00::1/129\", \"host/24\"]",

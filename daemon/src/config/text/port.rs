@@ -12,8 +12,8 @@ use super::{address, rule, socket, wire};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
-    Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM, Spoof, StormLimits, Tap,
-    VhostUser, Vlan, VlanModeName,
+    Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM, Spoof, StormLimits, System,
+    Tap, VhostUser, Vlan, VlanModeName,
 };
 use crate::config::rules::port::too_long_prefix;
 
@@ -51,6 +51,8 @@ const VHOST_KEYS: [&str; 8] = [
 
 const TAP_KEYS: [&str; 3] = ["ifname", "netns", "address"];
 
+const SYSTEM_KEYS: [&str; 3] = ["ifname", "netns", "confirm-uplink"];
+
 /// Reads the table.
 pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
     let name = reader.string("name").unwrap_or_default();
@@ -62,6 +64,9 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
     let loop_modes = LoopMode::ALL.map(|word| (word.name(), word));
     let (interface, socket) = match kind {
         Some(Kind::Tap) => (Interface::Tap(read_tap(reader, &name)), SocketAccess::default()),
+        Some(Kind::System) => {
+            (Interface::System(read_system(reader, &name)), SocketAccess::default())
+        }
         Some(Kind::Stream) => {
             (Interface::Stream(wire::read_stream(reader)), read_socket_access(reader))
         }
@@ -117,17 +122,19 @@ fn read_mac(reader: &mut Reader<'_, '_, '_>) -> Option<MacAddr> {
 enum Kind {
     VhostUser,
     Tap,
+    System,
     Stream,
     Dgram,
 }
 
 impl Kind {
-    const ALL: [Kind; 4] = [Kind::VhostUser, Kind::Tap, Kind::Stream, Kind::Dgram];
+    const ALL: [Kind; 5] = [Kind::VhostUser, Kind::Tap, Kind::System, Kind::Stream, Kind::Dgram];
 
     fn name(self) -> &'static str {
         match self {
             Kind::VhostUser => "vhost-user",
             Kind::Tap => "tap",
+            Kind::System => "system",
             Kind::Stream => "stream",
             Kind::Dgram => "dgram",
         }
@@ -138,6 +145,7 @@ impl Kind {
         match self {
             Kind::VhostUser => &VHOST_KEYS,
             Kind::Tap => &TAP_KEYS,
+            Kind::System => &SYSTEM_KEYS,
             Kind::Stream => &wire::STREAM_KEYS,
             Kind::Dgram => &wire::DGRAM_KEYS,
         }
@@ -206,6 +214,14 @@ fn read_tap(reader: &mut Reader<'_, '_, '_>, name: &str) -> Tap {
     }
 }
 
+fn read_system(reader: &mut Reader<'_, '_, '_>, name: &str) -> System {
+    System {
+        ifname: reader.string("ifname").unwrap_or_else(|| name.to_owned()),
+        netns: reader.string("netns"),
+        confirm_uplink: reader.boolean("confirm-uplink").unwrap_or(false),
+    }
+}
+
 /// The keys of a `[[port]]`.
 pub(super) fn fields(port: &Port) -> Vec<Field> {
     let mut fields = vec![
@@ -232,6 +248,13 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         }
         Interface::Stream(device) => fields.extend(wire::stream_fields(port, device)),
         Interface::Dgram(device) => fields.extend(wire::dgram_fields(port, device)),
+        Interface::System(device) => {
+            fields.push(Field::new("type", "system", false));
+            fields.push(Field::new("ifname", device.ifname.as_str(), device.ifname == port.name));
+            fields.push(Field::optional("netns", device.netns.as_deref()));
+            let confirmed = device.confirm_uplink;
+            fields.push(Field::new("confirm-uplink", confirmed, !confirmed));
+        }
         // An uplink has no table.
         Interface::Uplink(_) => {}
     }

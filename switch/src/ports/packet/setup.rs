@@ -9,13 +9,12 @@ use std::ptr::NonNull;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use trama_frame::vnet::LEN as HEADER;
 use trama_frame::{MacAddr, Offloads};
+use trama_tap::{Link, NamespaceError, in_namespace};
 
-use super::UplinkParts;
 use super::burst::{Mapping, Ring};
 use super::option::set_option;
 use super::slot::{BLOCK, BLOCKS, PER_BLOCK, SLOT};
-use super::to_host;
-use crate::ports::tap::setup::{ioctl, request};
+use super::{UplinkOptions, UplinkParts, to_host};
 
 /// Header size of kernels before 6.5: without `num_buffers`.
 const SHORT_HEADER: usize = 10;
@@ -28,41 +27,77 @@ const SEND_BUFFER: c_int = 4 << 20;
 
 /// Why an interface could not be joined: names it, the failed step and the remedy.
 #[derive(Debug, thiserror::Error)]
-#[error("uplink {ifname}: {step}: {error}{remedy}")]
+#[error("interface {ifname}: {step}: {error}{remedy}")]
 pub struct UplinkError {
     ifname: String,
-    step: &'static str,
+    step: String,
     error: io::Error,
     remedy: String,
+    is_of_link: bool,
+}
+
+impl UplinkError {
+    /// Returns whether the interface is missing, down or too small: an event of its link may mend
+    /// that.
+    pub fn is_of_link(&self) -> bool {
+        self.is_of_link
+    }
 }
 
 const NEEDS_RAW: &str = "; run with CAP_NET_RAW and CAP_NET_ADMIN";
 
-type Step<T> = Result<T, (&'static str, io::Error, String)>;
+/// A failed step, before the interface's name is added.
+struct Failure {
+    step: String,
+    error: io::Error,
+    remedy: String,
+    is_of_link: bool,
+}
 
-/// Names a step that failed.
-fn at(step: &'static str) -> impl Fn(io::Error) -> (&'static str, io::Error, String) {
-    move |error| {
-        let denied = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
-        (step, error, if denied { NEEDS_RAW.to_owned() } else { String::new() })
+impl Failure {
+    /// A failure that the state of the interface explains.
+    fn of_link(step: &str, error: io::Error, remedy: String) -> Failure {
+        Failure { step: step.to_owned(), error, remedy, is_of_link: true }
     }
 }
 
-pub(super) fn open(ifname: &str, mtu: u16) -> Result<UplinkParts, UplinkError> {
-    join(ifname, mtu).map_err(|(step, error, remedy)| UplinkError {
-        ifname: ifname.to_owned(),
+impl From<NamespaceError> for Failure {
+    fn from(NamespaceError { step, error, remedy }: NamespaceError) -> Failure {
+        Failure { step, error, remedy: format!("; {remedy}"), is_of_link: false }
+    }
+}
+
+/// Names a step that failed.
+fn at(step: &'static str) -> impl Fn(io::Error) -> Failure {
+    move |error| {
+        let denied = matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES));
+        let remedy = if denied { NEEDS_RAW.to_owned() } else { String::new() };
+        Failure { step: step.to_owned(), error, remedy, is_of_link: false }
+    }
+}
+
+pub(super) fn open(options: &UplinkOptions) -> Result<UplinkParts, UplinkError> {
+    let UplinkOptions { ifname, netns, mtu } = options;
+    let joined = match netns {
+        None => join(ifname, *mtu),
+        Some(netns) => in_namespace(netns, || join(ifname, *mtu))
+            .map(|(parts, namespace)| UplinkParts { namespace: Some(namespace), ..parts }),
+    };
+    joined.map_err(|Failure { step, error, remedy, is_of_link }| UplinkError {
+        ifname: ifname.clone(),
         step,
         error,
         remedy,
+        is_of_link,
     })
 }
 
-fn join(ifname: &str, mtu: u16) -> Step<UplinkParts> {
+fn join(ifname: &str, mtu: u16) -> Result<UplinkParts, Failure> {
     // Without a protocol it receives nothing before it is ready.
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)
         .map_err(|error| at("open a packet socket")(error.into()))?;
-    let interface = Interface::query(&fd, ifname, mtu)?;
+    let Interface { index, mac } = Interface::query(ifname, mtu)?;
     let version = libc::tpacket_versions::TPACKET_V2 as c_int;
     set(&fd, libc::PACKET_VERSION, &version).map_err(at("choose the ring's version"))?;
     let (header, offloads) = enable_header(&fd)?;
@@ -75,11 +110,10 @@ fn join(ifname: &str, mtu: u16) -> Step<UplinkParts> {
         set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER)
             .map_err(at("size the send buffer"))?;
     }
-    set_promiscuous(&fd, interface.index).map_err(at("make the interface promiscuous"))?;
-    let Interface { index, mac } = interface;
+    set_promiscuous(&fd, index).map_err(at("make the interface promiscuous"))?;
     let to_host = to_host::attach(&fd, index, mac, token).map_err(|error| error.to_string());
     bind(&fd, index).map_err(at("bind to the interface"))?;
-    Ok(UplinkParts { socket: fd, to_host, header, offloads, mac })
+    Ok(UplinkParts { socket: fd, to_host, header, offloads, mac, namespace: None })
 }
 
 /// Properties of an interface.
@@ -89,46 +123,36 @@ struct Interface {
 }
 
 impl Interface {
-    fn query(fd: &OwnedFd, ifname: &str, mtu: u16) -> Step<Interface> {
+    fn query(ifname: &str, mtu: u16) -> Result<Interface, Failure> {
         let other = |message: &str, remedy: String| {
-            ("check the interface", io::Error::other(message.to_owned()), remedy)
+            Failure::of_link("check it", io::Error::other(message.to_owned()), remedy)
         };
-        let mut asked = request(ifname);
-        ioctl(fd, libc::SIOCGIFINDEX, &mut asked).map_err(|error| {
+        let Link { index, mac, is_up, mtu: carries } = Link::query(ifname).map_err(|error| {
             let remedy = "; `ip link` lists the interfaces; trama joins it when it appears";
-            ("find it", error, remedy.to_owned())
+            Failure::of_link("find it", error, remedy.to_owned())
         })?;
-        // SAFETY: the request that succeeded wrote this field.
-        let index = unsafe { asked.ifr_ifru.ifru_ifindex };
-        ioctl(fd, libc::SIOCGIFHWADDR, &mut asked).map_err(at("read its hardware address"))?;
-        // SAFETY: as above.
-        let address = unsafe { asked.ifr_ifru.ifru_hwaddr };
-        if address.sa_family != libc::ARPHRD_ETHER {
+        let Some(mac) = mac else {
             let remedy = "; use an Ethernet interface".to_owned();
             return Err(other("it does not carry Ethernet frames", remedy));
-        }
-        let [a, b, c, d, e, f, ..] = address.sa_data.map(|byte| byte as u8);
-        ioctl(fd, libc::SIOCGIFFLAGS, &mut asked).map_err(at("read its flags"))?;
-        // SAFETY: as above.
-        if c_int::from(unsafe { asked.ifr_ifru.ifru_flags }) & libc::IFF_UP == 0 {
+        };
+        if !is_up {
             return Err(other("it is down", format!("; `ip link set {ifname} up`")));
         }
-        ioctl(fd, libc::SIOCGIFMTU, &mut asked).map_err(at("read its MTU"))?;
-        // SAFETY: as above.
-        let carries = unsafe { asked.ifr_ifru.ifru_mtu };
         if carries < c_int::from(mtu) {
-            let remedy = format!("; set the network's mtu to {carries}");
+            let remedy = format!(
+                "; `ip link set {ifname} mtu {mtu}`, or set the network's mtu to {carries}"
+            );
             return Err(other(
                 &format!("its MTU is {carries}, but the network's is {mtu}"),
                 remedy,
             ));
         }
-        Ok(Interface { index, mac: MacAddr([a, b, c, d, e, f]) })
+        Ok(Interface { index, mac })
     }
 }
 
 /// Enables the virtio-net header, with the switch's length if the kernel supports it.
-fn enable_header(fd: &OwnedFd) -> Step<(usize, Offloads)> {
+fn enable_header(fd: &OwnedFd) -> Result<(usize, Offloads), Failure> {
     if set(fd, PACKET_VNET_HDR_SZ, &(HEADER as c_int)).is_ok() {
         return Ok((HEADER, Offloads::ALL));
     }

@@ -3,28 +3,23 @@
 //! All of it happens in the device's namespace, on a thread that enters it and ends; the descriptor
 //! works from any namespace.
 
-use std::fs::{File, Metadata};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::raw::{c_int, c_short, c_ulong};
-use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketType, socket};
+use rustix::net::AddressFamily;
 use rustix::process::geteuid;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use trama_frame::vnet::LEN as HEADER;
 use trama_frame::{MacAddr, Offloads};
 
-use super::{Tap, TapOptions};
+use crate::namespace::{NamespaceError, in_namespace};
+use crate::request::{MAX_NAME, ioctl, open_socket, request};
+use crate::{TapOptions, TapParts};
 
 /// The kernel's TAP driver.
 const DRIVER: &str = "/dev/net/tun";
-/// Directory of named network namespaces.
-const NAMESPACES: &str = "/run/netns";
-/// Longest name of an interface.
-const MAX_NAME: usize = libc::IFNAMSIZ - 1;
 
 /// Why a TAP device could not be made: names the device, the failed step and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -68,42 +63,21 @@ impl Failure {
 const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or let root make the device beforehand: ip \
                            tuntap add NAME mode tap user USER && ip link set NAME up";
 
-/// A network namespace, independent of its name. While it exists, no other is equal to it: a device
-/// inside keeps it alive, even after its name is deleted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NamespaceId {
-    /// The device of its file.
-    pub device: u64,
-    /// The inode of its file.
-    pub inode: u64,
-}
-
-impl NamespaceId {
-    /// Returns the namespace that has this name now.
-    ///
-    /// # Errors
-    /// The name does not exist.
-    pub fn of(netns: &str) -> io::Result<NamespaceId> {
-        std::fs::metadata(path(netns)).map(NamespaceId::from)
+impl From<NamespaceError> for Failure {
+    fn from(NamespaceError { step, error, remedy }: NamespaceError) -> Failure {
+        Failure { step, error, remedy }
     }
 }
 
-impl From<Metadata> for NamespaceId {
-    fn from(file: Metadata) -> NamespaceId {
-        NamespaceId { device: file.dev(), inode: file.ino() }
-    }
-}
-
-fn path(netns: &str) -> String {
-    format!("{NAMESPACES}/{netns}")
-}
-
-/// Creates the device described by `options`.
-pub(super) fn open(options: &TapOptions) -> Result<Tap, TapError> {
+/// Creates the device, or attaches to a persistent one of that name, and sets it up.
+///
+/// # Errors
+/// The device cannot be created or set up; the error names the step and the remedy.
+pub fn open(options: &TapOptions) -> Result<TapParts, TapError> {
     let made = match &options.netns {
         None => make(options),
         Some(netns) => in_namespace(netns, || make(options))
-            .map(|(tap, namespace)| Tap { namespace: Some(namespace), ..tap }),
+            .map(|(tap, namespace)| TapParts { namespace: Some(namespace), ..tap }),
     };
     made.map_err(|Failure { step, error, remedy }| TapError {
         ifname: options.ifname.clone(),
@@ -113,52 +87,7 @@ pub(super) fn open(options: &TapOptions) -> Result<Tap, TapError> {
     })
 }
 
-/// Runs `make` on a thread inside a named network namespace; also returns which one it was.
-fn in_namespace<R: Send>(
-    netns: &str,
-    make: impl FnOnce() -> Result<R, Failure> + Send,
-) -> Result<(R, NamespaceId), Failure> {
-    if netns.is_empty() || netns.contains('/') || netns.starts_with('.') {
-        let error = io::Error::from(io::ErrorKind::InvalidInput);
-        return Err(Failure::new(
-            format!("network namespace {netns:?}"),
-            error,
-            "give the name alone, as `ip netns list` shows it",
-        ));
-    }
-    let path = path(netns);
-    let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.into(), file)));
-    let (id, namespace) = opened.map_err(|error| {
-        let step = format!("open network namespace {path}");
-        Failure::new(step, error, "create it first with `ip netns add`")
-    })?;
-    let enter_and_make = || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-            .map_err(|error| cannot_enter(netns, error.into()))?;
-        Ok((make()?, id))
-    };
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("netns".into())
-            .spawn_scoped(scope, enter_and_make)
-            .map_err(|error| Failure::new("start a thread", error, ""))?;
-        let panicked = || Failure::new("set up", io::Error::other("the thread panicked"), "");
-        thread.join().unwrap_or_else(|_| Err(panicked()))
-    })
-}
-
-fn cannot_enter(netns: &str, error: io::Error) -> Failure {
-    let remedy = match error.raw_os_error() {
-        // Left by `ip netns add` before it mounts the namespace, and by a reboot of the host.
-        Some(libc::EINVAL) => {
-            "the file is not a network namespace; run `ip netns del`, then `ip netns add`"
-        }
-        _ => "run with CAP_SYS_ADMIN",
-    };
-    Failure::new(format!("enter network namespace {netns}"), error, remedy)
-}
-
-fn make(options: &TapOptions) -> Result<Tap, Failure> {
+fn make(options: &TapOptions) -> Result<TapParts, Failure> {
     check_name(&options.ifname)?;
     let fd =
         rustix::fs::open(DRIVER, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
@@ -173,7 +102,7 @@ fn make(options: &TapOptions) -> Result<Tap, Failure> {
     let offloads = if options.vnet_header { enable_offloads(&fd)? } else { disable_offloads(&fd)? };
     configure(options, is_persistent(&fd)?)?;
     let vnet_header = options.vnet_header;
-    Ok(Tap { fd, offloads, vnet_header, gone: false, holes: 0, watched: None, namespace: None })
+    Ok(TapParts { fd, offloads, vnet_header, namespace: None })
 }
 
 fn check_name(name: &str) -> Result<(), Failure> {
@@ -273,10 +202,6 @@ fn configure(options: &TapOptions, persistent: bool) -> Result<(), Failure> {
     set_up(&inet, name).map_err(|e| fail("set up", e))
 }
 
-fn open_socket(family: AddressFamily) -> io::Result<OwnedFd> {
-    Ok(socket(family, SocketType::DGRAM, None)?)
-}
-
 fn set_mac(inet: &OwnedFd, name: &str, mac: MacAddr) -> io::Result<()> {
     let mut request = request(name);
     let mut address = libc::sockaddr { sa_family: libc::ARPHRD_ETHER, sa_data: [0; 14] };
@@ -362,18 +287,8 @@ fn set_up(inet: &OwnedFd, name: &str) -> io::Result<()> {
     ioctl(inet, libc::SIOCSIFFLAGS, &mut request)
 }
 
-/// Returns a `struct ifreq` that names an interface; the name was checked to fit.
-pub(in crate::ports) fn request(name: &str) -> libc::ifreq {
-    // SAFETY: all zeroes is a valid value of every member of the union.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().take(MAX_NAME).zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    request
-}
-
 /// Checks what a descriptor is.
-pub(super) fn check(fd: &OwnedFd, vnet_header: bool) -> io::Result<()> {
+pub(crate) fn check(fd: &OwnedFd, vnet_header: bool) -> io::Result<()> {
     let mut found = request("");
     ioctl(fd, libc::TUNGETIFF, &mut found)
         .map_err(|error| io::Error::other(format!("it is not a TAP device: {error}")))?;
@@ -384,12 +299,4 @@ pub(super) fn check(fd: &OwnedFd, vnet_header: bool) -> io::Result<()> {
         true => Ok(()),
         false => Err(io::Error::other("it is another kind of device")),
     }
-}
-
-/// Calls an ioctl whose argument is the address of a `T`, which must be what `code` takes.
-pub(in crate::ports) fn ioctl<T>(fd: &OwnedFd, code: c_ulong, argument: &mut T) -> io::Result<()> {
-    // SAFETY: every caller passes the structure that the request is defined with,
-    // and it lives until the call returns.
-    let done = unsafe { libc::ioctl(fd.as_raw_fd(), code, argument as *mut T) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
