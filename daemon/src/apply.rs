@@ -83,7 +83,7 @@ pub struct DataPlane {
     /// The same, for the workers: written to when a device vanishes.
     device_gone: Arc<OwnedFd>,
     /// Connections of stream ports.
-    streams: Streams,
+    pub(crate) streams: Streams,
     /// Started with the first port in a stated namespace.
     namespaces: Option<NamespaceWatch>,
     /// Interfaces that ports have joined or wait for.
@@ -186,10 +186,10 @@ impl DataPlane {
             state: daemon.state.clone(),
             balancer: Balancer::default(),
             device_gone: Arc::new(event.try_clone()?.into()),
+            streams: Streams::new(event.try_clone()?),
             event,
             storms: Storms::default(),
             loops: Loops::default(),
-            streams: Streams::default(),
             namespaces: None,
             links: Links::default(),
         };

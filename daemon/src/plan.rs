@@ -146,7 +146,7 @@ fn added_ports(running: &ByName<'_>, wanted: &ByName<'_>) -> Vec<Step> {
 
 /// Returns whether the device can stay when `old` becomes `new`.
 fn same_device(old: &Port, new: &Port) -> bool {
-    old.of_network == new.of_network
+    (old.of_network, &old.connection_of) == (new.of_network, &new.connection_of)
         && match (&old.interface, &new.interface) {
             // How many connections a stream may have changes nothing for those that it has.
             (Interface::Stream(old), Interface::Stream(new)) => {

@@ -29,6 +29,7 @@ use crate::moves::MoveError;
 use crate::panics;
 use crate::plan::{Step, daemon_keys, plan};
 use crate::status::{FdbRow, Status};
+use crate::streams::Changes;
 use crate::succession::keeper_socket;
 use crate::upgrade::HandOver;
 
@@ -337,6 +338,7 @@ impl Daemon {
         let (draft, result) = loop {
             let mut draft = inner.config.clone();
             let result = edit(&mut draft).map_err(TransactError::Edit)?;
+            draft.follow_connections();
             if draft == inner.config || inner.phase != Phase::Starting {
                 break (draft, result);
             }
@@ -377,8 +379,11 @@ impl Daemon {
         let mut inner = self.lock_to_change();
         let text = inner.rights.read_config();
         let source = &mut inner.source;
-        let config =
-            source.parse(text, |_| Vec::new()).map_err(|error| error.diagnostics(&source.file))?;
+        let parsed = source.parse(text, |_| Vec::new());
+        let mut config = parsed.map_err(|error| error.diagnostics(&source.file))?;
+        // What is not in the file stays while its port does.
+        config.ports.extend(inner.config.ports.iter().filter(|it| it.is_ephemeral()).cloned());
+        config.follow_connections();
         inner.rights.keep_config(&inner.source.text);
         inner.in_force = Some(inner.source.text.clone());
         let steps = plan(&inner.config, &config);
@@ -431,6 +436,7 @@ impl Daemon {
         inner.data_plane.follow_floods(self.started.elapsed());
         inner.follow_namespaces();
         inner.follow_links();
+        inner.follow_connections();
         inner.data_plane.balance(self.started);
     }
 
@@ -558,6 +564,43 @@ impl Inner {
     fn try_waiting(&mut self) {
         let Self { config, data_plane, .. } = self;
         data_plane.try_waiting(&config.expanded());
+    }
+
+    /// Adds a port for each further connection that was accepted, and removes those whose
+    /// connections have ended.
+    fn follow_connections(&mut self) {
+        let Changes { arrivals, ended } = self.data_plane.streams.take_changes();
+        if arrivals.is_empty() && ended.is_empty() {
+            return;
+        }
+        let mut draft = self.config.clone();
+        draft.ports.retain(|port| !(port.is_ephemeral() && ended.contains(&port.name)));
+        let mut added = Vec::new();
+        for arrival in arrivals {
+            match draft.free_connection(&arrival.port) {
+                Some(port) => {
+                    added.push(port.name.clone());
+                    self.data_plane.streams.give(&port.name, arrival);
+                    draft.ports.push(port);
+                }
+                None => arrival.refuse(),
+            }
+        }
+        self.change(draft);
+        // One that cannot run has no connection, and so is none.
+        let failed: Vec<_> =
+            added.into_iter().filter(|it| self.data_plane.failed.contains_key(it)).collect();
+        if !failed.is_empty() {
+            let mut draft = self.config.clone();
+            draft.ports.retain(|port| !failed.contains(&port.name));
+            failed.iter().for_each(|name| self.data_plane.streams.remove(name));
+            self.change(draft);
+        }
+    }
+
+    fn change(&mut self, draft: Config) {
+        let steps = plan(&self.config, &draft);
+        self.change_to(draft, &steps);
     }
 
     fn retry(&mut self) {

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use trama_daemon::config::model::Config;
 use trama_daemon::config::model::socket::SocketMode;
+use trama_daemon::config::model::{Config, Interface};
 use trama_daemon::state::{Daemon, Source, TransactOptions};
 use trama_daemon::status::SocketStatus;
 
@@ -155,6 +155,72 @@ fn a_second_connection_is_turned_away_and_the_first_goes_on() {
 }
 
 #[test]
+fn each_of_many_connections_is_a_port_of_its_own() {
+    const MOST: usize = 64;
+    let many = format!("type = \"stream\"\npath = \"@/a.sock\"\nconnections = {MOST}");
+    // The name of a port that exists is left out.
+    let lab = Lab::start(&[port("a", &many), stream("a.3"), stream("b")].concat());
+    let mut b = patient(UnixStream::connect(lab.path("b.sock")).unwrap());
+    lab.connected("b");
+    let text = fs::read_to_string(lab.daemon.file()).unwrap();
+    let connect = || patient(UnixStream::connect(lab.path("a.sock")).unwrap());
+    let mut peers: Vec<UnixStream> = (1..MOST).map(|_| connect()).collect();
+    let ports = || {
+        lab.daemon.handle_events();
+        let status = lab.daemon.status();
+        status.ports.iter().filter(|port| port.link).count()
+    };
+    wait_until("all have ports", || ports() == MOST);
+    // No name is left for more.
+    for _ in 0..2 {
+        let mut beyond = connect();
+        beyond.set_nonblocking(true).unwrap();
+        wait_until("it is closed", || {
+            lab.daemon.handle_events();
+            matches!(beyond.read(&mut [0]), Ok(0))
+        });
+    }
+    b.write_all(&framed(99)).unwrap();
+    for (peer, number) in peers.iter_mut().zip(1..) {
+        assert_eq!(read(peer), framed(99));
+        peer.write_all(&framed(number)).unwrap();
+        assert_eq!(read(&mut b), framed(number));
+    }
+    let config = lab.daemon.config();
+    let last = config.port(&format!("a.{MOST}")).unwrap();
+    assert!(last.is_ephemeral() && last.is_on("lab"));
+    // Settings of the port hold for its connections; a save leaves them out.
+    lab.change(|config| config.ports[0].cable = false);
+    let config = lab.daemon.config();
+    assert!(config.ports.iter().filter(|port| !port.cable).count() == MOST - 1);
+    let saved = fs::read_to_string(lab.daemon.file()).unwrap();
+    assert_eq!(saved.lines().count(), text.lines().count() + 1, "{saved}");
+    assert!(lab.daemon.reload().unwrap().steps.is_empty());
+    // They end with their connections, or with fewer that are allowed.
+    peers.truncate(MOST / 2);
+    let count = || {
+        lab.daemon.handle_events();
+        lab.daemon.config().ports.iter().filter(|port| port.is_ephemeral()).count()
+    };
+    wait_until("half of them end", || count() == MOST / 2 - 1);
+    lab.change(|config| {
+        if let Interface::Stream(device) = &mut config.ports[0].interface {
+            device.connections = 2;
+        }
+    });
+    wait_until("one is left", || count() == 1);
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
 fn a_length_that_lies_ends_the_connection_and_is_named() {
     let lab = Lab::start(&stream("a"));
     let mut a = patient(UnixStream::connect(lab.path("a.sock")).unwrap());
@@ -236,11 +302,9 @@ fn datagrams_pass_over_unix_sockets_and_udp() {
     assert_eq!(lab.socket("d").peer, Some(guest_path));
     // Of someone else.
     UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&framed(3)[4..], free).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while lab.daemon.status().port("u").unwrap().counters.drops_for("wrong_peer") == 0 {
-        assert!(Instant::now() < deadline, "it is not counted");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("it is counted", || {
+        lab.daemon.status().port("u").unwrap().counters.drops_for("wrong_peer") == 1
+    });
 }
 
 #[test]

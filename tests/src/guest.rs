@@ -39,6 +39,8 @@ pub struct Nic {
     pub properties: String,
     /// Queue pairs; the guest has as many processors as its largest device has pairs.
     pub queues: u16,
+    /// QEMU's backend and its options, in place of the one that the model has: `stream,…`.
+    pub netdev: Option<String>,
 }
 
 impl Nic {
@@ -52,12 +54,18 @@ impl Nic {
             mac: mac.into(),
             properties: String::new(),
             queues: 1,
+            netdev: None,
         }
     }
 
     /// A virtio device on a TAP, which QEMU makes unless it exists.
     pub fn on_tap(tap: &str, mac: &str) -> Nic {
         Nic { is_tap: true, ..Nic::connecting(tap, mac) }
+    }
+
+    /// A virtio device on a backend of QEMU's own.
+    pub fn over(netdev: &str, mac: &str) -> Nic {
+        Nic { netdev: Some(netdev.to_owned()), ..Nic::connecting("", mac) }
     }
 
     /// An emulated device (`e1000`, …) on an existing TAP.
@@ -396,7 +404,9 @@ fn flash(command: &mut Command, dir: &Path) {
 pub(crate) fn plug(command: &mut Command, index: usize, nic: &Nic, boot: &str) {
     let side = if nic.listens { "server=on,wait=off" } else { reconnect() };
     let (path, queues) = (nic.socket.display(), nic.queues);
-    if !nic.is_tap {
+    if let Some(netdev) = &nic.netdev {
+        command.args(["-netdev", &format!("{netdev},id=n{index}")]);
+    } else if !nic.is_tap {
         command.args(["-chardev", &format!("socket,id=c{index},path={path},{side}")]);
         let backend = format!("vhost-user,id=n{index},chardev=c{index},queues={queues}");
         command.args(["-netdev", &backend]);

@@ -35,7 +35,7 @@ pub use guest::{FULL_KERNEL, Guest, GuestOptions, Nic};
 pub use host::{Capture, CommandResult, Host, Pinging, assert_reaches};
 pub use libvirt::{Domain, Libvirt};
 pub use netns::Netns;
-pub use process::{Process, SOON, User, wait_until};
+pub use process::{Process, SOON, User, tied_command, wait_until};
 pub use raw_tap::RawTap;
 pub use testpmd::Testpmd;
 pub use tramad::Tramad;

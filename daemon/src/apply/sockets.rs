@@ -21,9 +21,12 @@ impl DataPlane {
         let Interface::Stream(device) = &port.interface else { return Ok(()) };
         let place = PortPlace::new(self.workers[running.worker].handle.clone());
         running.place = Some(place.clone());
+        let socket = Socket { worker: place, port: running.id };
+        if port.is_ephemeral() {
+            return self.streams.plug(&port.name, device, socket);
+        }
         let access = convert::access(&self.rights, &port.socket)?;
-        let socket = Socket { place, port: running.id, access };
-        self.streams.add(&port.name, device, socket, &self.rights)
+        self.streams.add(&port.name, device, socket, (&access, &self.rights))
     }
 
     /// Opens the socket of a datagram port.
@@ -60,7 +63,11 @@ impl DataPlane {
     pub(super) fn set_socket(&self, port: &Port) -> Result<(), String> {
         let access = || convert::access(&self.rights, &port.socket);
         match &port.interface {
-            Interface::Stream(_) => self.streams.set_access(&port.name, &access()?),
+            Interface::Stream(_) if port.is_ephemeral() => Ok(()),
+            Interface::Stream(device) => {
+                self.streams.set_connections(&port.name, device.connections);
+                self.streams.set_access(&port.name, &access()?)
+            }
             Interface::Dgram(_) => {
                 let running = self.ports.get(&port.name);
                 let datagrams = running.and_then(|running| running.datagrams.as_ref());

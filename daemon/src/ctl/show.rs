@@ -12,7 +12,7 @@ use super::identity;
 use super::schema::column::Table;
 use super::schema::{BRIDGE, INTERFACE, PORT};
 use crate::config::derived::running::is_part_of;
-use crate::config::model::Mode;
+use crate::config::model::{Mode, Port};
 use crate::confinement;
 use crate::status::PortCounts;
 use crate::value_type::Shape;
@@ -90,6 +90,9 @@ fn show_port(view: View<'_>, name: &str, lines: &mut Vec<String>) {
     show_columns(view, &PORT, &OF_PORT, name, "            ", lines);
     if view.draft.port(name).is_some_and(|port| !port.cable) {
         lines.push("            cable: false".to_owned());
+    }
+    if view.draft.port(name).is_some_and(Port::is_ephemeral) {
+        lines.push("            ephemeral: true".to_owned());
     }
     let counters = view.snapshot.status.port(name).map(|port| &port.counters);
     for text in counters.into_iter().flat_map(lost_before_a_gateway) {

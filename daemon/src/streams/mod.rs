@@ -9,11 +9,14 @@
 //! The worker never accepts, connects or waits: it has a connected socket, or none. It says when a
 //! connection has ended; the thread then takes it away, and a client connects again after a second.
 
+mod arrival;
 mod plug;
 mod thread;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -26,12 +29,17 @@ use trama_vhost_net_backend::Access;
 
 use crate::config::model::wire::Stream;
 use crate::socket_status::SocketStatus;
+use arrival::Arrival;
 use plug::Plug;
 
 /// The stream ports of a data plane.
-#[derive(Default)]
 pub(crate) struct Streams {
     running: OnceLock<Running>,
+    changes: Arc<Mutex<Changes>>,
+    /// Written to when there are changes.
+    event: Arc<UnixStream>,
+    /// Further connections whose ports are about to be added.
+    given: Mutex<HashMap<String, Arrival>>,
     /// Whether another switch still accepts and connects.
     is_paused: Arc<AtomicBool>,
 }
@@ -51,32 +59,50 @@ struct Shared {
     ended: Arc<OwnedFd>,
     is_paused: Arc<AtomicBool>,
     is_stopped: AtomicBool,
+    changes: Arc<Mutex<Changes>>,
+    event: Arc<UnixStream>,
+}
+
+/// What has become of further connections.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// Those that need a port.
+    pub(crate) arrivals: Vec<Arrival>,
+    /// The ports whose connections have ended.
+    pub(crate) ended: HashSet<String>,
 }
 
 /// The port of a worker that gets the connections.
 pub(crate) struct Socket {
     /// The worker that has the port.
-    pub(crate) place: PortPlace,
+    pub(crate) worker: PortPlace,
     /// The port.
     pub(crate) port: PortId,
-    /// Which users may connect.
-    pub(crate) access: Access,
 }
 
 impl Shared {
-    fn new(is_paused: Arc<AtomicBool>) -> rustix::io::Result<Shared> {
+    fn new(streams: &Streams) -> rustix::io::Result<Shared> {
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         Ok(Shared {
             plugs: Mutex::default(),
             changed: event()?,
             ended: Arc::new(event()?),
-            is_paused,
+            is_paused: streams.is_paused.clone(),
+            changes: streams.changes.clone(),
+            event: streams.event.clone(),
             is_stopped: AtomicBool::new(false),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Plug>> {
         self.plugs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what has become of further connections, and has it followed.
+    fn note(&self, note: impl FnOnce(&mut Changes)) {
+        note(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+        // A full buffer has woken the reader already.
+        let _ = (&*self.event).write(&[1]);
     }
 
     fn wake(&self) {
@@ -86,6 +112,52 @@ impl Shared {
 }
 
 impl Streams {
+    /// No ports yet. `event` is written to when [`Streams::take_changes`] has something.
+    pub(crate) fn new(event: UnixStream) -> Streams {
+        Streams {
+            running: OnceLock::new(),
+            changes: Arc::default(),
+            event: Arc::new(event),
+            given: Mutex::default(),
+            is_paused: Arc::default(),
+        }
+    }
+
+    /// Returns what has become of further connections since the last call.
+    pub(crate) fn take_changes(&self) -> Changes {
+        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps a further connection for the port of this name, which is about to be added.
+    pub(crate) fn give(&self, name: &str, arrival: Arrival) {
+        self.given().insert(name.to_owned(), arrival);
+    }
+
+    fn given(&self) -> MutexGuard<'_, HashMap<String, Arrival>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plugs the connection that was given into its port.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn plug(&self, name: &str, device: &Stream, socket: Socket) -> Result<(), String> {
+        let arrival = self.given().remove(name).ok_or("its connection has ended")?;
+        let Some(running) = self.running.get() else { return Ok(()) };
+        let plug = Plug::given(name, device, socket, arrival)?;
+        running.shared.lock().insert(name.to_owned(), plug);
+        Ok(())
+    }
+
+    /// Sets how many connections a port may have.
+    pub(crate) fn set_connections(&self, name: &str, most: u16) {
+        if let Some(running) = self.running.get()
+            && let Some(plug) = running.shared.lock().get_mut(name)
+        {
+            plug.set_connections(most);
+        }
+    }
+
     /// Returns the event that workers write to when a connection has ended; starts the thread.
     ///
     /// # Errors
@@ -94,7 +166,7 @@ impl Streams {
         if let Some(running) = self.running.get() {
             return Ok(running.shared.ended.clone());
         }
-        let shared = Shared::new(self.is_paused.clone()).map_err(|error| error.to_string())?;
+        let shared = Shared::new(self).map_err(|error| error.to_string())?;
         let shared = Arc::new(shared);
         let ended = shared.ended.clone();
         let thread = thread::start(shared.clone()).map_err(|error| error.to_string())?;
@@ -113,10 +185,10 @@ impl Streams {
         name: &str,
         device: &Stream,
         socket: Socket,
-        rights: &Rights,
+        (access, rights): (&Access, &Rights),
     ) -> Result<(), String> {
         let Some(running) = self.running.get() else { return Ok(()) };
-        let plug = Plug::open(name, device, socket, rights)?;
+        let plug = Plug::open(name, device, socket, (access, rights))?;
         running.shared.lock().insert(name.to_owned(), plug);
         running.shared.wake();
         Ok(())
@@ -124,6 +196,7 @@ impl Streams {
 
     /// Closes a port's sockets but for the connection that its worker has.
     pub(crate) fn remove(&self, name: &str) {
+        self.given().remove(name);
         if let Some(running) = self.running.get() {
             drop(running.shared.lock().remove(name));
             running.shared.wake();

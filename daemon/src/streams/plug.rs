@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +19,7 @@ use trama_vhost_net::PortPlace;
 use trama_vhost_net_backend::{Access, Listening, Peer, SocketFile, Sockets, log_limit};
 
 use super::Socket;
+use super::arrival::{Arrival, Ticket};
 use super::thread::Wait;
 use crate::config::model::Role;
 use crate::config::model::wire::{Place, Stream};
@@ -45,6 +47,11 @@ pub(super) struct Plug {
     connected: Option<Connected>,
     connects: u64,
     last_error: Option<String>,
+    /// How many connections there may be.
+    most: u16,
+    /// How many further ones there are, and those that have no port yet.
+    further: Arc<AtomicU16>,
+    arrivals: Vec<Arrival>,
 }
 
 /// How connections come.
@@ -58,6 +65,10 @@ enum End {
     Connects {
         rights: Rights,
         attempt: Attempt,
+    },
+    /// It has one, given at its start, and ends with that.
+    Given {
+        _ticket: Ticket,
     },
 }
 
@@ -76,19 +87,67 @@ struct Connected {
 }
 
 impl Plug {
+    fn new(device: &Stream, socket: Socket, end: End) -> Plug {
+        let Socket { worker, port } = socket;
+        Plug {
+            location: device.place.clone(),
+            worker,
+            port,
+            end,
+            connected: None,
+            connects: 0,
+            last_error: None,
+            most: device.connections,
+            further: Arc::default(),
+            arrivals: Vec::new(),
+        }
+    }
+
+    /// Makes one of a further connection.
+    ///
+    /// # Errors
+    /// The worker does not take it.
+    pub(super) fn given(
+        name: &str,
+        device: &Stream,
+        socket: Socket,
+        arrival: Arrival,
+    ) -> Result<Plug, String> {
+        let Arrival { socket: connection, ticket, .. } = arrival;
+        let mut plug = Plug::new(device, socket, End::Given { _ticket: ticket });
+        plug.connect(name, &Arc::new(connection));
+        match (&plug.connected, &plug.last_error) {
+            (None, Some(error)) => Err(error.clone()),
+            _ => Ok(plug),
+        }
+    }
+
+    /// Returns whether it has ended with its connection.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.end, End::Given { .. }) && self.connected.is_none()
+    }
+
+    pub(super) fn set_connections(&mut self, most: u16) {
+        self.most = most;
+    }
+
+    /// Returns the further connections that came since the last call.
+    pub(super) fn take_arrivals(&mut self) -> Vec<Arrival> {
+        std::mem::take(&mut self.arrivals)
+    }
+
     pub(super) fn open(
         name: &str,
         device: &Stream,
         socket: Socket,
-        rights: &Rights,
+        (access, rights): (&Access, &Rights),
     ) -> Result<Plug, String> {
         let end = match (&device.place, device.role) {
             (_, Role::Client) => {
                 End::Connects { rights: rights.clone(), attempt: Attempt::At(Instant::now()) }
             }
             (Place::Path(path), Role::Server) => {
-                let made =
-                    rights.listen(path, &socket.access).map_err(|error| error.to_string())?;
+                let made = rights.listen(path, access).map_err(|error| error.to_string())?;
                 let Listening { listener, file, note } = made;
                 if let Some(note) = note {
                     tracing::info!("port {name}: {}: {note}", path.display());
@@ -100,15 +159,7 @@ impl Plug {
                 End::Listens { socket: Arc::new(made.socket), file: None, _entry: made.entry }
             }
         };
-        Ok(Plug {
-            location: device.place.clone(),
-            worker: socket.place,
-            port: socket.port,
-            end,
-            connected: None,
-            connects: 0,
-            last_error: None,
-        })
+        Ok(Plug::new(device, socket, end))
     }
 
     pub(super) fn set_access(&self, access: &Access) -> Result<(), String> {
@@ -125,6 +176,7 @@ impl Plug {
             (Some(_), _) => "connected",
             (None, End::Listens { .. }) => "listening",
             (None, End::Connects { .. }) => "connecting",
+            (None, End::Given { .. }) => "ended",
         };
         SocketStatus {
             location: self.location.to_string(),
@@ -144,7 +196,7 @@ impl Plug {
             End::Connects { attempt: Attempt::Runs(socket, _), .. } => {
                 Some(Wait { socket: socket.clone(), flags: PollFlags::OUT })
             }
-            End::Connects { .. } => None,
+            End::Connects { .. } | End::Given { .. } => None,
         }
     }
 
@@ -155,7 +207,7 @@ impl Plug {
                 self.connected.is_none().then_some(*due)
             }
             End::Connects { attempt: Attempt::Runs(_, until), .. } => Some(*until),
-            End::Listens { .. } => None,
+            End::Listens { .. } | End::Given { .. } => None,
         }
     }
 
@@ -163,7 +215,7 @@ impl Plug {
     pub(super) fn advance(&mut self, name: &str, is_ready: bool, now: Instant) {
         match &mut self.end {
             End::Listens { .. } if is_ready => self.accept(name),
-            End::Listens { .. } => {}
+            End::Listens { .. } | End::Given { .. } => {}
             End::Connects { attempt: Attempt::Runs(socket, _), .. } if is_ready => {
                 let outcome = socket_error(&**socket).and_then(|error| error);
                 let socket = socket.clone();
@@ -225,7 +277,7 @@ impl Plug {
         }
     }
 
-    /// Takes a connection, unless there is one already.
+    /// Takes a connection, unless there are enough.
     fn take(&mut self, name: &str, socket: OwnedFd) {
         if self.connected.as_ref().is_some_and(|it| has_hung_up(&it.socket)) {
             // The worker has not said so yet.
@@ -234,11 +286,21 @@ impl Plug {
         let Some(Connected { peer: first, .. }) = &self.connected else {
             return self.connect(name, &Arc::new(socket));
         };
-        let reason = format!(
-            "{} was turned away, as {first} is connected; raise connections to admit more",
-            peer_of(&socket)
-        );
-        self.fail(name, reason);
+        let peer = peer_of(&socket);
+        match Ticket::take(&self.further, self.most.saturating_sub(1)) {
+            Some(ticket) => {
+                let port = name.to_owned();
+                self.arrivals.push(Arrival { port, socket, peer, ticket });
+            }
+            None if self.most == 1 => {
+                let rest = format!("as {first} is connected; raise connections to admit more");
+                self.fail(name, format!("{peer} was turned away, {rest}"));
+            }
+            None => {
+                let rest = format!("as {} are connected; raise connections", self.most);
+                self.fail(name, format!("{peer} was turned away, {rest}"));
+            }
+        }
     }
 
     /// Gives a connection to the worker.

@@ -30,14 +30,24 @@ fn run(shared: &Shared) {
         let is_paused = shared.is_paused.load(Ordering::Acquire);
         let (ready, has_ended) = wait(shared, is_paused);
         let now = Instant::now();
-        let mut plugs = shared.lock();
-        for (name, plug) in plugs.iter_mut() {
+        let (mut arrivals, mut ended) = (Vec::new(), Vec::new());
+        for (name, plug) in shared.lock().iter_mut() {
             if has_ended {
                 plug.take_end(name);
             }
             if !is_paused {
                 plug.advance(name, ready.contains(name), now);
             }
+            arrivals.append(&mut plug.take_arrivals());
+            if plug.is_over() {
+                ended.push(name.clone());
+            }
+        }
+        if !arrivals.is_empty() || !ended.is_empty() {
+            shared.note(|changes| {
+                changes.arrivals.append(&mut arrivals);
+                changes.ended.extend(ended);
+            });
         }
     }
 }

@@ -52,4 +52,5 @@ mod system_ports;
 mod testpmd;
 mod upgrade;
 mod vlan;
+mod wires;
 mod workers;

@@ -2,6 +2,7 @@
 //! addresses, what runs, and what each gateway is sent.
 
 pub mod addresses;
+pub mod connections;
 pub mod dhcp;
 pub mod forward;
 pub mod gateway;

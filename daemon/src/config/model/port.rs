@@ -69,6 +69,9 @@ pub struct Port {
     pub interface: Interface,
     /// Whether the network of the same name created it; such a port has no `[[port]]` table.
     pub of_network: bool,
+    /// The stream port one of whose further connections it is; such a port is not in the file, and
+    /// ends with its connection.
+    pub connection_of: Option<String>,
     /// Which users may connect to its socket.
     pub socket: SocketAccess,
     /// How much memory its guest may share.
@@ -98,6 +101,7 @@ impl Port {
             loop_mode: LoopMode::default(),
             interface,
             of_network: false,
+            connection_of: None,
             socket: SocketAccess::default(),
             memory: MemoryLimits::default(),
             forward: Vec::new(),
@@ -105,6 +109,11 @@ impl Port {
             openvswitch: Kept::new(),
             openvswitch_interface: Kept::new(),
         }
+    }
+
+    /// Whether the port is not in the file, and ends with what plugs in.
+    pub fn is_ephemeral(&self) -> bool {
+        self.connection_of.is_some()
     }
 
     /// Whether the port is attached to the network of this name.

@@ -74,6 +74,10 @@ impl Check {
             self.problem("network", format!("there is no network {name:?}"), remedy);
         }
         self.vlan(port);
+        if port.is_ephemeral() {
+            // It shares all that its port has claimed.
+            return;
+        }
         self.address(port, claims);
         match &port.interface {
             Interface::VhostUser(device) => {
@@ -89,6 +93,7 @@ impl Check {
             Interface::Stream(device) => {
                 self.stream(device, config.daemon.folders.place(&port.name, &device.place), claims);
                 self.socket_access(port);
+                self.one_guest(port);
             }
             Interface::Dgram(device) => {
                 self.dgram(&config.daemon.folders.ends(&port.name, device), claims);

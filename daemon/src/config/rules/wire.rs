@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::check::Check;
 use super::name::quoted;
 use super::port::{Claims, Protocol};
-use crate::config::model::Role;
 use crate::config::model::wire::{Dgram, Place, Stream};
+use crate::config::model::{Port, Role};
 
 /// Most connections of a stream port.
 const MAX_CONNECTIONS: u16 = 64;
@@ -65,6 +65,14 @@ impl Check {
         } else if device.connections > 1 && device.role == Role::Client {
             let remedy = r#"remove it, or set role = "server""#;
             self.problem("connections", "a client has one connection", remedy);
+        }
+    }
+
+    /// Several connections are several guests.
+    pub(super) fn one_guest(&mut self, port: &Port) {
+        if port.connections() > 1 && port.mac.is_some() {
+            let remedy = "remove it, or set connections = 1";
+            self.problem("mac", "is that of one guest, and each connection has one", remedy);
         }
     }
 

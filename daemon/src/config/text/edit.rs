@@ -30,13 +30,26 @@ pub fn edit(text: &str, from: &Config, to: &Config) -> Result<String, Fault> {
         let table = item.as_table_like_mut();
         write_fields(table.ok_or_else(|| Fault::plain("daemon is not a table"))?, &changes);
     }
-    let networks: Tables<Network> =
-        Tables { kind: "network", name: |it| &it.name, fields: network::fields };
+    let networks: Tables<Network> = Tables {
+        kind: "network",
+        name: |it| &it.name,
+        fields: network::fields,
+        is_written: |_| true,
+    };
     networks.edit(&mut document, &from.networks, &to.networks)?;
-    let ports: Tables<Port> = Tables { kind: "port", name: |it| &it.name, fields: port::fields };
+    let ports: Tables<Port> = Tables {
+        kind: "port",
+        name: |it| &it.name,
+        fields: port::fields,
+        is_written: |port| !port.is_ephemeral(),
+    };
     ports.edit(&mut document, &from.ports, &to.ports)?;
-    let records: Tables<Record> =
-        Tables { kind: "openvswitch", name: |it| &it.name, fields: record::fields };
+    let records: Tables<Record> = Tables {
+        kind: "openvswitch",
+        name: |it| &it.name,
+        fields: record::fields,
+        is_written: |_| true,
+    };
     records.edit(&mut document, &from.records, &to.records)?;
     Ok(tidy(text, document.to_string()))
 }
@@ -46,6 +59,8 @@ struct Tables<T> {
     kind: &'static str,
     name: fn(&T) -> &str,
     fields: fn(&T) -> Vec<Field>,
+    /// Whether the file has it.
+    is_written: fn(&T) -> bool,
 }
 
 impl<T: PartialEq> Tables<T> {
@@ -54,11 +69,13 @@ impl<T: PartialEq> Tables<T> {
     fn edit(&self, document: &mut DocumentMut, before: &[T], after: &[T]) -> Result<(), Fault> {
         let known = self.by_name(before);
         let wanted = self.by_name(after);
-        for old in before.iter().map(self.name).filter(|name| !wanted.contains_key(name)) {
+        let written = before.iter().filter(|it| (self.is_written)(it)).map(self.name);
+        for old in written.filter(|name| !wanted.contains_key(name)) {
             remove_table(document, self.kind, old)?;
         }
         let differs = |new: &&T| known.get((self.name)(new)).copied() != Some(*new);
-        let changed: Vec<&T> = after.iter().filter(differs).collect();
+        let written = after.iter().filter(|it| (self.is_written)(it));
+        let changed: Vec<&T> = written.filter(differs).collect();
         if changed.is_empty() {
             return Ok(());
         }
@@ -72,7 +89,8 @@ impl<T: PartialEq> Tables<T> {
     }
 
     fn by_name<'a>(&self, list: &'a [T]) -> HashMap<&'a str, &'a T> {
-        list.iter().map(|it| ((self.name)(it), it)).collect()
+        let written = list.iter().filter(|it| (self.is_written)(it));
+        written.map(|it| ((self.name)(it), it)).collect()
     }
 
     fn change(

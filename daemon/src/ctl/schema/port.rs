@@ -9,7 +9,7 @@ use super::column::{
     BOOL, Column, STRING, STRING_OR_NONE, STRING_SET, STRINGS, UUID, UUIDS, edit_port,
     external_ids, fixed, free, integers, rules, rules_of, set_external_ids, uuid_of, words,
 };
-use crate::config::model::{LoopMode, Promiscuous, Spoof, VlanModeName};
+use crate::config::model::{LoopMode, Port, Promiscuous, Spoof, VlanModeName};
 use crate::ctl::draft::Draft;
 use crate::ctl::identity;
 use crate::value_type::{Kind, Shape, Type};
@@ -43,7 +43,7 @@ macro_rules! storm {
 }
 
 /// The columns.
-pub(super) static COLUMNS: [Column; 17] = [
+pub(super) static COLUMNS: [Column; 18] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Port", name)),
     free(
         "cable",
@@ -54,6 +54,9 @@ pub(super) static COLUMNS: [Column; 17] = [
             edit_port(draft, name, |port| port.cable = cable)
         },
     ),
+    fixed("ephemeral", BOOL, |view, name| {
+        Value::One(Atom::Bool(view.draft.port(name).is_some_and(Port::is_ephemeral)))
+    }),
     free("external_ids", STRINGS, external_ids, set_external_ids),
     free(
         "forward",
