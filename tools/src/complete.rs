@@ -206,6 +206,10 @@ impl Names {
     /// The ports that the command may mean: of the bridge that precedes, and of a type that a VMM
     /// can use.
     fn ports(&self) -> Vec<String> {
+        if let Some(vmm) = Vmm::of_command(&self.command) {
+            let condition = format!("type{{in}}{}", vmm.types());
+            return self.names(&["--columns=name", "find", "Interface", &condition]);
+        }
         let bridge = self.arguments.first().filter(|_| self.arguments.len() > 1);
         match (self.command.as_str(), bridge) {
             // Its port is a new one.
@@ -214,9 +218,6 @@ impl Names {
                 Some(Output::Text { lines }) => lines,
                 _ => Vec::new(),
             },
-            (name, _) if Vmm::of_command(name).is_some() => {
-                self.names(&["--columns=name", "find", "Interface", "type=vhost-user"])
-            }
             _ => self.records("Port"),
         }
     }

@@ -45,6 +45,15 @@ impl Vmm {
         }
     }
 
+    /// The types of ports that it can use, as a set of the table Interface.
+    pub(crate) fn types(self) -> &'static str {
+        match self {
+            Vmm::Qemu => "vhost-user,stream,dgram",
+            Vmm::Libvirt | Vmm::CloudHypervisor | Vmm::Crosvm => "vhost-user",
+            Vmm::Lima => "stream",
+        }
+    }
+
     /// What it must be given for a port; lines of text.
     ///
     /// # Errors

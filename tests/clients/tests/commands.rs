@@ -284,3 +284,23 @@ fn the_daemon_says_its_version() {
     let lab = RunningDaemon::start("");
     assert_eq!(lab.ok("version"), format!("tramad (trama) {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn completions_offer_what_can_follow() {
+    let lab = RunningDaemon::start(LAB);
+    lab.ok("add-port lab s1 -- set Interface s1 type=stream options:path={dir}/s.sock");
+    for (words, wanted) in [
+        ("qemu ''", &["s1", "vm1", "vm2"][..]),
+        ("lima ''", &["s1"]),
+        ("libvirt ''", &["vm1", "vm2"]),
+        ("del-port lab ''", &["s1", "vm1"]),
+        ("add-port lab ''", &[]),
+        ("set Port vm1 network=", &["network=lab"]),
+        ("set Port vm1 vlan_mode=tr", &["vlan_mode=trunk"]),
+        ("set Interface vm1 type=str", &["type=stream"]),
+    ] {
+        let offered = lab.ok(&format!("complete {words}"));
+        let offered: Vec<&str> = offered.lines().filter_map(|it| it.split('\t').next()).collect();
+        assert_eq!(offered, wanted, "{words}");
+    }
+}

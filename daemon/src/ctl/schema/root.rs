@@ -20,9 +20,11 @@ pub(super) static COLUMNS: [Column; 5] = [
     fixed("datapath_types", STRING_SET, |_, _| text_set(&["netdev", "system"])),
     fixed("iface_types", STRING_SET, |_, _| {
         text_set(&[
+            "dgram",
             "dpdkvhostuser",
             "dpdkvhostuserclient",
             "internal",
+            "stream",
             "system",
             "tap",
             "vhost-user",
