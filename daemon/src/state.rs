@@ -395,8 +395,8 @@ impl Daemon {
         Ok(Committed { result: (), steps, not_running })
     }
 
-    /// Returns whether [`Daemon::retry`] has ports to try: those that do not run as they are stored,
-    /// but for those that wait for a change of their link or for a command.
+    /// Returns whether [`Daemon::retry`] has ports to try: those that do not run as they are
+    /// stored, but for those that wait for a change of their link or for a command.
     pub fn retries_by_time(&self) -> bool {
         self.lock().data_plane.retries_by_time()
     }
@@ -428,8 +428,8 @@ impl Daemon {
     }
 
     /// Stops ports whose devices have vanished, follows storms and loops, namespaces that were
-    /// created again, and links that ports wait for, and moves a network off a loaded worker if that
-    /// balances the load.
+    /// created again, links that ports wait for and connections of stream ports, and moves a
+    /// network off a loaded worker if that balances the load.
     pub fn handle_events(&self) {
         let mut inner = self.lock_to_change();
         inner.data_plane.take_faults();

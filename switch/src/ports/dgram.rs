@@ -102,7 +102,8 @@ impl Dgram {
         DgramReport { peer: self.to(), send_error: self.send_error }
     }
 
-    /// Fills `burst`, which is empty, with frames. Out of line, so that it costs TAPs' turns nothing.
+    /// Fills `burst`, which is empty, with frames. Out of line, so that it costs the turns of TAPs
+    /// nothing.
     #[inline(never)]
     pub(crate) fn fetch(&mut self, burst: &mut PoolBurst) {
         let received = self.inbound.receive(self.socket.as_fd(), burst.rooms());
