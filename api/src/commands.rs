@@ -30,6 +30,8 @@ pub enum CommandId {
     AddPort,
     /// `del-port`.
     DelPort,
+    /// `detach`.
+    Detach,
     /// `list-ports`.
     ListPorts,
     /// `port-to-br`.

@@ -35,6 +35,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod attach;
 pub mod commands;
 pub mod folders;
 pub mod nearest;

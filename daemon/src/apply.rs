@@ -32,6 +32,7 @@ use trama_switch::{
 use trama_vhost_net::PortPlace;
 use trama_vhost_net_backend::Session;
 
+use crate::attached::AttachedDevices;
 use crate::balance::Balancer;
 use crate::config::model::{Config, DaemonConfig, LoopMode, Network, Port};
 use crate::convert;
@@ -88,6 +89,8 @@ pub struct DataPlane {
     namespaces: Option<NamespaceWatch>,
     /// Interfaces that ports have joined or wait for.
     links: Links,
+    /// Devices that clients have handed over.
+    pub(crate) attached: AttachedDevices,
 }
 
 pub(crate) struct Worker {
@@ -192,6 +195,7 @@ impl DataPlane {
             loops: Loops::default(),
             namespaces: None,
             links: Links::default(),
+            attached: AttachedDevices::default(),
         };
         Ok((data_plane, readable))
     }
@@ -250,8 +254,10 @@ impl DataPlane {
         self.failed.len() < before
     }
 
-    /// Removes ports whose device has vanished from the running ones.
-    pub fn take_faults(&mut self) {
+    /// Removes ports whose device has vanished from the running ones. Returns those whose device
+    /// was deleted.
+    pub fn take_faults(&mut self) -> Vec<String> {
+        let mut deleted = Vec::new();
         for index in 0..self.workers.len() {
             let Ok(broken) = self.on_worker(index, |engine, _| engine.broken_ports()) else {
                 continue;
@@ -271,12 +277,14 @@ impl DataPlane {
             for (name, fault) in gone {
                 self.remove_port(&name);
                 self.fail(&name, fault);
-                if fault == PortFault::UplinkGone {
+                match fault {
                     // It may be there again already, and then no event follows.
-                    self.links.try_soon(&name);
+                    PortFault::UplinkGone => self.links.try_soon(&name),
+                    _ => deleted.push(name),
                 }
             }
         }
+        deleted
     }
 
     /// Makes devices again after the name of their namespace was deleted or given to another

@@ -76,10 +76,7 @@ fn station(port: &Port) -> switch::Station {
     match (port.mac, &port.interface) {
         (Some(mac), _) => switch::Station::Known(mac),
         (None, Interface::VhostUser(_) | Interface::Stream(_)) => switch::Station::Learned,
-        (
-            None,
-            Interface::Tap(_) | Interface::System(_) | Interface::Uplink(_) | Interface::Dgram(_),
-        ) => switch::Station::Many,
+        (None, _) => switch::Station::Many,
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod apply;
+mod attached;
 mod balance;
 pub mod config;
 pub mod confinement;

@@ -246,6 +246,7 @@ fn port_keys(a: &Port, b: &Port) -> Vec<&'static str> {
         ("connections", connections(a) != connections(b)),
         ("memory-max", a.memory.max != b.memory.max),
         ("memory-populate", a.memory.populate != b.memory.populate),
+        ("ephemeral", a.ephemeral != b.ephemeral),
         ("external-ids", a.external_ids != b.external_ids),
         ("openvswitch", a.openvswitch != b.openvswitch),
         ("openvswitch-interface", a.openvswitch_interface != b.openvswitch_interface),

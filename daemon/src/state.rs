@@ -3,6 +3,7 @@
 //! [`Daemon::transact`] and [`Daemon::reload`] make all changes. Both validate, plan and apply in
 //! the same way, under one lock that the data path never takes.
 
+mod ephemeral;
 mod start;
 
 use std::io;
@@ -287,14 +288,15 @@ impl Daemon {
     /// Nothing runs.
     pub fn prepare(
         source: Source,
-        config: Config,
+        mut config: Config,
         rights: Rights,
         crashes: Crashes,
     ) -> Result<Arc<Daemon>, StartError> {
         rights.keep_config(&source.text);
         let crashes = Arc::new(crashes);
         let started = DataPlane::start(&config.daemon, rights.clone(), crashes.clone());
-        let (data_plane, event) = started.map_err(StartError::Worker)?;
+        let (mut data_plane, event) = started.map_err(StartError::Worker)?;
+        ephemeral::resume(&rights, &mut data_plane, &mut config);
         let started_with = config.daemon.clone();
         let phase = Phase::Starting;
         let in_force = Some(source.text.clone());
@@ -382,7 +384,8 @@ impl Daemon {
         let parsed = source.parse(text, |_| Vec::new());
         let mut config = parsed.map_err(|error| error.diagnostics(&source.file))?;
         // What is not in the file stays while its port does.
-        config.ports.extend(inner.config.ports.iter().filter(|it| it.is_ephemeral()).cloned());
+        ephemeral::carry_over(&inner.config, &mut config);
+        config.ports.extend(inner.config.ports.iter().filter(|it| it.is_connection()).cloned());
         config.follow_connections();
         inner.rights.keep_config(&inner.source.text);
         inner.in_force = Some(inner.source.text.clone());
@@ -432,7 +435,8 @@ impl Daemon {
     /// network off a loaded worker if that balances the load.
     pub fn handle_events(&self) {
         let mut inner = self.lock_to_change();
-        inner.data_plane.take_faults();
+        let deleted = inner.data_plane.take_faults();
+        inner.end_ports(&deleted);
         inner.data_plane.follow_floods(self.started.elapsed());
         inner.follow_namespaces();
         inner.follow_links();
@@ -547,7 +551,9 @@ impl Inner {
     fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<NotRunning> {
         self.data_plane.apply(steps, &config.expanded());
         self.data_plane.release_blocks();
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
+        self.data_plane.attached.retain(&self.config);
+        self.keep_ephemeral(&before);
         self.data_plane.not_in_force(steps)
     }
 
@@ -574,7 +580,7 @@ impl Inner {
             return;
         }
         let mut draft = self.config.clone();
-        draft.ports.retain(|port| !(port.is_ephemeral() && ended.contains(&port.name)));
+        draft.ports.retain(|port| !(port.is_connection() && ended.contains(&port.name)));
         let mut added = Vec::new();
         for arrival in arrivals {
             match draft.free_connection(&arrival.port) {

@@ -25,6 +25,9 @@ use crate::rules::Rules;
 /// The keeper's key of the configuration's text.
 const CONFIG: &str = "configuration";
 
+/// The same of the ephemeral ports.
+const EPHEMERAL: &str = "ephemeral";
+
 /// How long a process that was killed may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -422,11 +425,45 @@ impl Rights {
         }
     }
 
+    /// Keeps the text of the ephemeral ports, which no file has, for the next switch.
+    pub fn keep_ephemeral(&self, text: &str) {
+        if let Some(keeper) = &self.keeper
+            && let Ok(file) = config_file::in_memory(text.as_bytes())
+        {
+            // Without it they end with this switch.
+            let _ = keeper.put(EPHEMERAL, &[], &[file.as_fd()]);
+        }
+    }
+
+    /// Returns what an earlier switch has kept by [`Rights::keep_ephemeral`].
+    pub fn kept_ephemeral(&self) -> Option<String> {
+        let kept = self.inheritance()?.get(EPHEMERAL).ok()??;
+        config_file::text_of(kept.fds.into_iter().next()?.into(), config_file::LONGEST_CONFIG).ok()
+    }
+
+    /// Keeps a device that was handed over, for the next switch.
+    pub fn keep_attached(&self, port: &str, parts: &TapParts) -> Option<Entry> {
+        let value = (parts.offloads.bits(), parts.vnet_header);
+        self.put(&attached_key(port), &value, &parts.fd)
+    }
+
+    /// Returns what an earlier switch has kept by [`Rights::keep_attached`].
+    pub fn kept_attached(&self, port: &str) -> Option<(TapParts, Entry)> {
+        let ((offloads, vnet_header), fd, entry) = self.get::<(u8, bool)>(&attached_key(port))?;
+        let offloads = Offloads::from_bits(offloads);
+        Some((TapParts { fd, offloads, vnet_header, namespace: None }, entry))
+    }
+
     /// Returns what an earlier switch has kept by [`Rights::keep_config`].
     pub fn kept_config(keeper: &Keeper) -> Option<String> {
         let kept = keeper.get(CONFIG).ok()??;
         config_file::text_of(kept.fds.into_iter().next()?.into(), config_file::LONGEST_CONFIG).ok()
     }
+}
+
+/// The keeper's key of a device that was handed over.
+fn attached_key(port: &str) -> String {
+    format!("attached/{port}")
 }
 
 /// The keeper's key of a joined interface.

@@ -1,12 +1,11 @@
 //! Hears of interfaces that come, go or change (rtnetlink(7)).
 
-use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use rustix::net::SocketFlags;
 
 use crate::namespace::{NamespaceError, in_namespace};
+use crate::netlink;
 
 /// `RTMGRP_LINK`.
 const LINKS: u32 = 1;
@@ -18,7 +17,7 @@ const LINKS: u32 = 1;
 /// The namespace cannot be entered, or there is no such socket.
 pub fn link_events(netns: Option<&str>) -> Result<OwnedFd, NamespaceError> {
     let opened = || {
-        open().map_err(|error| NamespaceError {
+        netlink::open(SocketFlags::NONBLOCK, LINKS).map_err(|error| NamespaceError {
             step: "open a netlink socket".to_owned(),
             error,
             remedy: "allow the address family AF_NETLINK",
@@ -28,12 +27,4 @@ pub fn link_events(netns: Option<&str>) -> Result<OwnedFd, NamespaceError> {
         None => opened(),
         Some(netns) => in_namespace(netns, opened).map(|(socket, _)| socket),
     }
-}
-
-fn open() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    // NETLINK_ROUTE is protocol 0.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-    bind(&socket, &SocketAddrNetlink::new(0, LINKS))?;
-    Ok(socket)
 }

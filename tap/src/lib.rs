@@ -1,14 +1,18 @@
 //! TAP devices and interfaces of Linux, in any network namespace.
 //!
-//! Whoever has the privilege opens a device here and passes its descriptor on: trama's helper for
-//! the daemon, and `tramactl attach` with the rights of its caller. Nothing here moves frames.
+//! A process with the privilege opens a device here and passes its descriptor to the daemon: the
+//! helper, or `tramactl attach` with the rights of its caller. Nothing here moves frames.
 #![expect(unsafe_code, reason = "ioctls")]
 
+mod apart;
 mod events;
+mod identify;
 mod link;
 mod namespace;
+mod netlink;
 mod open;
 mod request;
+mod route;
 
 use std::io;
 use std::net::IpAddr;
@@ -16,7 +20,9 @@ use std::os::fd::OwnedFd;
 
 use trama_frame::{MacAddr, Offloads};
 
+pub use apart::open_apart;
 pub use events::link_events;
+pub use identify::{HandedTap, NotATap, identify};
 pub use link::Link;
 pub use namespace::{NamespaceError, NamespaceId, in_namespace};
 pub use open::{TapError, open};

@@ -66,27 +66,34 @@ pub fn in_namespace<R: Send, E: From<NamespaceError> + Send>(
     job: impl FnOnce() -> Result<R, E> + Send,
 ) -> Result<(R, NamespaceId), E> {
     let (namespace, id) = open(netns)?;
-    let enter_and_run = || {
+    on_thread(|| {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
             .map_err(|error| cannot_enter(netns, error.into()))?;
         Ok((job()?, id))
-    };
+    })
+}
+
+/// Runs `job` on a thread of its own, which may leave the process's namespaces.
+pub(crate) fn on_thread<R: Send, E: From<NamespaceError> + Send>(
+    job: impl FnOnce() -> Result<R, E> + Send,
+) -> Result<R, E> {
     std::thread::scope(|scope| {
         let failed = |error| NamespaceError {
-            step: format!("work inside network namespace {netns}"),
+            step: "work inside a network namespace".to_owned(),
             error,
             remedy: "see the log",
         };
         let thread = std::thread::Builder::new()
             .name("netns".into())
-            .spawn_scoped(scope, enter_and_run)
+            .spawn_scoped(scope, job)
             .map_err(failed)?;
         let panicked = || failed(io::Error::other("the thread panicked"));
         thread.join().unwrap_or_else(|_| Err(panicked().into()))
     })
 }
 
-fn open(netns: &str) -> Result<(File, NamespaceId), NamespaceError> {
+/// Opens a network namespace, given by its name or an absolute path.
+pub(crate) fn open(netns: &str) -> Result<(File, NamespaceId), NamespaceError> {
     let is_name = !netns.is_empty() && !netns.contains('/') && !netns.starts_with('.');
     if !is_name && !netns.starts_with('/') {
         return Err(NamespaceError {

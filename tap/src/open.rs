@@ -3,6 +3,7 @@
 //! All of it happens in the device's namespace, on a thread that enters it and ends; the descriptor
 //! works from any namespace.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,7 +16,7 @@ use trama_frame::vnet::LEN as HEADER;
 use trama_frame::{MacAddr, Offloads};
 
 use crate::namespace::{NamespaceError, in_namespace};
-use crate::request::{MAX_NAME, ioctl, open_socket, request};
+use crate::request::{MAX_NAME, ioctl, ipv4_sockaddr, open_socket, request};
 use crate::{TapOptions, TapParts};
 
 /// The kernel's TAP driver.
@@ -48,20 +49,30 @@ impl TapError {
 }
 
 /// A failed step, before the device's name is added.
-struct Failure {
+pub(crate) struct Failure {
     step: String,
     error: io::Error,
     remedy: &'static str,
 }
 
 impl Failure {
-    fn new(step: impl Into<String>, error: impl Into<io::Error>, remedy: &'static str) -> Failure {
+    pub(crate) fn new(
+        step: impl Into<String>,
+        error: impl Into<io::Error>,
+        remedy: &'static str,
+    ) -> Failure {
         Failure { step: step.into(), error: error.into(), remedy }
     }
 }
 
 const NEEDS_ADMIN: &str = "run with CAP_NET_ADMIN, or let root make the device beforehand: ip \
                            tuntap add NAME mode tap user USER && ip link set NAME up";
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.step, self.error)
+    }
+}
 
 impl From<NamespaceError> for Failure {
     fn from(NamespaceError { step, error, remedy }: NamespaceError) -> Failure {
@@ -79,15 +90,20 @@ pub fn open(options: &TapOptions) -> Result<TapParts, TapError> {
         Some(netns) => in_namespace(netns, || make(options))
             .map(|(tap, namespace)| TapParts { namespace: Some(namespace), ..tap }),
     };
+    named(&options.ifname, made)
+}
+
+/// Adds the device's name to a failure.
+pub(crate) fn named<T>(ifname: &str, made: Result<T, Failure>) -> Result<T, TapError> {
     made.map_err(|Failure { step, error, remedy }| TapError {
-        ifname: options.ifname.clone(),
+        ifname: ifname.to_owned(),
         step,
         error,
         remedy,
     })
 }
 
-fn make(options: &TapOptions) -> Result<TapParts, Failure> {
+pub(crate) fn make(options: &TapOptions) -> Result<TapParts, Failure> {
     check_name(&options.ifname)?;
     let fd =
         rustix::fs::open(DRIVER, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
@@ -136,7 +152,7 @@ fn attach(fd: &OwnedFd, options: &TapOptions) -> Result<(), Failure> {
 }
 
 /// Enables virtio-net headers and large frames; returns the offloads that the kernel takes.
-fn enable_offloads(fd: &OwnedFd) -> Result<Offloads, Failure> {
+pub(crate) fn enable_offloads(fd: &OwnedFd) -> Result<Offloads, Failure> {
     let mut size = HEADER as c_int;
     ioctl(fd, libc::TUNSETVNETHDRSZ, &mut size)
         .map_err(|error| Failure::new("set the header size (TUNSETVNETHDRSZ)", error, ""))?;
@@ -152,7 +168,7 @@ fn enable_offloads(fd: &OwnedFd) -> Result<Offloads, Failure> {
 
 /// Disables offloads. Without a header no receiver can recognise incomplete frames, yet the kernel
 /// would send them if an earlier user of a persistent device had enabled offloads.
-fn disable_offloads(fd: &OwnedFd) -> Result<Offloads, Failure> {
+pub(crate) fn disable_offloads(fd: &OwnedFd) -> Result<Offloads, Failure> {
     set_offload(fd, 0)
         .map_err(|error| Failure::new("disable offloads (TUNSETOFFLOAD)", error, ""))?;
     Ok(Offloads::NONE)
@@ -175,7 +191,7 @@ fn is_persistent(fd: &OwnedFd) -> Result<bool, Failure> {
 }
 
 /// Sets MAC address, MTU, IP addresses, and the link up. A persistent device keeps its MAC address.
-fn configure(options: &TapOptions, persistent: bool) -> Result<(), Failure> {
+pub(crate) fn configure(options: &TapOptions, persistent: bool) -> Result<(), Failure> {
     let name = &options.ifname;
     let fail = |step: &str, error: io::Error| {
         let denied = error.raw_os_error() == Some(libc::EPERM);
@@ -243,17 +259,6 @@ fn add_ipv4(
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
     request.ifr_ifru.ifru_netmask = ipv4_sockaddr(Ipv4Addr::from_bits(mask));
     ioctl(inet, libc::SIOCSIFNETMASK, &mut request)
-}
-
-/// Returns a `struct sockaddr_in` in the form in which a `struct ifreq` holds it.
-fn ipv4_sockaddr(address: Ipv4Addr) -> libc::sockaddr {
-    let mut general =
-        libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: [0; 14] };
-    // Two bytes of L4 port come first.
-    for (to, from) in general.sa_data[2..].iter_mut().zip(address.octets()) {
-        *to = from as libc::c_char;
-    }
-    general
 }
 
 fn add_ipv6(inet: &OwnedFd, name: &str, address: Ipv6Addr, prefix: u8) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Requests about interfaces: `struct ifreq` and ioctl(2).
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::raw::c_ulong;
 
@@ -30,4 +31,15 @@ pub(crate) fn ioctl<T>(fd: &OwnedFd, code: c_ulong, argument: &mut T) -> io::Res
 /// Returns a socket for requests.
 pub(crate) fn open_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Returns a `struct sockaddr_in` in the form in which a `struct ifreq` holds it.
+pub(crate) fn ipv4_sockaddr(address: Ipv4Addr) -> libc::sockaddr {
+    let mut general =
+        libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: [0; 14] };
+    // Two bytes of L4 port come first.
+    for (to, from) in general.sa_data[2..].iter_mut().zip(address.octets()) {
+        *to = from as libc::c_char;
+    }
+    general
 }

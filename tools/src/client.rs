@@ -218,7 +218,7 @@ fn read_answer(socket: &Path, status: StatusCode, body: &[u8]) -> Result<Respons
     }
 }
 
-fn unreachable(sockets: &[PathBuf], error: &io::Error) -> Failed {
+pub(crate) fn unreachable(sockets: &[PathBuf], error: &io::Error) -> Failed {
     let path = shown(sockets);
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => {

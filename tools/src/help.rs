@@ -24,7 +24,7 @@ pub(crate) struct Local {
 }
 
 /// Commands that need no transaction.
-pub(crate) const LOCAL: [Local; 10] = [
+pub(crate) const LOCAL: [Local; 11] = [
     Local {
         name: "qemu",
         arguments: "PORT",
@@ -90,6 +90,21 @@ pub(crate) const LOCAL: [Local; 10] = [
             text: "They belong into the file of an instance with the VM type qemu.",
             examples: ["lima vm1", "-t 1 lima vm1", "--socket /run/trama/control.sock lima vm1"],
             see_also: &["qemu", "add-port"],
+        },
+    },
+    Local {
+        name: "attach",
+        arguments: "NETWORK PORT [--netns PATH|PID] [--ifname NAME] [--address A/N]... [--mac M] [--gateway A]... [COLUMN=VALUE]...",
+        summary: "Make an interface in a network namespace, with the caller's rights, and attach it",
+        help: Help {
+            group: Group::Networks,
+            text: "The interface is called eth0 unless --ifname is given. The port is in no file, and ends with the interface, its namespace, or the daemon.",
+            examples: [
+                "attach lab web --netns 4711 --address 10.1.0.7/24 --gateway 10.1.0.1",
+                "attach lab web --netns red --ifname net0 tag=20",
+                "attach lab web --netns /run/docker/netns/1a2b3c --mac 52:54:00:00:00:07",
+            ],
+            see_also: &["detach", "add-port"],
         },
     },
     Local {

@@ -5,6 +5,7 @@
 //! their code in the daemon; only help, completions and the manual page are made here.
 #![forbid(unsafe_code)]
 
+mod attach;
 mod cli;
 mod client;
 mod complete;
@@ -92,7 +93,7 @@ fn remote(program: &str, invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), 
 }
 
 /// Asks the daemon about a port, and prints what a VMM is given for it.
-fn attach(invocation: &cli::Invocation, vmm: Vmm, port: &str) -> Result<Vec<u8>, Failed> {
+fn print_for(invocation: &cli::Invocation, vmm: Vmm, port: &str) -> Result<Vec<u8>, Failed> {
     let commands = vmm::questions(port);
     let answer = client::transact(&cli::Invocation { commands, ..invocation.clone() })?;
     Ok(vmm.answer(port, &answer.results)?.into_bytes())
@@ -119,8 +120,9 @@ fn local(program: &str, invocation: &cli::Invocation) -> Option<Result<Vec<u8>, 
         ["completions", shell] => Some(completions(shell)),
         ["approve"] => Some(Err("'approve' takes the names to approve".to_owned().into())),
         ["approve", ..] => Some(client::approve(&invocation.sockets, &words[1..])),
+        ["attach", ..] => Some(attach::attach(invocation, &words[1..])),
         [name, port] if Vmm::of_command(name).is_some() => {
-            Vmm::of_command(name).map(|vmm| attach(invocation, vmm, port))
+            Vmm::of_command(name).map(|vmm| print_for(invocation, vmm, port))
         }
         [name, ..] if Vmm::of_command(name).is_some() => {
             Some(Err(format!("'{name}' takes one port").into()))

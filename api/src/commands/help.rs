@@ -119,6 +119,13 @@ impl CommandId {
                 ["del-port vm1", "del-port lab vm1", "--if-exists del-port vm1"],
                 ["add-port", "link"].as_slice(),
             ),
+            CommandId::Detach => (
+                Group::Networks,
+                "Its device goes away, if nothing else has it open. A port of the configuration \
+                 file is refused.",
+                ["detach web", "--if-exists detach web", "--dry-run detach web"],
+                ["attach", "del-port"].as_slice(),
+            ),
             CommandId::ListPorts | CommandId::ListIfaces => (
                 Group::Networks,
                 "Prints one name a line. A port has one interface, of the same name.",

@@ -44,7 +44,7 @@ const fn command(
 }
 
 /// All commands, in the order of the help.
-pub static COMMANDS: [Command; 53] = [
+pub static COMMANDS: [Command; 54] = [
     command(CommandId::Show, "show", 0, 0, &[], "", "Print an overview"),
     command(CommandId::AddBr, "add-br", 1, 3, &[MAY_EXIST], "BRIDGE", "Add a network"),
     command(
@@ -83,6 +83,15 @@ pub static COMMANDS: [Command; 53] = [
         &[IF_EXISTS, WITH_IFACE],
         "[BRIDGE] PORT",
         "Remove a port",
+    ),
+    command(
+        CommandId::Detach,
+        "detach",
+        1,
+        1,
+        &[IF_EXISTS],
+        "PORT",
+        "Remove a port that was attached or is ephemeral",
     ),
     command(
         CommandId::ListPorts,

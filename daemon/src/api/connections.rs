@@ -9,14 +9,16 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
+
+use super::passed::{Passed, PassedStream};
 
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -57,25 +59,37 @@ impl Default for Limits {
 pub(super) trait Listen {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// Accepts a connection; returns it with the user at its other end, if known.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<u32>)>>;
+    /// Accepts a connection.
+    fn accept(&self) -> impl Future<Output = io::Result<Accepted<Self::Stream>>>;
+}
+
+/// A connection.
+pub(super) struct Accepted<S> {
+    stream: S,
+    /// The user at its other end, if known.
+    user: Option<u32>,
+    /// What that passes with its request.
+    passed: Passed,
 }
 
 impl Listen for UnixListener {
-    type Stream = UnixStream;
+    type Stream = PassedStream;
 
-    async fn accept(&self) -> io::Result<(UnixStream, Option<u32>)> {
+    async fn accept(&self) -> io::Result<Accepted<PassedStream>> {
         let (stream, _) = UnixListener::accept(self).await?;
         let user = stream.peer_cred().ok().map(|peer| peer.uid());
-        Ok((stream, user))
+        let stream = PassedStream::new(stream);
+        let passed = stream.passed();
+        Ok(Accepted { stream, user, passed })
     }
 }
 
 impl Listen for TcpListener {
     type Stream = TcpStream;
 
-    async fn accept(&self) -> io::Result<(TcpStream, Option<u32>)> {
-        TcpListener::accept(self).await.map(|(stream, _)| (stream, None))
+    async fn accept(&self) -> io::Result<Accepted<TcpStream>> {
+        let (stream, _) = TcpListener::accept(self).await?;
+        Ok(Accepted { stream, user: None, passed: Passed::default() })
     }
 }
 
@@ -88,8 +102,9 @@ pub(super) async fn serve(listener: impl Listen, router: Router, limits: Limits)
         // The semaphore is never closed.
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, user)) => {
-                let (router, slots, users) = (router.clone(), slots.clone(), users.clone());
+            Ok(Accepted { stream, user, passed }) => {
+                let router = router.clone().layer(Extension(passed));
+                let (slots, users) = (slots.clone(), users.clone());
                 tokio::spawn(async move {
                     match users.admit(user, slot, slots).await {
                         Some(_admitted) => converse(stream, router, limits).await,

@@ -1,13 +1,16 @@
 //! The control API: HTTP on a Unix socket, and the metrics on TCP for a Prometheus server.
 //!
 //! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
-//! [`Daemon::transact`]; `GET /metrics` renders the counters. A client of the socket can do
+//! [`Daemon::transact`]; `POST /v1/attach` takes a device (`attach`); `GET /metrics` renders the
+//! counters. A client of the socket can do
 //! everything; the mode of its file controls access. Transactions wait for workers, files and
 //! devices, so they run on threads for blocking work, one after another. `connections` limits
 //! what clients can occupy, `scrape` what they can have made.
 
+mod attach;
 mod connections;
 mod numbers;
+mod passed;
 mod scrape;
 #[cfg(test)]
 mod tests;
@@ -16,13 +19,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response as HttpResponse};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
+use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
 use trama_api::commands::CommandId;
 use trama_api::transaction::{
@@ -32,6 +36,7 @@ use trama_gateway::report::FlowRow;
 
 use self::connections::Limits;
 use self::numbers::Numbers;
+use self::passed::Passed;
 use self::scrape::Scrapes;
 use crate::config::derived::running::is_part_of;
 use crate::config::model::{Network, Port};
@@ -89,6 +94,7 @@ async fn serve_within(
 fn control_router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/transaction", post(transaction))
+        .route("/v1/attach", post(attach_device))
         .route("/metrics", get(scrape))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
@@ -117,7 +123,7 @@ async fn no_such_path(request: HttpRequest) -> HttpResponse {
         StatusCode::NOT_FOUND,
         format!(
             "there is no {asked}: this tramad {} speaks version {VERSION} of the API, POST \
-             /v{VERSION}/transaction and GET /metrics; use the tramactl that came with it",
+             /v{VERSION}/transaction, POST /v{VERSION}/attach and GET /metrics; use the tramactl that came with it",
             env!("CARGO_PKG_VERSION")
         ),
     )
@@ -127,20 +133,46 @@ async fn transaction(
     State(api): State<Arc<Api>>,
     body: Result<Bytes, BytesRejection>,
 ) -> HttpResponse {
-    let body = match body {
-        Ok(body) => body,
+    let request = match read_body(body, read_request) {
+        Ok(request) => request,
+        Err(refusal) => return refusal,
+    };
+    answer(move || api.carry_out(&request)).await
+}
+
+async fn attach_device(
+    State(api): State<Arc<Api>>,
+    Extension(passed): Extension<Passed>,
+    body: Result<Bytes, BytesRejection>,
+) -> HttpResponse {
+    let request = match read_body(body, attach::read_request) {
+        Ok(request) => request,
+        Err(refusal) => return refusal,
+    };
+    answer(move || api.attach(&request, &passed)).await
+}
+
+/// Reads the body of a request.
+fn read_body<R>(
+    body: Result<Bytes, BytesRejection>,
+    read: impl FnOnce(&[u8]) -> Result<R, String>,
+) -> Result<R, HttpResponse> {
+    match body {
+        Ok(body) => read(&body).map_err(|message| refuse(StatusCode::BAD_REQUEST, message)),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let message =
                 format!("the request is larger than {MAX_BODY} bytes; split the transaction");
-            return refuse(StatusCode::PAYLOAD_TOO_LARGE, message);
+            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, message))
         }
-        Err(rejection) => return refuse(rejection.status(), rejection.body_text()),
-    };
-    let request = match read_request(&body) {
-        Ok(request) => request,
-        Err(message) => return refuse(StatusCode::BAD_REQUEST, message),
-    };
-    let carry_out = move || panics::tolerate(|| api.carry_out(&request));
+        Err(rejection) => Err(refuse(rejection.status(), rejection.body_text())),
+    }
+}
+
+/// Carries out a request on a thread for blocking work; returns the answer.
+async fn answer<R: Serialize + Send + 'static>(
+    carry_out: impl FnOnce() -> Result<R, Failure> + Send + 'static,
+) -> HttpResponse {
+    let carry_out = move || panics::tolerate(carry_out);
     match tokio::task::spawn_blocking(carry_out).await {
         Ok(Ok(response)) => Json(response).into_response(),
         Ok(Err(Failure { message, exit })) => {

@@ -22,7 +22,7 @@ impl DataPlane {
         let place = PortPlace::new(self.workers[running.worker].handle.clone());
         running.place = Some(place.clone());
         let socket = Socket { worker: place, port: running.id };
-        if port.is_ephemeral() {
+        if port.is_connection() {
             return self.streams.plug(&port.name, device, socket);
         }
         let access = convert::access(&self.rights, &port.socket)?;
@@ -63,7 +63,7 @@ impl DataPlane {
     pub(super) fn set_socket(&self, port: &Port) -> Result<(), String> {
         let access = || convert::access(&self.rights, &port.socket);
         match &port.interface {
-            Interface::Stream(_) if port.is_ephemeral() => Ok(()),
+            Interface::Stream(_) if port.is_connection() => Ok(()),
             Interface::Stream(device) => {
                 self.streams.set_connections(&port.name, device.connections);
                 self.streams.set_access(&port.name, &access()?)

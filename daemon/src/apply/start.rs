@@ -8,7 +8,7 @@ use trama_vhost_net_backend::descriptors;
 
 use super::datagrams::Datagrams;
 use super::{DataPlane, RunningPort};
-use crate::config::model::{Interface, Port, System};
+use crate::config::model::{Attached, Interface, Port, System};
 use crate::devices::{join_system, join_uplink, open_tap};
 use crate::{convert, host};
 
@@ -107,7 +107,7 @@ impl DataPlane {
         }
     }
 
-    fn open_device(&self, port: &Port, mtu: u16) -> Result<Opened, NotStarted> {
+    fn open_device(&mut self, port: &Port, mtu: u16) -> Result<Opened, NotStarted> {
         Ok(match &port.interface {
             Interface::VhostUser(device) => {
                 Opened::new(Device::Vhost(VhostDevice::new(device.queues)))
@@ -128,6 +128,11 @@ impl DataPlane {
                 let device = Device::Dgram(Box::new(device));
                 Opened { datagrams: Some(kept), ..Opened::new(device) }
             }
+            Interface::Attached(Attached { id, ifname }) => {
+                let tap = self.attached.open(*id, &port.name, &self.rights);
+                let tap = tap.map_err(|error| format!("attached TAP {ifname}: {error}"))?;
+                Opened::new(Device::Tap(tap))
+            }
             Interface::Uplink(device) => {
                 let opened = join_uplink(&self.rights, &device.ifname, &port.name, mtu)?;
                 Opened::joined(opened)
@@ -135,7 +140,7 @@ impl DataPlane {
         })
     }
 
-    pub(super) fn start_port(&self, port: &Port) -> Result<RunningPort, NotStarted> {
+    pub(super) fn start_port(&mut self, port: &Port) -> Result<RunningPort, NotStarted> {
         // The number of a new descriptor tells how many there are.
         let new = self.event.try_clone().map_err(|error| error.to_string())?;
         descriptors::check(&new).map_err(|refused| refused.to_string())?;

@@ -136,6 +136,20 @@ pub(super) fn del_port(context: &mut Context<'_>, call: &Call) -> Result<Output,
     Ok(Output::none())
 }
 
+pub(super) fn detach(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
+    let name = call.arg(0);
+    match context.draft.port(name) {
+        None if call.has("--if-exists") => return Ok(Output::none()),
+        None => return Err(context.draft.no_port(name)),
+        Some(port) if !port.is_ephemeral() => {
+            let message = format!("port {name} is in the configuration file; use del-port {name}");
+            return Err(message.into());
+        }
+        Some(_) => context.draft.remove_port(name),
+    }
+    Ok(Output::none())
+}
+
 pub(super) fn list_ports(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let bridge = call.arg(0);
     if context.draft.network(bridge).is_none() {

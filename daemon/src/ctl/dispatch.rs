@@ -21,6 +21,7 @@ pub(super) fn run(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
         CommandId::BrExists => bridges::br_exists,
         CommandId::AddPort => bridges::add_port,
         CommandId::DelPort => bridges::del_port,
+        CommandId::Detach => bridges::detach,
         CommandId::ListPorts => bridges::list_ports,
         CommandId::PortToBr => bridges::port_to_br,
         CommandId::ListIfaces => bridges::list_ports,

@@ -277,6 +277,13 @@ impl Draft {
         self.config.records.retain(|record| RecordTable::LASTING.contains(&record.table));
         for (name, draft) in std::mem::take(&mut self.interfaces) {
             let InterfaceDraft { mut kind, mut options, before } = draft;
+            if self.port(&name).is_some_and(|it| matches!(it.interface, Interface::Attached(_))) {
+                return Err(format!(
+                    "Interface {name}: its device was attached by its descriptor, and has no type \
+                     and options to set; detach {name} first"
+                )
+                .into());
+            }
             if kind.is_empty() {
                 let ifname = options.get("ifname").unwrap_or(&name);
                 kind = describe(&Port::new(&name, self.default_interface(ifname))).0;

@@ -65,6 +65,10 @@ pub(super) fn describe(port: &Port) -> (String, Options) {
             }
             "system"
         }
+        Interface::Attached(device) => {
+            put("ifname", device.ifname.clone());
+            "tap"
+        }
         // The tables do not show it.
         Interface::Uplink(_) => "",
     };

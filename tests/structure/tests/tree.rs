@@ -30,6 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "api",
+            "tap",
             "switch",
             "vhost-net",
             "vhost-net-backend",
@@ -42,7 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "frame",
         ],
     ),
-    ("tools", &["api"]),
+    ("tools", &["api", "tap", "frame"]),
     (TEST_KIT, &["switch", "vhost-net-backend", "virtqueue", "frame"]),
     ("tests", &["*"]),
     ("bench", &["*"]),

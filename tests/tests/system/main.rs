@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod access;
+mod attach;
 mod bad_input;
 mod bad_records;
 mod checksums;

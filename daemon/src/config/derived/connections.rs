@@ -55,7 +55,7 @@ impl Config {
             let number = port.name.rsplit('.').next()?.parse().ok()?;
             (number <= parent.connections()).then(|| parent.connection(number))
         };
-        self.ports.retain_mut(|port| match port.is_ephemeral().then(|| followed(port)) {
+        self.ports.retain_mut(|port| match port.is_connection().then(|| followed(port)) {
             None => true,
             Some(Some(new)) => {
                 *port = new;

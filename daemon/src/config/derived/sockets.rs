@@ -20,7 +20,7 @@ impl Config {
                     device.place = folders.place(&port.name, &device.place);
                 }
                 Interface::Dgram(device) => *device = folders.ends(&port.name, device),
-                Interface::Tap(_) | Interface::System(_) | Interface::Uplink(_) => {}
+                _ => {}
             }
             if port.interface.makes_socket() == MakesSocket::Yes {
                 port.socket = port.socket.or(&self.daemon);

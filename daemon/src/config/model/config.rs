@@ -24,6 +24,11 @@ impl Config {
         self.networks.iter().find(|network| network.name == name)
     }
 
+    /// The ports that are ephemeral by their own setting, and so go on with the next switch.
+    pub fn ephemeral(&self) -> impl Iterator<Item = &Port> {
+        self.ports.iter().filter(|port| port.ephemeral && !port.is_connection())
+    }
+
     /// The port of this name.
     pub fn port(&self, name: &str) -> Option<&Port> {
         self.ports.iter().find(|port| port.name == name)

@@ -69,6 +69,8 @@ pub struct Port {
     pub interface: Interface,
     /// Whether the network of the same name created it; such a port has no `[[port]]` table.
     pub of_network: bool,
+    /// Whether it is in no file and ends with the daemon, by its own setting.
+    pub ephemeral: bool,
     /// The stream port one of whose further connections it is; such a port is not in the file, and
     /// ends with its connection.
     pub connection_of: Option<String>,
@@ -102,6 +104,7 @@ impl Port {
             interface,
             of_network: false,
             connection_of: None,
+            ephemeral: false,
             socket: SocketAccess::default(),
             memory: MemoryLimits::default(),
             forward: Vec::new(),
@@ -111,8 +114,13 @@ impl Port {
         }
     }
 
-    /// Whether the port is not in the file, and ends with what plugs in.
+    /// Whether the port is not in the file.
     pub fn is_ephemeral(&self) -> bool {
+        self.ephemeral || self.is_connection()
+    }
+
+    /// Whether it is a further connection of a stream port.
+    pub fn is_connection(&self) -> bool {
         self.connection_of.is_some()
     }
 
@@ -135,6 +143,8 @@ pub enum Interface {
     Dgram(Dgram),
     /// An existing interface of the host or of a namespace.
     System(System),
+    /// A device whose descriptor a client has handed over; such a port is ephemeral.
+    Attached(Attached),
     /// An existing interface of the host that leads to its LAN; only networks create such ports.
     Uplink(Uplink),
 }
@@ -148,6 +158,15 @@ pub struct System {
     pub netns: Option<String>,
     /// Whether it may join even if it carries the host's default route.
     pub confirm_uplink: bool,
+}
+
+/// A TAP device whose descriptor was handed over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attached {
+    /// The device's name in its namespace.
+    pub ifname: String,
+    /// Under which the descriptor is held; no other has the same.
+    pub id: u64,
 }
 
 /// An interface of the host that a network joins.
@@ -179,6 +198,7 @@ impl Interface {
             Interface::VhostUser(_)
             | Interface::Stream(_)
             | Interface::Dgram(_)
+            | Interface::Attached(_)
             | Interface::Uplink(_) => None,
         }
     }

@@ -54,6 +54,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.qos_of_port(port, config);
         check.port_forwards(port, config, &mut listeners);
     }
+    check.ephemeral(config);
     let mut names = HashSet::new();
     for (index, record) in config.records.iter().enumerate() {
         check.enter(Place::Record(index), &record.name);

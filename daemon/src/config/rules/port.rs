@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use trama_api::nearest::nearest;
 use trama_frame::MacAddr;
 
+use super::Place;
 use super::check::Check;
 use super::name::{IFNAME_REMEDY, ifname_fault};
 use crate::Fault;
@@ -15,6 +16,9 @@ use crate::config::derived::sockets::PlaceSockets;
 use crate::config::model::{
     Config, Interface, Mode, Network, Port, Spoof, Tap, VhostUser, VlanModeName,
 };
+
+/// Most ephemeral ports.
+const MOST_EPHEMERAL: usize = 4096;
 
 /// Most queue pairs of a vhost-user port.
 const MAX_QUEUE_PAIRS: u16 = 8;
@@ -74,7 +78,7 @@ impl Check {
             self.problem("network", format!("there is no network {name:?}"), remedy);
         }
         self.vlan(port);
-        if port.is_ephemeral() {
+        if port.is_connection() {
             // It shares all that its port has claimed.
             return;
         }
@@ -99,8 +103,28 @@ impl Check {
                 self.dgram(&config.daemon.folders.ends(&port.name, device), claims);
                 self.socket_access(port);
             }
-            Interface::Uplink(_) => {}
+            Interface::Attached(_) if !port.ephemeral => {
+                let remedy = "leave it as it is, or add a port of another type in its place";
+                self.problem("ephemeral", "an attached device ends with its descriptor", remedy);
+            }
+            Interface::Attached(_) | Interface::Uplink(_) => {}
         }
+    }
+
+    /// The number of ephemeral ports.
+    pub(super) fn ephemeral(&mut self, config: &Config) {
+        let Some((index, port)) = config
+            .ports
+            .iter()
+            .enumerate()
+            .filter(|(_, port)| port.is_ephemeral())
+            .nth(MOST_EPHEMERAL)
+        else {
+            return;
+        };
+        self.enter(Place::Port(index), &port.name);
+        let message = format!("there are {MOST_EPHEMERAL} ephemeral ports already");
+        self.problem("ephemeral", message, "detach some that are not needed");
     }
 
     fn memory(&mut self, port: &Port) {

@@ -14,7 +14,7 @@ use super::diagnostic::Diagnostic;
 use super::reader::{Reader, Report, type_name};
 use super::{daemon, network, port, record};
 use crate::Fault;
-use crate::config::model::{Config, DaemonConfig};
+use crate::config::model::{Config, DaemonConfig, Port};
 use crate::config::rules::problem::table_path;
 use crate::config::rules::{Place, Problem, validate};
 
@@ -57,6 +57,18 @@ pub fn parse_on(
     report.add_problems(validate(&config));
     report.add_problems(look(&config));
     if report.is_clean() { Ok(config) } else { Err(report.finish()) }
+}
+
+/// Reads the `[[port]]` tables of a text that this program has written, without the networks that
+/// they are on; empty if it has faults.
+pub fn ports_of(text: &str, folders: &Folders) -> Vec<Port> {
+    let mut report = Report::new(text, "");
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        return Vec::new();
+    }
+    let config = read_document(document.get_ref(), folders, &mut report);
+    if report.is_clean() { config.ports } else { Vec::new() }
 }
 
 fn syntax_fault(message: &str) -> Fault {

@@ -21,7 +21,7 @@ mod wire;
 
 pub use address::{AddressError, parse_address};
 pub use diagnostic::Diagnostic;
-pub use document::{parse, parse_at, parse_on};
+pub use document::{parse, parse_at, parse_on, ports_of};
 pub use edit::edit;
 pub use file::{create, save};
 pub use rule::parse as parse_rule;

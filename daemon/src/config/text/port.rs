@@ -255,6 +255,11 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
             let confirmed = device.confirm_uplink;
             fields.push(Field::new("confirm-uplink", confirmed, !confirmed));
         }
+        // As a TAP, for the next switch, which knows of its descriptor.
+        Interface::Attached(device) => {
+            fields.push(Field::new("type", "tap", false));
+            fields.push(Field::new("ifname", device.ifname.as_str(), false));
+        }
         // An uplink has no table.
         Interface::Uplink(_) => {}
     }

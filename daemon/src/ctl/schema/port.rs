@@ -54,9 +54,15 @@ pub(super) static COLUMNS: [Column; 18] = [
             edit_port(draft, name, |port| port.cable = cable)
         },
     ),
-    fixed("ephemeral", BOOL, |view, name| {
-        Value::One(Atom::Bool(view.draft.port(name).is_some_and(Port::is_ephemeral)))
-    }),
+    free(
+        "ephemeral",
+        BOOL,
+        |view, name| Value::One(Atom::Bool(view.draft.port(name).is_some_and(Port::is_ephemeral))),
+        |draft, name, value| {
+            let ephemeral = value.atoms().contains(&Atom::Bool(true));
+            edit_port(draft, name, |port| port.ephemeral = ephemeral)
+        },
+    ),
     free("external_ids", STRINGS, external_ids, set_external_ids),
     free(
         "forward",
