@@ -241,6 +241,8 @@ impl Visit<'_> {
         self.pipeline.finish_turn(&mut self.network.ports, Some(index));
     }
 
+    /// Out of line, so that its devices cost the turns of the others nothing.
+    #[inline(never)]
     fn poll_pool(&mut self, index: PortIndex, now: Time) -> PollResult {
         let mut result = PollResult::Idle;
         for _ in 0..BURSTS_PER_TURN {
