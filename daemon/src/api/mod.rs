@@ -123,7 +123,8 @@ async fn no_such_path(request: HttpRequest) -> HttpResponse {
         StatusCode::NOT_FOUND,
         format!(
             "there is no {asked}: this tramad {} speaks version {VERSION} of the API, POST \
-             /v{VERSION}/transaction, POST /v{VERSION}/attach and GET /metrics; use the tramactl that came with it",
+             /v{VERSION}/transaction, POST /v{VERSION}/attach and GET /metrics; use the tramactl \
+             that came with it",
             env!("CARGO_PKG_VERSION")
         ),
     )
@@ -135,7 +136,7 @@ async fn transaction(
 ) -> HttpResponse {
     let request = match read_body(body, read_request) {
         Ok(request) => request,
-        Err(refusal) => return refusal,
+        Err((status, message)) => return refuse(status, message),
     };
     answer(move || api.carry_out(&request)).await
 }
@@ -147,24 +148,24 @@ async fn attach_device(
 ) -> HttpResponse {
     let request = match read_body(body, attach::read_request) {
         Ok(request) => request,
-        Err(refusal) => return refusal,
+        Err((status, message)) => return refuse(status, message),
     };
     answer(move || api.attach(&request, &passed)).await
 }
 
-/// Reads the body of a request.
+/// Reads the body of a request; else says why it is refused.
 fn read_body<R>(
     body: Result<Bytes, BytesRejection>,
     read: impl FnOnce(&[u8]) -> Result<R, String>,
-) -> Result<R, HttpResponse> {
+) -> Result<R, (StatusCode, String)> {
     match body {
-        Ok(body) => read(&body).map_err(|message| refuse(StatusCode::BAD_REQUEST, message)),
+        Ok(body) => read(&body).map_err(|message| (StatusCode::BAD_REQUEST, message)),
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let message =
                 format!("the request is larger than {MAX_BODY} bytes; split the transaction");
-            Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, message))
+            Err((StatusCode::PAYLOAD_TOO_LARGE, message))
         }
-        Err(rejection) => Err(refuse(rejection.status(), rejection.body_text())),
+        Err(rejection) => Err((rejection.status(), rejection.body_text())),
     }
 }
 
