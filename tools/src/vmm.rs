@@ -85,7 +85,7 @@ impl Vmm {
     }
 }
 
-/// The commands whose answers [`VhostUserPort::read`] reads.
+/// The commands whose answers [`Asked::read`] reads.
 pub(crate) fn questions(port: &str) -> Vec<Vec<String>> {
     let interface = ["--columns=_uuid,type,options,status", "list", "Interface", port];
     let mac = ["get", "Port", port, "mac"];
