@@ -258,12 +258,12 @@ fn a_peer_that_stalls_costs_others_nothing_and_goes_on_when_it_reads() {
         (0..50).for_each(|_| has_read.recv_timeout(PATIENCE).unwrap());
     }
     let mut reader = reading.join().unwrap();
+    // A stalled port costs no turn. What was sent is counted a moment later.
+    running.until_asleep();
     assert_eq!(at_reader.snapshot().tx_frames, sent);
     let counted = at_stalled.snapshot();
     let full = counted.dropped(DropReason::EgressFull);
     assert!(full > 0 && counted.tx_frames + full == sent, "{counted:?}");
-    // It costs no turn while it stalls.
-    running.until_asleep();
     // All that was taken arrives, none of it broken, and more passes once there is room.
     let arrived = std::thread::spawn(move || {
         (0..counted.tx_frames).for_each(|_| assert_eq!(read_frame(&mut stalled).len(), 1514));
