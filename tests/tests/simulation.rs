@@ -32,12 +32,14 @@ fn the_simulation_meets_everything() {
     }
     println!("{coverage:?}");
     // These need a driver that violates the ring protocol, a frame that becomes thousands of
-    // segments, a device of the operating system, or a gateway's port.
+    // segments, a device of the operating system, a peer at a socket, or a gateway's port.
     let elsewhere = [
         DropReason::ChainMalformed,
         DropReason::OffloadFailed,
         DropReason::DeviceError,
         DropReason::MemoryHole,
+        DropReason::Truncated,
+        DropReason::WrongPeer,
         DropReason::GatewayShare,
     ];
     for reason in DropReason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {

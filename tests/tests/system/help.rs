@@ -27,6 +27,8 @@ state = "{dir}/state"
 fn each_example_of_the_help_is_taken() {
     let tramad = Tramad::start(LAB);
     tramad.wait_for_gateway("out");
+    // What can be detached is in no file.
+    tramad.ctl("add-port lab web ephemeral=true -- set Interface web type=vhost-user");
     let before = tramad.configuration();
     // An upgrade replaces the daemon; its own tests do that.
     let commands = COMMANDS.iter().filter(|command| command.id != CommandId::Upgrade);
