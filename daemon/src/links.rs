@@ -88,7 +88,7 @@ impl Links {
         Ok(self.watch.insert(watch))
     }
 
-    /// Forgets a port that is removed, or is to be added again.
+    /// Forgets a port that is removed, if only to be added again.
     pub(crate) fn forget(&mut self, port: &str) {
         self.waiting.remove(port);
         let watch = &self.watch;

@@ -114,7 +114,7 @@ fn a_length_that_no_frame_has_ends_the_connection_behind_what_came_before() {
         assert_eq!(lab.engine.broken_ports(), [(lab.port, PortFault::StreamEnded(end))]);
         assert_eq!(lab.engine.stream_end(lab.port), Some(end));
         assert!(end.to_string().contains(&format!("frame length of {length},")), "{end}");
-        // It takes another connection, and begins anew.
+        // It takes another connection, and starts from its first byte.
         let mut peer = connect(&mut lab.engine, lab.port);
         peer.write_all(&framed(&good)).unwrap();
         lab.run();

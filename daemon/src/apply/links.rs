@@ -62,7 +62,7 @@ impl DataPlane {
         self.follow_links(config);
     }
 
-    /// Returns whether a port that does not run is to be tried again by time.
+    /// Returns whether some port that does not run waits for time, and for no event.
     pub fn retries_by_time(&self) -> bool {
         self.failed.keys().any(|port| !self.links.is_waiting(port))
     }

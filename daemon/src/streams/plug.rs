@@ -200,7 +200,7 @@ impl Plug {
         }
     }
 
-    /// Returns when it has something to do even if nothing happens.
+    /// Returns when its next try is due.
     pub(super) fn due(&self) -> Option<Instant> {
         match &self.end {
             End::Connects { attempt: Attempt::At(due), .. } => {

@@ -388,7 +388,7 @@ impl Doorbell {
 
     fn reregister(&self, fd: &OwnedFd, token: Token, interest: Interest) {
         if let Some(registry) = &self.0 {
-            // Fails only if the descriptor is not registered, and then it wakes nobody either way.
+            // Fails only if the descriptor is not registered; then it wakes no worker either way.
             let _ = registry.reregister(&mut SourceFd(&fd.as_raw_fd()), token, interest);
         }
     }

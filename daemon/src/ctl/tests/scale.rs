@@ -14,7 +14,7 @@ const SMALL: usize = 500;
 const FACTOR: usize = 8;
 /// A cost that grows with the ports grows by [`FACTOR`], one that grows with their square by 64.
 const MOST: u32 = 3 * FACTOR as u32;
-/// The least of so many runs counts, so that what disturbs one does not.
+/// Runs of each measurement; the least counts, so that a disturbance of one does not.
 const RUNS: usize = 5;
 
 fn processor_time() -> Duration {

@@ -38,7 +38,7 @@ impl Inbox {
         }
     }
 
-    /// Returns where more of the stream is to be read to: never empty if no whole frame is held.
+    /// Returns the room for more of the stream; never empty while no whole frame is held.
     pub(super) fn room(&mut self) -> &mut [u8] {
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
