@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Serialize;
-use trama_api::attach::{Attached, Request};
+use trama_api::attach::{Attached, Device, Request};
 use trama_api::transaction::{Output, Refusal, VERSION};
 use trama_frame::MacAddr;
 use trama_tap::{TapOptions, open_apart};
@@ -55,6 +55,8 @@ pub(crate) fn attach(invocation: &Invocation, words: &[String]) -> Result<Vec<u8
         network: wanted.network,
         port: wanted.port,
         columns: wanted.columns,
+        lease: false,
+        device: Device::Descriptor,
     };
     let attached = hand_over(invocation, &request, parts.fd.as_fd())?;
     let address = |(address, length): &(IpAddr, u8)| format!("{address}/{length}");

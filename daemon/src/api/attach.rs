@@ -64,7 +64,9 @@ impl Api {
         let network = network_of(&config, &request.network);
         let mtu = network.map_or(0, |network| network.mtu);
         let dns = network.filter(|network| network.has_gateway()).map(dns_of);
-        Ok(Attached { port, ifname, mtu, dns: dns.unwrap_or_default() })
+        let dns = dns.unwrap_or_default();
+        let (addresses, gateways, socket) = (Vec::new(), Vec::new(), None);
+        Ok(Attached { port, ifname, mtu, dns, addresses, gateways, socket })
     }
 }
 
