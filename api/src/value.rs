@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value as Json;
+use smol_str::SmolStr;
 
 mod json;
 
@@ -18,10 +19,10 @@ pub enum Atom {
     Bool(bool),
     /// An integer.
     Integer(i64),
-    /// Text.
-    String(String),
+    /// Text. Most texts are short, and a table of a thousand ports has fifty thousand.
+    String(SmolStr),
     /// The UUID of a record, in its usual text form.
-    Uuid(String),
+    Uuid(SmolStr),
 }
 
 /// The value of one cell of a table.
@@ -40,8 +41,8 @@ impl Value {
     pub const NOTHING: Value = Value::Set(BTreeSet::new());
 
     /// One string.
-    pub fn string(text: impl Into<String>) -> Value {
-        Value::One(Atom::String(text.into()))
+    pub fn string(text: impl Into<SmolStr>) -> Value {
+        Value::One(Atom::string(text))
     }
 
     /// An optional column's value.
@@ -50,14 +51,16 @@ impl Value {
     }
 
     /// A map of strings.
-    pub fn strings(map: &BTreeMap<String, String>) -> Value {
-        let text = |text: &String| Atom::String(text.clone());
-        Value::Map(map.iter().map(|(key, value)| (text(key), text(value))).collect())
+    pub fn strings<K: Into<SmolStr>, V: Into<SmolStr>>(
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Value {
+        let pair = |(key, value): (K, V)| (Atom::string(key), Atom::string(value));
+        Value::Map(pairs.into_iter().map(pair).collect())
     }
 
     /// A map of counts.
-    pub fn counts<K: Into<String>>(counts: impl IntoIterator<Item = (K, u64)>) -> Value {
-        let pair = |(name, count): (K, u64)| (Atom::String(name.into()), Atom::from(count));
+    pub fn counts<K: Into<SmolStr>>(counts: impl IntoIterator<Item = (K, u64)>) -> Value {
+        let pair = |(name, count): (K, u64)| (Atom::string(name), Atom::from(count));
         Value::Map(counts.into_iter().map(pair).collect())
     }
 
@@ -95,7 +98,7 @@ impl Value {
     /// The value of this key of a map of strings.
     pub fn at(&self, key: &str) -> Option<&Atom> {
         match self {
-            Value::Map(pairs) => pairs.get(&Atom::String(key.to_owned())),
+            Value::Map(pairs) => pairs.get(&Atom::string(key)),
             _ => None,
         }
     }
@@ -126,12 +129,13 @@ impl Value {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::One(atom) => write!(f, "{atom}"),
+            Value::One(atom) => atom.fmt(f),
             Value::Set(atoms) => {
                 f.write_str("[")?;
                 for (index, atom) in atoms.iter().enumerate() {
                     let comma = if index > 0 { ", " } else { "" };
-                    write!(f, "{comma}{atom}")?;
+                    f.write_str(comma)?;
+                    atom.fmt(f)?;
                 }
                 f.write_str("]")
             }
@@ -139,7 +143,10 @@ impl fmt::Display for Value {
                 f.write_str("{")?;
                 for (index, (key, atom)) in pairs.iter().enumerate() {
                     let comma = if index > 0 { ", " } else { "" };
-                    write!(f, "{comma}{key}={atom}")?;
+                    f.write_str(comma)?;
+                    key.fmt(f)?;
+                    f.write_str("=")?;
+                    atom.fmt(f)?;
                 }
                 f.write_str("}")
             }
@@ -148,10 +155,20 @@ impl fmt::Display for Value {
 }
 
 impl Atom {
+    /// Text.
+    pub fn string(text: impl Into<SmolStr>) -> Atom {
+        Atom::String(text.into())
+    }
+
+    /// The UUID of a record.
+    pub fn uuid(text: impl Into<SmolStr>) -> Atom {
+        Atom::Uuid(text.into())
+    }
+
     /// The text without quotes.
     pub fn bare(&self) -> String {
         match self {
-            Atom::String(text) => text.clone(),
+            Atom::String(text) => text.to_string(),
             other => other.to_string(),
         }
     }
@@ -167,8 +184,8 @@ impl From<u64> for Atom {
 impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Atom::Bool(value) => write!(f, "{value}"),
-            Atom::Integer(value) => write!(f, "{value}"),
+            Atom::Bool(value) => value.fmt(f),
+            Atom::Integer(value) => value.fmt(f),
             Atom::String(value) if is_plain(value) => f.write_str(value),
             Atom::String(value) => f.write_str(&in_quotes(value)),
             Atom::Uuid(value) => f.write_str(value),
@@ -227,7 +244,7 @@ mod tests {
         assert_eq!((one.to_string(), one.bare()), ("7".into(), "7".into()));
         let set = text(&["b", "a/c"]);
         assert_eq!((set.to_string(), set.bare()), (r#"["a/c", b]"#.into(), "a/c b".into()));
-        let map = Value::strings(&BTreeMap::from([("k".into(), "1".into())]));
+        let map = Value::strings([("k", "1")]);
         assert_eq!((map.to_string(), map.bare()), (r#"{k="1"}"#.into(), "k=1".into()));
         assert_eq!(map.at("k"), Some(&Atom::String("1".into())));
         let number = |number| (Atom::Integer(number), Atom::Bool(true));

@@ -22,21 +22,29 @@ const REMEDY: &str = "choose another subnet";
 
 /// Returns what the host lacks, or has in the way, of what a configuration needs.
 pub fn problems(config: &Config) -> Vec<Problem> {
-    let mut all = accounts(config);
+    let mut all = group(config);
     all.extend(overlaps(config));
     all
 }
 
 /// Returns a problem if the host has no group of the control socket, without which the daemon does
 /// not start. A port whose socket has an unknown owner is stored all the same.
-pub(crate) fn accounts(config: &Config) -> Vec<Problem> {
-    let unknown = |error: access::AccessError| Problem {
+pub(crate) fn group(config: &Config) -> Vec<Problem> {
+    group_by(config, |name| access::group_id(name).map_err(|error| error.to_string()))
+}
+
+/// As [`group`], with this way to look up a group, whose error has the remedy.
+pub(crate) fn group_by<T>(
+    config: &Config,
+    look_up: impl FnOnce(&str) -> Result<T, String>,
+) -> Vec<Problem> {
+    let unknown = |error: String| Problem {
         place: Place::Daemon,
         key: "group",
         path: "daemon.group".to_owned(),
-        fault: Fault::plain(error.to_string()),
+        fault: Fault::plain(error),
     };
-    let group = config.daemon.group.as_deref().map(access::group_id);
+    let group = config.daemon.group.as_deref().map(look_up);
     group.and_then(Result::err).map(unknown).into_iter().collect()
 }
 

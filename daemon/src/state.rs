@@ -22,6 +22,7 @@ use trama_switch::WorkerHandle;
 
 use crate::Fault;
 use crate::apply::DataPlane;
+use crate::changes::Changes;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
 use crate::crashes::Crashes;
@@ -146,7 +147,7 @@ impl Source {
     /// # Errors
     /// The file cannot be read, or it has faults; the error lists all of them.
     pub fn read(&mut self) -> Result<Config, StartError> {
-        self.read_on(host::accounts)
+        self.read_on(host::group)
     }
 
     /// As [`Source::read`], with the problems that `look` finds.
@@ -263,6 +264,7 @@ struct Inner {
     /// What the file said when it was last read or written, if it said what is in force.
     in_force: Option<String>,
     data_plane: DataPlane,
+    changes: Changes,
 }
 
 impl Daemon {
@@ -300,7 +302,9 @@ impl Daemon {
         let started_with = config.daemon.clone();
         let phase = Phase::Starting;
         let in_force = Some(source.text.clone());
-        let inner = Mutex::new(Inner { phase, source, rights, config, in_force, data_plane });
+        let changes = Changes::new();
+        let inner = Inner { phase, source, rights, config, in_force, data_plane, changes };
+        let inner = Mutex::new(inner);
         let (start, waiting) = (Start::default(), AtomicUsize::new(0));
         let started = Instant::now();
         let hand_over = OnceLock::new();
@@ -379,23 +383,9 @@ impl Daemon {
     pub fn reload(&self) -> Result<Committed<()>, Vec<Diagnostic>> {
         // Locked before reading: otherwise a transaction that saves in between would be undone.
         let mut inner = self.lock_to_change();
-        let text = inner.rights.read_config();
-        let source = &mut inner.source;
-        let parsed = source.parse(text, |_| Vec::new());
-        let mut config = parsed.map_err(|error| error.diagnostics(&source.file))?;
-        // What is not in the file stays while its port does.
-        ephemeral::carry_over(&inner.config, &mut config);
-        config.ports.extend(inner.config.ports.iter().filter(|it| it.is_connection()).cloned());
-        config.follow_connections();
-        inner.rights.keep_config(&inner.source.text);
-        inner.in_force = Some(inner.source.text.clone());
-        let steps = plan(&inner.config, &config);
-        panics::commit();
-        inner.change_to(config, &steps);
-        inner.retry();
-        inner.try_waiting();
-        let not_running = inner.data_plane.troubles();
-        Ok(Committed { result: (), steps, not_running })
+        let reloaded = inner.reload();
+        inner.changes.record_reload(reloaded.is_ok());
+        reloaded
     }
 
     /// Returns whether [`Daemon::retry`] has ports to try: those that do not run as they are
@@ -479,7 +469,9 @@ impl Daemon {
     pub fn status(&self) -> Status {
         let inner = self.lock();
         let needs_restart = daemon_keys(&self.started_with, &inner.config.daemon);
-        inner.data_plane.status(&inner.config, needs_restart)
+        let mut status = inner.data_plane.status(&inner.config, needs_restart);
+        status.changes = inner.changes;
+        status
     }
 
     /// Returns the learnt MAC addresses of a network; `None` if there is no such network.
@@ -532,11 +524,36 @@ impl Daemon {
 }
 
 impl Inner {
+    fn reload(&mut self) -> Result<Committed<()>, Vec<Diagnostic>> {
+        let text = self.rights.read_config();
+        let rights = &self.rights;
+        // The next start would fail for want of it.
+        let group = |config: &Config| host::group_by(config, |name| rights.ids(None, Some(name)));
+        let parsed = self.source.parse(text, group);
+        let mut config = parsed.map_err(|error| error.diagnostics(&self.source.file))?;
+        // What is not in the file stays while its port does.
+        ephemeral::carry_over(&self.config, &mut config);
+        config.ports.extend(self.config.ports.iter().filter(|it| it.is_connection()).cloned());
+        config.follow_connections();
+        self.rights.keep_config(&self.source.text);
+        self.in_force = Some(self.source.text.clone());
+        let steps = plan(&self.config, &config);
+        panics::commit();
+        self.change_to(config, &steps);
+        self.retry();
+        self.try_waiting();
+        let not_running = self.data_plane.troubles();
+        Ok(Committed { result: (), steps, not_running })
+    }
+
     /// Takes the steps and makes `config` the one in force. Returns what they have changed and what
     /// does not run, or not so.
     fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<NotRunning> {
         self.data_plane.apply(steps, &config.expanded());
         self.data_plane.release_blocks();
+        if config != self.config {
+            self.changes.record_change();
+        }
         let before = std::mem::replace(&mut self.config, config);
         self.data_plane.attached.retain(&self.config);
         self.keep_ephemeral(&before);

@@ -10,6 +10,8 @@ use trama_switch::{DropReason, FloodKind, PortId};
 use trama_vhost_net_backend::{Peer, SessionState};
 
 use crate::apply::{DataPlane, RunningPort};
+
+pub use crate::changes::Changes;
 use crate::config::derived::running::{is_part_of, written_name};
 use crate::config::model::{Config, Port};
 use crate::crashes::Restarts;
@@ -27,6 +29,8 @@ pub struct Status {
     pub workers: Vec<WorkerStatus>,
     /// How often one switch has followed another.
     pub restarts: Restarts,
+    /// How often the configuration was changed.
+    pub changes: Changes,
     /// Keys of `[daemon]` whose change waits for a restart.
     pub needs_restart: Vec<&'static str>,
     /// Where each port is in `ports`.
@@ -61,10 +65,14 @@ pub struct NetworkStatus {
     pub worker: usize,
     /// The number of entries in its MAC table.
     pub mac_entries: usize,
+    /// How often an address moved to another port.
+    pub mac_moves: u64,
     /// Time that workers spent on its frames.
     pub busy: Duration,
     /// Its gateway, if it has one.
     pub gateway: Option<GatewayStatus>,
+    /// The counters of the gateway's port.
+    pub gateway_port: Option<PortCounts>,
 }
 
 /// One port as it runs.
@@ -216,12 +224,16 @@ impl DataPlane {
                 let count = self.on_worker(worker, move |e, now| e.count_macs(id, part, now));
                 count.ok().flatten()
             };
+            let moves = self.on_worker(worker, move |engine, _| engine.mac_moves(id));
+            let gateway = running.gateway.as_ref();
             networks.push(NetworkStatus {
                 name: network.name.clone(),
                 worker,
                 mac_entries: (0..).map_while(part).sum(),
+                mac_moves: moves.ok().flatten().unwrap_or_default(),
                 busy: Duration::from_nanos(running.counters.snapshot().busy_nanos),
-                gateway: running.gateway.as_ref().map(Gateway::status),
+                gateway: gateway.map(Gateway::status),
+                gateway_port: gateway.map(|gateway| counts(&gateway.counters().snapshot())),
             });
         }
         let drops = gateway_drops(&networks);

@@ -21,7 +21,10 @@ fn the_page_has_each_reason_in_the_words_of_the_counters() {
     let page = std::fs::read_to_string(path).expect("the page");
     let of_switch = trama_switch::DropReason::ALL.iter().map(|it| (it.name(), it.describe()));
     let of_gateway = trama_gateway::DropReason::all().map(|it| (it.name(), it.describe()));
-    for (place, wanted) in [("switch", table(of_switch)), ("gateway", table(of_gateway))] {
+    let of_dhcp = trama_dhcp::DropReason::ALL.iter().map(|it| (it.name(), it.describe()));
+    let tables =
+        [("switch", table(of_switch)), ("gateway", table(of_gateway)), ("dhcp", table(of_dhcp))];
+    for (place, wanted) in tables {
         let mark = format!("<!-- reasons: {place} -->\n\n");
         let (_, found) = page.split_once(&mark).expect("the mark");
         let found: String = found

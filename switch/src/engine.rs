@@ -382,6 +382,13 @@ impl Engine {
         self.networks[slot].as_ref()?.table.len_of_part(part, now)
     }
 
+    /// Returns how often an address of a network moved to another port; `None` if there is no such
+    /// network.
+    pub fn mac_moves(&self, network: NetworkId) -> Option<u64> {
+        let slot = self.network_slot(network).ok()?;
+        Some(self.networks[slot].as_ref()?.table.moves())
+    }
+
     /// Learns addresses that an earlier process had learned, of the ports of the same names that
     /// carry their VLANs, and returns how many. Those that are known, or too old, are left out. To
     /// be called for each of [`MacImage::parts`](crate::MacImage::parts), so that frames move in

@@ -248,7 +248,7 @@ impl Names {
     fn names(&self, words: &[&str]) -> Vec<String> {
         let Some(Output::Table { rows, .. }) = self.ask(words) else { return Vec::new() };
         let name = |row: Vec<Value>| match row.into_iter().next() {
-            Some(Value::One(Atom::String(name))) => Some(name),
+            Some(Value::One(Atom::String(name))) => Some(name.to_string()),
             _ => None,
         };
         rows.into_iter().filter_map(name).collect()

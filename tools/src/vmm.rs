@@ -248,10 +248,7 @@ mod tests {
     }
 
     fn read(options: &[(&str, &str)], status: &[(&str, &str)]) -> VhostUserPort {
-        let map = |pairs: &[(&str, &str)]| {
-            let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-            Value::strings(&pairs.collect())
-        };
+        let map = |pairs: &[(&str, &str)]| Value::strings(pairs.iter().copied());
         let uuid = Value::string("01234567-89ab-cdef-0123-456789abcdef");
         let row = vec![uuid, Value::string("vhost-user"), map(options), map(status)];
         let table = Output::Table {

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use super::{Atom, Value};
 
@@ -85,16 +86,12 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        self.visit_string(value.to_owned())
-    }
-
-    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
-        Ok(Value::One(Atom::String(value)))
+        Ok(Value::One(Atom::String(value.into())))
     }
 
     /// Reads the rest of an array that begins with its kind.
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let kind: String = next(&mut items)?;
+        let kind: SmolStr = next(&mut items)?;
         match kind.as_str() {
             UUID => Ok(Value::One(Atom::Uuid(next(&mut items)?))),
             SET => Ok(Value::Set(next::<_, BTreeSet<Atom>>(&mut items)?)),

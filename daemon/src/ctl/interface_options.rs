@@ -26,7 +26,7 @@ pub(super) fn describe(port: &Port) -> (String, Options) {
     for (key, value) in stated {
         value.map(|value| put(key, value));
     }
-    let kind = match &port.interface {
+    match &port.interface {
         Interface::VhostUser(vhost) => {
             let path = vhost.path.display().to_string();
             if !path.is_empty() {
@@ -34,16 +34,9 @@ pub(super) fn describe(port: &Port) -> (String, Options) {
             }
             put("role", vhost.role.to_string());
             put("queues", vhost.queues.to_string());
-            "vhost-user"
         }
-        Interface::Stream(device) => {
-            wire_options::describe_stream(device, &mut options);
-            "stream"
-        }
-        Interface::Dgram(device) => {
-            wire_options::describe_dgram(device, &mut options);
-            "dgram"
-        }
+        Interface::Stream(device) => wire_options::describe_stream(device, &mut options),
+        Interface::Dgram(device) => wire_options::describe_dgram(device, &mut options),
         Interface::Tap(tap) => {
             put("ifname", tap.ifname.clone());
             if let Some(netns) = &tap.netns {
@@ -53,7 +46,6 @@ pub(super) fn describe(port: &Port) -> (String, Options) {
                 let address = tap.address.iter().map(ToString::to_string);
                 put("address", address.collect::<Vec<_>>().join(","));
             }
-            "tap"
         }
         Interface::System(device) => {
             put("ifname", device.ifname.clone());
@@ -63,16 +55,14 @@ pub(super) fn describe(port: &Port) -> (String, Options) {
             if device.confirm_uplink {
                 put("confirm-uplink", "true".to_owned());
             }
-            "system"
         }
         Interface::Attached(device) => {
             put("ifname", device.ifname.clone());
-            "tap"
         }
         // The tables do not show it.
-        Interface::Uplink(_) => "",
-    };
-    (kind.to_owned(), options)
+        Interface::Uplink(_) => {}
+    }
+    (port.interface.type_name().to_owned(), options)
 }
 
 /// What a port's `type` and `options` describe.

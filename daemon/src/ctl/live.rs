@@ -17,7 +17,7 @@ pub(super) fn fdb_show(context: &mut Context<'_>, call: &Call) -> Result<Output,
     let wanted = |network: &str| bridge.as_deref().is_none_or(|bridge| bridge == network);
     let number = |port: &str| match context.snapshot.numbers.get(port) {
         Some(number) if !call.has("--names") => Atom::from(u64::from(*number)),
-        _ => Atom::String(port.to_owned()),
+        _ => Atom::string(port),
     };
     let rows = context.snapshot.fdb.iter().filter(|row| wanted(&row.network)).map(|row| {
         vec![
@@ -64,8 +64,8 @@ pub(super) fn leases(context: &mut Context<'_>, call: &Call) -> Result<Output, F
             Value::string(row.address.to_string()),
             Value::string(state),
             Value::string(MacAddr(row.mac).to_string()),
-            Value::optional(row.name.clone().map(Atom::String)),
-            Value::optional(port(row.port).map(|port| Atom::String(port.name.clone()))),
+            Value::optional(row.name.clone().map(Atom::string)),
+            Value::optional(port(row.port).map(|port| Atom::string(port.name.clone()))),
             Value::optional(row.left.map(Atom::from)),
         ]
     });
@@ -110,7 +110,7 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
         let plain = [counts.rx_frames, counts.rx_bytes, counts.tx_frames, counts.tx_bytes];
         let mut cells = vec![
             Value::string(&port.name),
-            Value::optional(port.network.clone().map(Atom::String)),
+            Value::optional(port.network.clone().map(Atom::string)),
         ];
         cells.extend(plain.into_iter().chain([counts.dropped()]).map(|n| Value::One(n.into())));
         let drops = counts.drops.iter().filter(|(_, count)| *count > 0).copied();

@@ -127,6 +127,8 @@ fn running() -> Snapshot {
                 name: "lab".into(),
                 worker: 0,
                 mac_entries: 2,
+                mac_moves: 0,
+                gateway_port: None,
                 busy: Duration::ZERO,
                 gateway: None,
             }],

@@ -18,8 +18,8 @@ use trama_frame::VlanId;
 use trama_gateway::question::Row;
 use trama_helper::Rights;
 use trama_switch::{
-    Device, HdrLen, NetworkId, PortFilter, PortId, PortSettings, Promiscuous, Spoof, Station,
-    StormLimits, VhostDevice, VlanMode, WorkerHandle,
+    Device, HdrLen, Lasting, NetworkId, PortCounters, PortFilter, PortId, PortSettings,
+    Promiscuous, Spoof, Station, StormLimits, VhostDevice, VlanMode, WorkerHandle,
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 
@@ -32,6 +32,7 @@ pub(crate) struct Gateway {
     /// Its worker, which changes when the network moves.
     place: PortPlace,
     port: PortId,
+    counters: Lasting<PortCounters>,
     supervisor: Supervisor,
 }
 
@@ -66,17 +67,16 @@ impl Gateway {
             hdr_len: HdrLen::IngressMark,
         };
         let device = Device::Vhost(VhostDevice::new(1));
-        let port = worker
+        let (port, counters) = worker
             .call(move |engine, _| engine.add_port(settings, device))
             .map_err(io::Error::other)?
-            .map(|(port, _)| port)
             .map_err(io::Error::other)?;
         let started = SwitchPort::new(worker.clone(), port).and_then(|rings| {
             let place = rings.place();
             Ok((place, Supervisor::start(network, rights, rings, config, starts)?))
         });
         match started {
-            Ok((place, supervisor)) => Ok(Gateway { place, port, supervisor }),
+            Ok((place, supervisor)) => Ok(Gateway { place, port, counters, supervisor }),
             Err(error) => {
                 remove_port(&worker, port);
                 Err(error)
@@ -97,6 +97,11 @@ impl Gateway {
     /// Returns its switch port.
     pub(crate) fn port(&self) -> PortId {
         self.port
+    }
+
+    /// Returns the counters of its switch port.
+    pub(crate) fn counters(&self) -> &PortCounters {
+        &self.counters
     }
 
     /// Returns the state of its process.

@@ -6,7 +6,7 @@
 
 use trama_frame::VlanId;
 
-use super::PortIndex;
+use super::{MacTable, PortIndex};
 
 /// More moves than this within [`WINDOW`] are suspicious.
 const LIMIT: u32 = 50;
@@ -38,17 +38,20 @@ pub(super) struct Moves {
     counts: [Count; PAIRS],
     /// Whether one is over the limit and not taken.
     has_new: bool,
+    /// Moves of all pairs.
+    total: u64,
 }
 
 impl Moves {
     pub(super) fn new() -> Moves {
         let of = MovingPair { vlan: VlanId::NONE, ports: [PortIndex(0); 2] };
         let none = Count { of, since: 0, moves: 0, is_taken: false };
-        Moves { counts: [none; PAIRS], has_new: false }
+        Moves { counts: [none; PAIRS], has_new: false, total: 0 }
     }
 
     /// Counts a move at tick `now`. A new pair takes the place of the one with the fewest moves.
     pub(super) fn record(&mut self, vlan: VlanId, from: PortIndex, to: PortIndex, now: u32) {
+        self.total += 1;
         let of = MovingPair { vlan, ports: [from.min(to), from.max(to)] };
         let place = self.counts.iter().position(|count| count.of == of);
         let count = match place {
@@ -82,6 +85,13 @@ impl Moves {
         };
         count.is_taken = true;
         Some(count.of)
+    }
+}
+
+impl MacTable {
+    /// Returns how often an address was learned on another port than before.
+    pub fn moves(&self) -> u64 {
+        self.moves.total
     }
 }
 
@@ -119,6 +129,7 @@ mod tests {
         assert_eq!(moves.take(), None);
         moves.record(VlanId::NONE, A, B, 103);
         assert!(!moves.has_new(), "once a window");
+        assert_eq!(moves.total, 54);
         // The next second begins at zero.
         (0..50).for_each(|_| moves.record(VlanId::NONE, A, B, 104));
         assert!(!moves.has_new());

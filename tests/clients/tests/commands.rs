@@ -247,6 +247,13 @@ fn reload_applies_the_files_difference() {
     assert_eq!(complaint.lines().count(), 2, "{complaint}");
     assert!(complaint.lines().all(|line| line.contains("trama.toml:1")), "{complaint}");
     assert_eq!(lab.ok("get Port vm1 tag"), "11\n");
+
+    // The next start would fail.
+    let sound = lab.file().replace("tag = 5000\ncolour = 1", "tag = 12");
+    std::fs::write(&file, sound + "\n[daemon]\ngroup = \"no-such-group\"\n").unwrap();
+    let complaint = lab.refused("reload");
+    assert!(complaint.contains("there is no group \"no-such-group\""), "{complaint}");
+    assert_eq!(lab.ok("get Port vm1 tag"), "11\n");
     lab.refused("--dry-run reload");
     lab.refused("reload -- show");
 }

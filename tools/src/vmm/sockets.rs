@@ -104,10 +104,7 @@ mod tests {
     use super::*;
 
     fn port(kind: &str, options: &[(&str, &str)]) -> Asked {
-        let map = |pairs: &[(&str, &str)]| {
-            let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-            Value::strings(&pairs.collect())
-        };
+        let map = |pairs: &[(&str, &str)]| Value::strings(pairs.iter().copied());
         Asked {
             name: "vm1".to_owned(),
             kind: kind.to_owned(),

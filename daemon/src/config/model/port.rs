@@ -189,6 +189,18 @@ pub struct VhostUser {
 }
 
 impl Interface {
+    /// Returns its type, as in configurations and commands; empty for an uplink, which neither has.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Interface::VhostUser(_) => "vhost-user",
+            Interface::Tap(_) | Interface::Attached(_) => "tap",
+            Interface::Stream(_) => "stream",
+            Interface::Dgram(_) => "dgram",
+            Interface::System(_) => "system",
+            Interface::Uplink(_) => "",
+        }
+    }
+
     /// The network namespace that its device is in, if one is stated.
     pub fn netns(&self) -> Option<&str> {
         match self {

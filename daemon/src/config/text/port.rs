@@ -230,7 +230,7 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
     ];
     match &port.interface {
         Interface::VhostUser(device) => {
-            fields.push(Field::new("type", "vhost-user", false));
+            fields.push(Field::new("type", port.interface.type_name(), false));
             let stated = (!device.path.as_os_str().is_empty()).then(|| path(&device.path));
             fields.push(Field::optional("path", stated));
             fields.push(Field::new("role", device.role.name(), device.role == Role::Server));

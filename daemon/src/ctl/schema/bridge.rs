@@ -76,12 +76,12 @@ pub(super) static COLUMNS: [Column; 12] = [
     free(
         "other_config",
         STRINGS,
-        |view, name| on_network(view, name, |network| Value::strings(&other_config(network))),
+        |view, name| on_network(view, name, |network| Value::strings(other_config(network))),
         set_other_config,
     ),
     fixed("ports", UUIDS, |view, name| {
         let ports = view.draft.ports_of(name);
-        Value::Set(ports.into_iter().map(|port| Atom::Uuid(identity::of("Port", port))).collect())
+        Value::Set(ports.into_iter().map(|port| Atom::uuid(identity::of("Port", port))).collect())
     }),
     free(
         "reflect",
@@ -89,7 +89,7 @@ pub(super) static COLUMNS: [Column; 12] = [
         |view, name| {
             on_network(view, name, |network| {
                 let names = network.reflect.iter().map(|protocol| protocol.name().to_owned());
-                Value::Set(names.map(Atom::String).collect())
+                Value::Set(names.map(Atom::string).collect())
             })
         },
         |draft, name, value| {
@@ -106,7 +106,7 @@ pub(super) static COLUMNS: [Column; 12] = [
             on_network(view, name, |network| {
                 let subnets = network.subnets();
                 let texts = subnets.iter().map(ToString::to_string);
-                Value::Set(texts.map(Atom::String).collect())
+                Value::Set(texts.map(Atom::string).collect())
             })
         },
         |draft, name, value| {
@@ -121,7 +121,7 @@ pub(super) static COLUMNS: [Column; 12] = [
         STRING_OR_NONE,
         |view, name| {
             on_network(view, name, |network| {
-                Value::optional(network.uplink.clone().map(Atom::String))
+                Value::optional(network.uplink.clone().map(Atom::string))
             })
         },
         |draft, name, value| {

@@ -166,7 +166,7 @@ impl Column {
         let is_rules = RULES.contains(&self.name) && !text.contains('"') && !text.starts_with('[');
         let are_rules = |value: &Value| words(value).all(|word| parse_rule(&word).is_ok());
         if is_rules && !value.as_ref().is_ok_and(are_rules) {
-            return parse_rule(text).map(|_| Value::Set([Atom::String(text.to_owned())].into()));
+            return parse_rule(text).map(|_| Value::Set([Atom::string(text)].into()));
         }
         value
     }
@@ -174,10 +174,10 @@ impl Column {
     /// The value of a key of its map, by any of the key's names.
     pub(crate) fn at(&self, map: &Value, key: &Atom) -> Option<Atom> {
         let pairs = map.pairs();
-        let second = SECOND_NAMES.iter().find(|(column, name, _)| {
-            *column == self.name && *key == Atom::String((*name).to_owned())
-        });
-        let value = pairs.get(key).or_else(|| pairs.get(&Atom::String(second?.2.to_owned())));
+        let second = SECOND_NAMES
+            .iter()
+            .find(|(column, name, _)| *column == self.name && *key == Atom::string(*name));
+        let value = pairs.get(key).or_else(|| pairs.get(&Atom::string(second?.2.to_owned())));
         value.cloned()
     }
 
@@ -249,7 +249,7 @@ pub(crate) const UUIDS: Type = Type::new(Kind::Uuid, Shape::Set);
 pub(crate) const BOOL: Type = Type::new(Kind::Bool, Shape::One);
 
 pub(crate) fn uuid_of(table: &str, name: &str) -> Value {
-    Value::One(Atom::Uuid(identity::of(table, name)))
+    Value::One(Atom::uuid(identity::of(table, name)))
 }
 
 pub(crate) fn words(value: &Value) -> impl Iterator<Item = String> + use<> {
@@ -265,7 +265,7 @@ pub(crate) fn integers<T: TryFrom<i64>>(value: &Value) -> impl Iterator<Item = T
 }
 
 pub(crate) fn rules_of(rules: &[Rule]) -> Value {
-    Value::Set(rules.iter().map(|rule| Atom::String(rule.to_string())).collect())
+    Value::Set(rules.iter().map(|rule| Atom::string(rule.to_string())).collect())
 }
 
 pub(crate) fn rules(value: &Value) -> Result<Vec<Rule>, Failure> {
@@ -282,7 +282,7 @@ pub(crate) fn edit_port(
 }
 
 pub(crate) fn external_ids(view: View<'_>, name: &str) -> Value {
-    Value::strings(&view.draft.port(name).map(|port| port.external_ids.clone()).unwrap_or_default())
+    Value::strings(view.draft.port(name).into_iter().flat_map(|port| &port.external_ids))
 }
 
 pub(crate) fn set_external_ids(draft: &mut Draft, name: &str, value: Value) -> Result<(), Failure> {

@@ -28,7 +28,7 @@ pub(super) static COLUMNS: [Column; 13] = [
     fixed("error", STRING_OR_NONE, |view, name| {
         let port = view.snapshot.status.port(name);
         let trouble = port.and_then(|port| port.trouble());
-        Value::optional(trouble.map(|text| Atom::String(text.to_owned())))
+        Value::optional(trouble.map(Atom::string))
     }),
     free("external_ids", STRINGS, external_ids, set_external_ids),
     fixed("link_state", UP_DOWN, |view, name| {
@@ -36,7 +36,7 @@ pub(super) static COLUMNS: [Column; 13] = [
     }),
     fixed("mac_in_use", STRING_OR_NONE, |view, name| {
         let port = view.snapshot.status.port(name);
-        Value::optional(port.and_then(|port| port.mac.clone()).map(Atom::String))
+        Value::optional(port.and_then(|port| port.mac.clone()).map(Atom::string))
     }),
     fixed("mtu", NUMBER_OR_NONE, |view, name| {
         let network = view.draft.port(name).and_then(|port| port.network.as_deref());
@@ -50,7 +50,7 @@ pub(super) static COLUMNS: [Column; 13] = [
     free(
         "options",
         STRINGS,
-        |view, name| Value::strings(&view.draft.interface(name).1),
+        |view, name| Value::strings(view.draft.interface(name).1),
         |draft, name, value| {
             draft.set_options(name, string_map(value));
             Ok(())
@@ -74,7 +74,7 @@ pub(super) static COLUMNS: [Column; 13] = [
 ];
 
 fn up_down(up: bool) -> Atom {
-    Atom::String(if up { "up" } else { "down" }.to_owned())
+    Atom::string(if up { "up" } else { "down" })
 }
 
 /// The interfaces whose sockets have this file name.
@@ -149,8 +149,7 @@ fn socket(socket: &SocketStatus) -> Value {
         ("peer", socket.peer.clone()),
         ("last_error", socket.last_error.clone()),
     ];
-    let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-    Value::strings(&pairs.collect())
+    Value::strings(pairs.into_iter().filter_map(|(key, value)| Some((key, value?))))
 }
 
 /// The `status` column: the state of a vhost-user session or of a socket.
@@ -180,6 +179,5 @@ fn session(port: &PortStatus) -> Value {
     if let Some(error) = &vhost.last_error {
         pairs.push(("last_error", error.clone()));
     }
-    let pairs = pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    Value::strings(&pairs)
+    Value::strings(pairs)
 }

@@ -60,7 +60,7 @@ pub(super) static TABLES: LazyLock<Vec<&Table>> = LazyLock::new(|| {
 
 /// A table of records of their own: all of its columns are kept.
 fn record_table(table: RecordTable) -> Table {
-    let uuid = fixed("_uuid", UUID, |_, name| Value::One(Atom::Uuid(name.to_owned())));
+    let uuid = fixed("_uuid", UUID, |_, name| Value::One(Atom::uuid(name.to_owned())));
     let kept = (Place::Record, columns_of(table));
     Table::new(table.name(), &[uuid], kept, Records::OfTheirOwn(table)).known_by(match table {
         RecordTable::Qos => |draft, port| {

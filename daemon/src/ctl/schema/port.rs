@@ -74,7 +74,7 @@ pub(super) static COLUMNS: [Column; 18] = [
         },
     ),
     fixed("interfaces", UUIDS, |_, name| {
-        Value::Set(BTreeSet::from([Atom::Uuid(identity::of("Interface", name))]))
+        Value::Set(BTreeSet::from([Atom::uuid(identity::of("Interface", name))]))
     }),
     free(
         "loop",
@@ -94,7 +94,7 @@ pub(super) static COLUMNS: [Column; 18] = [
         STRING_OR_NONE,
         |view, name| {
             let mac = view.draft.port(name).and_then(|port| port.mac);
-            Value::optional(mac.map(|mac| Atom::String(mac.to_string())))
+            Value::optional(mac.map(|mac| Atom::string(mac.to_string())))
         },
         |draft, name, value| {
             let mac = words(&value).next().map(|text| text.parse().map_err(|_| text));
@@ -110,7 +110,7 @@ pub(super) static COLUMNS: [Column; 18] = [
         STRING_OR_NONE,
         |view, name| {
             let network = view.draft.port(name).and_then(|port| port.network.clone());
-            Value::optional(network.map(Atom::String))
+            Value::optional(network.map(Atom::string))
         },
         |draft, name, value| {
             let network = words(&value).next();
@@ -177,7 +177,7 @@ pub(super) static COLUMNS: [Column; 18] = [
         VLAN_MODE,
         |view, name| {
             let mode = view.draft.port(name).and_then(|port| port.vlan.mode);
-            Value::optional(mode.map(|mode| Atom::String(mode.to_string())))
+            Value::optional(mode.map(|mode| Atom::string(mode.to_string())))
         },
         |draft, name, value| {
             let word = words(&value).next();

@@ -15,7 +15,7 @@ pub(super) static COLUMNS: [Column; 5] = [
     fixed("_uuid", UUID, |_, _| uuid_of("Open_vSwitch", ONLY)),
     fixed("bridges", UUIDS, |view, _| {
         let names = bridge::records(view.draft).into_iter();
-        Value::Set(names.map(|name| Atom::Uuid(identity::of("Bridge", &name))).collect())
+        Value::Set(names.map(|name| Atom::uuid(identity::of("Bridge", &name))).collect())
     }),
     fixed("datapath_types", STRING_SET, |_, _| text_set(&["netdev", "system"])),
     fixed("iface_types", STRING_SET, |_, _| {
@@ -41,5 +41,5 @@ pub(super) fn records(_: &Draft) -> Vec<String> {
 }
 
 fn text_set(words: &[&str]) -> Value {
-    Value::Set(words.iter().map(|word| Atom::String((*word).to_owned())).collect())
+    Value::Set(words.iter().map(|word| Atom::string(*word)).collect())
 }
