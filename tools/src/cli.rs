@@ -5,6 +5,7 @@
 //! each `--` and sent to the daemon. The help comes from the daemon's table of commands.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use trama_api::commands::{COMMANDS, CommandOption};
 use trama_api::folders::Folders;
 
 use crate::help;
-use crate::render::{Data, Format, Style};
+use crate::render::{Data, Format, People, Style};
 
 /// Whether an option has a value.
 #[derive(Clone, Copy)]
@@ -143,7 +144,17 @@ fn style(matches: &ArgMatches) -> Style {
         },
         headings: !bare && !matches.get_flag("no-headings"),
         oneline: matches.get_flag("oneline"),
+        people: people(matches),
     }
+}
+
+/// The form for people: on a terminal, unless another one is asked for.
+fn people(matches: &ArgMatches) -> Option<People> {
+    let units = matches.get_flag("human");
+    let asks_otherwise =
+        matches.contains_id("data") || matches.get_flag("bare") || matches.get_flag("oneline");
+    let is_wanted = units || (std::io::stdout().is_terminal() && !asks_otherwise);
+    is_wanted.then_some(People { units })
 }
 
 /// The words of the command that clap stopped at.
@@ -221,6 +232,10 @@ pub(crate) fn base() -> Command {
             option("data", "FORM", "Format of values in tables and lists [default: string]")
                 .short('d')
                 .value_parser(PossibleValuesParser::new(["string", "bare", "json"])),
+        )
+        .arg(
+            flag("human", "Print for people, as on a terminal, and counts and bytes with units")
+                .short('H'),
         )
         .arg(flag("no-headings", "Omit column headings"))
         .arg(flag("bare", "Same as --format=list --data=bare --no-headings, for scripts"))

@@ -24,7 +24,7 @@ pub(crate) struct Local {
 }
 
 /// Commands that need no transaction.
-pub(crate) const LOCAL: [Local; 11] = [
+pub(crate) const LOCAL: [Local; 12] = [
     Local {
         name: "qemu",
         arguments: "PORT",
@@ -117,6 +117,19 @@ pub(crate) const LOCAL: [Local; 11] = [
                    traffic does not run before root approves it.",
             examples: ["approve eth0", "approve /run/vms/vm1.sock", "approve 192.0.2.7/24"],
             see_also: &["show", "reload"],
+        },
+    },
+    Local {
+        name: "doctor",
+        arguments: "[--fix]",
+        summary: "Look for what keeps networks from working, on the host and in the daemon",
+        help: Help {
+            group: Group::State,
+            text: "Prints a line for each check: ok, note, warn or FAIL, with a remedy; exits with 1 \
+                   after a FAIL. Changes nothing; --fix runs the commands of those remedies that are \
+                   a setting of the kernel. Works without a daemon, too.",
+            examples: ["doctor", "doctor --fix", "-f json doctor"],
+            see_also: &["show", "counters"],
         },
     },
     Local {

@@ -9,6 +9,7 @@ mod attach;
 mod cli;
 mod client;
 mod complete;
+mod doctor;
 mod help;
 mod manual;
 mod names;
@@ -18,6 +19,7 @@ mod vmm;
 use std::io::Write;
 use std::process::ExitCode;
 
+use anstream::{AutoStream, ColorChoice};
 use client::Failed;
 use names::Call;
 use trama_api::transaction::STORED_NOT_RUNNING;
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
     {
         return print(program, complete::print(words).as_bytes(), 0);
     }
-    let invocation = match cli::parse(called.arguments) {
+    let mut invocation = match cli::parse(called.arguments) {
         Ok(invocation) => invocation,
         Err(error) if error.use_stderr() => return fail(program, &cli::mistake(&error), 1),
         Err(help) => {
@@ -45,8 +47,10 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
+    // Under its names, the forms are those of Open vSwitch.
+    invocation.style.people = invocation.style.people.filter(|_| program == names::OWN);
     let result = match local(program, &invocation) {
-        Some(local) => local.map(|text| (text, 0)),
+        Some(local) => local,
         None => remote(program, &invocation),
     };
     match result {
@@ -86,7 +90,11 @@ fn remote(program: &str, invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), 
         STORED_NOT_RUNNING if program == names::OVS_VSCTL => 0,
         exit => exit,
     };
-    let text = render::render(&response.results, invocation.style);
+    let mut text = render::render(&response.results, invocation.style);
+    let has_colours = AutoStream::choice(&std::io::stdout()) != ColorChoice::Never;
+    if invocation.style.people.is_some() && !has_colours {
+        text = anstream::adapter::strip_str(&text).to_string();
+    }
     // A table of a thousand ports has fifty thousand values, and the process ends.
     std::mem::forget(response);
     Ok((text.into_bytes(), exit))
@@ -99,8 +107,19 @@ fn print_for(invocation: &cli::Invocation, vmm: Vmm, port: &str) -> Result<Vec<u
     Ok(vmm.answer(port, &answer.results)?.into_bytes())
 }
 
-/// The commands that are not the daemon's.
-fn local(program: &str, invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
+/// Carries out a command that is not the daemon's; returns its output and exit status.
+fn local(program: &str, invocation: &cli::Invocation) -> Option<Result<(Vec<u8>, u8), Failed>> {
+    if let [words] = invocation.commands.as_slice()
+        && let Some(("doctor", arguments)) = words.split_first().map(|(name, it)| (&**name, it))
+        && !arguments.contains(&"--help".to_owned())
+    {
+        return Some(doctor::run(invocation, arguments));
+    }
+    Some(printed(program, invocation)?.map(|text| (text, 0)))
+}
+
+/// What the other ones print.
+fn printed(program: &str, invocation: &cli::Invocation) -> Option<Result<Vec<u8>, Failed>> {
     let base = || Some(Ok(cli::base().render_help().to_string().into_bytes()));
     if invocation.commands.is_empty() && program == names::OWN {
         return base();

@@ -133,6 +133,21 @@ impl RunningDaemon {
             .args(words(&line)))
     }
 
+    /// Runs `tramactl` with the words of `line` on a terminal of its own; returns what it shows,
+    /// with plain line ends.
+    pub fn on_terminal(&self, line: &str, environment: &[(&str, &str)]) -> String {
+        let command = format!("{} {line}", tramactl().display());
+        let outcome = run(std::process::Command::new("script")
+            .args(["-qefc", &command, "/dev/null"])
+            .env("TRAMA_SOCKET", self.socket())
+            .env("TERM", "xterm")
+            .env_remove("NO_COLOR")
+            .envs(environment.iter().copied())
+            .stdin(std::process::Stdio::null()));
+        assert_eq!(outcome.exit, 0, "tramactl {line}: {}", outcome.err);
+        outcome.out.replace("\r\n", "\n")
+    }
+
     /// As [`RunningDaemon::ctl`], but expects success; returns standard output.
     pub fn ok(&self, line: &str) -> String {
         let outcome = self.ctl(line);

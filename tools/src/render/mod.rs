@@ -1,10 +1,14 @@
-//! Renders answers as tables, lists and JSON like `ovs-vsctl`.
+//! Renders answers as tables, lists and JSON like `ovs-vsctl`, and for people on a terminal.
+
+mod people;
 
 use std::fmt::Write;
 
 use serde_json::json;
 use trama_api::transaction::{Form, Output};
 use trama_api::value::Value;
+
+pub(crate) use people::People;
 
 /// The form of tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,8 @@ pub(crate) struct Style {
     pub headings: bool,
     /// Whether a command's text is printed on one line.
     pub oneline: bool,
+    /// The form for people, if it is wanted.
+    pub people: Option<People>,
 }
 
 /// The text of all answers of a transaction.
@@ -54,7 +60,10 @@ pub(crate) fn render(results: &[Output], style: Style) -> String {
                 text.push_str(&escaped.join("\\n"));
                 text.push('\n');
             }
-            Output::Text { lines } => lines.iter().for_each(|line| push_line(&mut text, line)),
+            Output::Text { lines } => lines.iter().for_each(|line| match style.people {
+                Some(people) => people.push_line(&mut text, line),
+                None => push_line(&mut text, line),
+            }),
             Output::Table { headings, rows, form } => {
                 let format = style.format.or(match form {
                     Form::List => Some(Format::List),
@@ -65,11 +74,17 @@ pub(crate) fn render(results: &[Output], style: Style) -> String {
                     text.push('\n');
                 }
                 tables += 1;
-                match (format, form) {
-                    (Some(Format::Json), _) => push_json(&mut text, headings, rows),
-                    (Some(Format::Csv), _) => push_csv(&mut text, headings, rows, style),
-                    (Some(Format::List), _) => push_list(&mut text, headings, rows, style),
-                    (None, Form::Fixed { widths }) => {
+                match (format, form, style.people) {
+                    (Some(Format::Json), ..) => push_json(&mut text, headings, rows),
+                    (Some(Format::Csv), ..) => push_csv(&mut text, headings, rows, style),
+                    (Some(Format::List), _, Some(people)) => {
+                        people.push_list(&mut text, headings, rows, style.headings);
+                    }
+                    (Some(Format::List), ..) => push_list(&mut text, headings, rows, style),
+                    (.., Some(people)) => {
+                        people.push_table(&mut text, headings, rows, style.headings);
+                    }
+                    (None, Form::Fixed { widths }, None) => {
                         push_fixed(&mut text, headings, rows, widths, style);
                     }
                     _ => push_table(&mut text, headings, rows, style),
@@ -193,7 +208,8 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: Style = Style { format: None, data: Data::Text, headings: true, oneline: false };
+    const PLAIN: Style =
+        Style { format: None, data: Data::Text, headings: true, oneline: false, people: None };
 
     fn number(number: i64) -> Value {
         Value::One(Atom::Integer(number))
