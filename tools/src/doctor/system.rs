@@ -3,7 +3,7 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Runs a program; `None` if it is missing or fails.
@@ -40,7 +40,7 @@ impl System {
 
     /// A host whose files are in a folder.
     #[cfg(test)]
-    pub(super) fn at(root: &Path, run: Run) -> System {
+    pub(super) fn at(root: &std::path::Path, run: Run) -> System {
         System { root: root.to_owned(), run }
     }
 
