@@ -29,7 +29,7 @@ mod request;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use trama_frame::MacAddr;
 
@@ -75,8 +75,13 @@ impl Server {
             }
         }
         let pools = config.subnets.iter().map(|subnet| {
+            let taken = config.clients.taken.iter().filter_map(|address| match address {
+                IpAddr::V4(address) => Some(*address),
+                IpAddr::V6(_) => None,
+            });
             let reserved = reserved_at.iter().copied();
-            let except: Vec<Ipv4Addr> = subnet.own_addresses().chain(reserved).collect();
+            let except: Vec<Ipv4Addr> =
+                subnet.own_addresses().chain(reserved).chain(taken).collect();
             Pool::new(&subnet.settings.ranges, &except)
         });
         let leases = LeaseTable::new(pools.collect(), config.clients.limits, config.seed);

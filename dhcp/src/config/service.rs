@@ -8,7 +8,7 @@
 //! A value that is `None` or an empty list is not sent to clients. Who holds the settings may fill
 //! such values in before a server gets them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ impl Default for LeaseTimes {
     }
 }
 
-/// How clients are told apart and limited, by both servers.
+/// How clients are told apart and limited, and which addresses are not for them, by both servers.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Clients {
     /// How they are identified.
@@ -112,6 +112,8 @@ pub struct Clients {
     pub limits: Limits,
     /// Clients that always get the same addresses.
     pub reservations: Vec<Reservation>,
+    /// Addresses of hosts that ask no server: they are leased to no client.
+    pub taken: Vec<IpAddr>,
 }
 
 /// How clients are identified.

@@ -1,7 +1,7 @@
 //! The server's state, its input and its output.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use trama_frame::MacAddr;
 
@@ -103,7 +103,12 @@ impl Server6 {
     pub fn new(config: Config6) -> Result<Server6, ConfigError6> {
         config.check()?;
         let reserved = config.clients.reservations.iter().filter_map(|it| it.address6);
-        let except: Vec<Ipv6Addr> = config.own.iter().copied().chain(reserved.clone()).collect();
+        let taken = config.clients.taken.iter().filter_map(|address| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        });
+        let own = config.own.iter().copied();
+        let except: Vec<Ipv6Addr> = own.chain(reserved.clone()).chain(taken).collect();
         let pool = Pool::new(&config.ranges, &except);
         let clients = config.clients.reservations.iter().enumerate();
         let clients = clients.filter(|(_, it)| it.address6.is_some());
