@@ -58,6 +58,18 @@ pub struct Joined {
     pub attached: Attached,
 }
 
+impl Joined {
+    /// The network's DNS servers that the interface reaches with its addresses; all of them if it
+    /// has none.
+    pub fn dns(&self) -> Vec<IpAddr> {
+        let is_reached = |server: &&IpAddr| {
+            let is_like = |address: &IpNet| address.addr().is_ipv4() == server.is_ipv4();
+            self.addresses.is_empty() || self.addresses.iter().any(is_like)
+        };
+        self.attached.dns.iter().filter(is_reached).copied().collect()
+    }
+}
+
 impl Daemon {
     /// Makes an interface and attaches it, or asks for a socket.
     ///

@@ -6,7 +6,7 @@ use serde_json::Value;
 use trama_api::attach::Device;
 use trama_client::{Daemon, Interface as Wanted, Joined};
 
-use super::config::{Config, Kind, NEWEST, PortMapping, RuntimeConfig, plain_address};
+use super::config::{Config, Dns, Kind, NEWEST, PortMapping, RuntimeConfig, plain_address};
 use super::delegate::Delegate;
 use super::environment::Environment;
 use super::failure::{CONFIG, DECODING, Failure, NO_CONTAINER};
@@ -181,6 +181,7 @@ fn success(
     environment: &Environment,
     config: &Config,
 ) -> Success {
+    let nameservers = joined.dns();
     let attached = joined.attached;
     let mac = joined.mac.or(wanted.mac).map(|mac| mac.to_string());
     let socket = attached.socket.map(|path| path.display().to_string());
@@ -198,11 +199,8 @@ fn success(
         };
         let ips = joined.addresses.iter();
         let ips: Vec<Ip> = ips.map(|it| Ip { address: *it, gateway: gateway_of(it) }).collect();
-        let nameservers = match ips.is_empty() {
-            true => Vec::new(),
-            false => attached.dns.iter().map(ToString::to_string).collect(),
-        };
-        let dns = super::config::Dns { nameservers, ..Default::default() };
+        let nameservers = nameservers.iter().map(ToString::to_string).collect();
+        let dns = Dns { nameservers, ..Dns::default() };
         Addresses { ips, routes: joined.routes.iter().map(Route::of).collect(), dns }
     });
     if let Some(dns) = &config.dns {

@@ -205,7 +205,7 @@ fn status(wanted: &Wanted, joined: Joined) -> Status {
     };
     Status {
         dns_search_domains: Vec::new(),
-        dns_server_ips: joined.attached.dns,
+        dns_server_ips: joined.dns(),
         interfaces: [(wanted.ifname.clone(), interface)].into(),
     }
 }
