@@ -13,7 +13,7 @@ use trama_api::attach::{Attached, Device, Request};
 use trama_api::transaction::{Output, VERSION};
 use trama_api::value::{Atom, Value};
 use trama_frame::MacAddr;
-use trama_tap::{Route, TapError, TapOptions, add_apart, open_apart};
+use trama_tap::{NamespaceError, Route, TapOptions, add_apart, in_namespace, open_apart};
 
 use crate::exchange::{NoAnswer, connect, late, wait};
 use crate::{Daemon, Failed};
@@ -94,13 +94,31 @@ impl Daemon {
         };
         let has_device = made.is_some();
         let attached = self.attach(&request, made)?;
-        let joined = wanted.joined(mac, attached);
-        if has_device && let Err(error) = wanted.finish(&joined) {
+        let has_ipv6 = !has_device || !wanted.lease || wanted.has_ipv6();
+        let joined = wanted.joined(mac, attached, has_ipv6);
+        if let Err(failed) = self.finish(wanted, &joined, has_device) {
             // It has ended with its namespace, or ends now.
             let _ = self.run(["--if-exists", "detach", &wanted.port]);
-            return Err(error.to_string().into());
+            return Err(failed);
         }
         Ok(joined)
+    }
+
+    /// Sets what was not known before, and gives back what the namespace cannot have.
+    fn finish(&self, wanted: &Interface, joined: &Joined, has_device: bool) -> Result<(), Failed> {
+        for address in joined.attached.addresses.iter().map(IpNet::addr) {
+            if !joined.addresses.iter().any(|it| it.addr() == address) {
+                let address = format!("\"{address}\"");
+                self.run(["remove", "Port", &wanted.port, "addresses", &address])?;
+            }
+        }
+        if !has_device {
+            return Ok(());
+        }
+        let addresses = pairs(&joined.addresses[wanted.addresses.len()..]);
+        let routes = &joined.routes[wanted.early_routes().len()..];
+        add_apart(&wanted.ifname, wanted.netns.as_deref(), &addresses, routes)
+            .map_err(|error| error.to_string().into())
     }
 
     /// Hands a device over, or asks for one that the daemon makes.
@@ -149,23 +167,33 @@ impl Interface {
         Ok((parts.fd, link.mac))
     }
 
-    /// What it is after the daemon's answer.
-    fn joined(&self, mac: Option<MacAddr>, attached: Attached) -> Joined {
-        let is_new = |address: &&IpNet| !self.addresses.contains(address);
-        let chosen = attached.addresses.iter().filter(is_new);
-        let addresses = self.addresses.iter().chain(chosen).copied().collect();
-        let routes = match &self.routes {
-            Some(routes) => routes.clone(),
-            None => attached.gateways.iter().copied().map(Route::default_by).collect(),
-        };
-        Joined { mac, addresses, routes, attached }
+    /// Whether the interface can have IPv6 addresses.
+    fn has_ipv6(&self) -> bool {
+        let file = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.ifname);
+        let netns = self.netns.as_deref().unwrap_or("/proc/thread-self/ns/net");
+        // The file is that of the namespace of the thread that opens it.
+        let read = in_namespace(netns, || {
+            Ok::<_, NamespaceError>(std::fs::read_to_string(&file).unwrap_or_default())
+        });
+        read.is_ok_and(|(text, _)| text.trim() == "0")
     }
 
-    /// Sets what was not known before.
-    fn finish(&self, joined: &Joined) -> Result<(), TapError> {
-        let addresses = pairs(&joined.addresses[self.addresses.len()..]);
-        let routes = &joined.routes[self.early_routes().len()..];
-        add_apart(&self.ifname, self.netns.as_deref(), &addresses, routes)
+    /// What it is after the daemon's answer.
+    fn joined(&self, mac: Option<MacAddr>, attached: Attached, has_ipv6: bool) -> Joined {
+        let is_new = |address: &&IpNet| {
+            let is_usable = has_ipv6 || address.addr().is_ipv4();
+            is_usable && !self.addresses.iter().any(|it| it.addr() == address.addr())
+        };
+        let chosen = attached.addresses.iter().filter(is_new);
+        let addresses: Vec<IpNet> = self.addresses.iter().chain(chosen).copied().collect();
+        let is_reached =
+            |gateway: &IpAddr| addresses.iter().any(|it| it.addr().is_ipv4() == gateway.is_ipv4());
+        let gateways = attached.gateways.iter().copied().filter(is_reached);
+        let routes = match &self.routes {
+            Some(routes) => routes.clone(),
+            None => gateways.map(Route::default_by).collect(),
+        };
+        Joined { mac, addresses, routes, attached }
     }
 }
 
