@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use trama_api::attach::Device;
+use trama_api::transaction::Output;
 use trama_client::{Daemon, Interface as Wanted, Joined};
 
 use super::config::{Config, Dns, Kind, NEWEST, PortMapping, RuntimeConfig, plain_address};
@@ -34,6 +35,9 @@ pub(super) fn add(
     let mut wanted = wanted(config, environment, version)?;
     let runtime = config.runtime();
     let published = published(&runtime)?;
+    if !published.is_empty() {
+        check_nat(daemon, &wanted.network)?;
+    }
     wanted.columns.extend(forwards::column(&published, ENGINE, &environment.container));
     let chosen = match ipam {
         Some(ipam) => Some(Addresses::read(&ipam.run("ADD")?, "the IPAM plug-in")?),
@@ -49,6 +53,21 @@ pub(super) fn add(
     forwards::wait(daemon, &wanted.network, &wanted.port, &rules)?;
     let success = success(&wanted, joined, chosen, environment, config);
     Ok(success.json(version, config.prev_result.as_ref()))
+}
+
+/// Checks that ports of a network can be published.
+fn check_nat(daemon: &Daemon, network: &str) -> Result<(), Failure> {
+    let mode = match daemon.run(["get", "Bridge", network, "mode"])? {
+        Output::Text { lines } => lines.concat(),
+        Output::Table { .. } => String::new(),
+    };
+    if ["nat", "nat-network"].contains(&mode.as_str()) {
+        return Ok(());
+    }
+    let remedy = "use one of mode nat-network, or take the capability out";
+    let details =
+        format!("portMappings: network {network} is of mode {mode}, without NAT; {remedy}");
+    Err(Failure::new(CONFIG, details))
 }
 
 /// What is asked of the daemon, as far as it is known before addresses are.

@@ -97,13 +97,9 @@ impl Success {
             _ => Map::new(),
         };
         result.insert("cniVersion".into(), version.into());
-        let interfaces = array(&mut result, "interfaces");
-        let index = interfaces.len();
-        interfaces.push(self.interface.json(version));
-        let ips = self.addresses.ips.iter().map(|ip| ip.json(version, index));
-        array(&mut result, "ips").extend(ips);
-        let routes = self.addresses.routes.iter().map(|route| json!(route));
-        array(&mut result, "routes").extend(routes);
+        let index = append(&mut result, "interfaces", [self.interface.json(version)]);
+        append(&mut result, "ips", self.addresses.ips.iter().map(|ip| ip.json(version, index)));
+        append(&mut result, "routes", self.addresses.routes.iter().map(|route| json!(route)));
         let dns = result.entry("dns").or_insert_with(|| json!({}));
         if dns.as_object().is_none_or(Map::is_empty) {
             *dns = json!(self.addresses.dns);
@@ -112,15 +108,20 @@ impl Success {
     }
 }
 
-fn array<'a>(result: &'a mut Map<String, Value>, key: &str) -> &'a mut Vec<Value> {
-    let value = result.entry(key).or_insert_with(|| json!([]));
-    if !value.is_array() {
-        *value = json!([]);
-    }
-    match value {
-        Value::Array(items) => items,
-        _ => unreachable!("it was made an array"),
-    }
+/// Adds to a list of a result; returns how many there were before.
+fn append(
+    result: &mut Map<String, Value>,
+    key: &str,
+    more: impl IntoIterator<Item = Value>,
+) -> usize {
+    let mut items = match result.remove(key) {
+        Some(Value::Array(items)) => items,
+        _ => Vec::new(),
+    };
+    let before = items.len();
+    items.extend(more);
+    result.insert(key.to_owned(), items.into());
+    before
 }
 
 impl Interface {

@@ -189,6 +189,10 @@ fn published_ports_lead_to_the_container_and_it_sees_its_clients() {
     assert!(error["details"].to_string().contains("8080"), "{error}");
     run("DEL", "c2", &b.path(), &other);
     assert_eq!(tramad.ctl("list-ports home").lines().count(), 1);
+    tramad.ctl("add-br plain");
+    other["network"] = json!("plain");
+    let error = try_run("ADD", "c2", &b.path(), &other).unwrap_err();
+    assert_eq!(error["code"], 7, "{error}");
     run("DEL", "c1", &a.path(), &config);
     assert!(!tramad.ctl("forward list").contains("8080"));
     assert_nothing_is_left(&tramad, &[&a, &b]);
