@@ -75,10 +75,7 @@ impl Server {
             }
         }
         let pools = config.subnets.iter().map(|subnet| {
-            let taken = config.clients.taken.iter().filter_map(|address| match address {
-                IpAddr::V4(address) => Some(*address),
-                IpAddr::V6(_) => None,
-            });
+            let taken = config.clients.taken4();
             let reserved = reserved_at.iter().copied();
             let except: Vec<Ipv4Addr> =
                 subnet.own_addresses().chain(reserved).chain(taken).collect();
@@ -132,6 +129,20 @@ impl Server {
         }
         *self = next;
         Ok(())
+    }
+
+    /// Changes which addresses are leased to no client ([`Clients::taken`]); offers and probes of
+    /// others go on.
+    ///
+    /// [`Clients::taken`]: crate::config::Clients::taken
+    pub fn set_taken(&mut self, taken: Vec<IpAddr>) {
+        let before = self.config.clients.taken4();
+        self.config.clients.taken = taken;
+        let now = self.config.clients.taken4();
+        for (index, subnet) in self.config.subnets.iter().enumerate() {
+            let own = subnet.own_addresses().chain(self.reserved_at.iter().copied()).collect();
+            self.leases.withhold(index, &before, &now, &own);
+        }
     }
 
     /// Sets the search domains that clients of all subnets get from now on.

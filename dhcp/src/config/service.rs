@@ -8,6 +8,7 @@
 //! A value that is `None` or an empty list is not sent to clients. Who holds the settings may fill
 //! such values in before a server gets them.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -114,6 +115,26 @@ pub struct Clients {
     pub reservations: Vec<Reservation>,
     /// Addresses of hosts that ask no server: they are leased to no client.
     pub taken: Vec<IpAddr>,
+}
+
+impl Clients {
+    /// The IPv4 addresses of [`Clients::taken`].
+    pub(crate) fn taken4(&self) -> HashSet<Ipv4Addr> {
+        let taken = self.taken.iter().filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        taken.collect()
+    }
+
+    /// The IPv6 addresses of [`Clients::taken`].
+    pub(crate) fn taken6(&self) -> HashSet<Ipv6Addr> {
+        let taken = self.taken.iter().filter_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(*address),
+        });
+        taken.collect()
+    }
 }
 
 /// How clients are identified.

@@ -103,10 +103,7 @@ impl Server6 {
     pub fn new(config: Config6) -> Result<Server6, ConfigError6> {
         config.check()?;
         let reserved = config.clients.reservations.iter().filter_map(|it| it.address6);
-        let taken = config.clients.taken.iter().filter_map(|address| match address {
-            IpAddr::V6(address) => Some(*address),
-            IpAddr::V4(_) => None,
-        });
+        let taken = config.clients.taken6();
         let own = config.own.iter().copied();
         let except: Vec<Ipv6Addr> = own.chain(reserved.clone()).chain(taken).collect();
         let pool = Pool::new(&config.ranges, &except);
@@ -156,6 +153,15 @@ impl Server6 {
         }
         *self = next;
         Ok(())
+    }
+
+    /// Changes which addresses are leased to no client, as
+    /// [`crate::server::Server::set_taken`] does.
+    pub fn set_taken(&mut self, taken: Vec<IpAddr>) {
+        let before = self.config.clients.taken6();
+        self.config.clients.taken = taken;
+        let own = self.config.own.iter().chain(&self.reserved_at).copied().collect();
+        self.leases.withhold(0, &before, &self.config.clients.taken6(), &own);
     }
 
     /// Sets the search domains that clients get from now on.
