@@ -9,7 +9,7 @@ help:
 	@echo "make test-loaded   the tests beside LOAD (4) busy processes; ARGS are those of nextest run"
 	@echo "make gates   instructions a frame, against the committed baseline (part of make test)"
 	@echo "make requirements   which requirements of RFCs and of virtio are kept and tested"
-	@echo "make deb     the Debian package, in target/debian"
+	@echo "make deb     the Debian packages, in target/debian"
 	@echo "make package-trial   installs, upgrades and removes it in a booted system of its own (root)"
 	@echo "make bench   the published figures, peers beside us (root)"
 

@@ -1,5 +1,6 @@
 #!/bin/bash
 # Makes the Debian package and that of its debug symbols: scripts/deb.sh [PROFILE [OPTION...]]
+# Without options, also those of the plug-ins of container engines.
 #
 # PROFILE is release or dev (not optimised as much, and built already where the tests were); options
 # are those of `cargo deb`, by default --dbgsym.
@@ -35,6 +36,11 @@ END
 
 # The paths of files are relative to the folder of the manifest.
 (cd daemon && cargo deb --quiet --no-build --profile "$profile" "${options[@]}")
+if [ $# -le 1 ]; then
+    (cd containers && cargo deb --quiet --no-build --profile "$profile" "${options[@]}" &&
+        cargo deb --quiet --no-build --profile "$profile" "${options[@]}" --variant podman)
+fi
 if [ $# = 0 ]; then
-    lintian --allow-root --fail-on error,warning "$target"/debian/trama_"$version"-1_*.deb
+    lintian --allow-root --fail-on error,warning \
+        "$target"/debian/trama{,-cni,-podman}_"$version"-1_*.deb
 fi

@@ -81,6 +81,20 @@ impl Folders {
     }
 }
 
+/// Where a client looks for the control socket: at the stated path; without one, at that of the
+/// variable `TRAMA_SOCKET`; without either, where the user's daemon has it, if it is there, and
+/// then where the system's has it.
+pub fn control_sockets(stated: Option<PathBuf>) -> Vec<PathBuf> {
+    let from_environment = || std::env::var_os("TRAMA_SOCKET").filter(|path| !path.is_empty());
+    match stated.or_else(|| from_environment().map(PathBuf::from)) {
+        Some(named) => vec![named],
+        None => {
+            let user = Some(Folders::user().control()).filter(|path| path.exists());
+            user.into_iter().chain([Folders::system().control()]).collect()
+        }
+    }
+}
+
 /// The socket beside a control socket on which root approves what a daemon may ask of its helper.
 pub fn approvals_socket(control: &Path) -> PathBuf {
     let mut path = control.as_os_str().to_owned();

@@ -221,6 +221,7 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("forward", a.forward != b.forward),
         ("loopback", a.loopback != b.loopback),
         ("reflect", a.reflect != b.reflect),
+        ("guests", a.guests != b.guests),
         ("external-ids", a.external_ids != b.external_ids),
         ("openvswitch", a.openvswitch != b.openvswitch),
     ])
@@ -235,6 +236,8 @@ fn port_keys(a: &Port, b: &Port) -> Vec<&'static str> {
         ("cable", a.cable != b.cable),
         ("promiscuous", a.promiscuous != b.promiscuous),
         ("mac", a.mac != b.mac),
+        ("addresses", a.addresses != b.addresses),
+        ("names", a.names != b.names),
         ("spoof", a.spoof != b.spoof),
         ("storm-broadcast", a.storm.broadcast != b.storm.broadcast),
         ("storm-multicast", a.storm.multicast != b.storm.multicast),

@@ -12,7 +12,7 @@ mod bitset;
 pub(crate) mod policy;
 pub(crate) mod pool;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -238,6 +238,29 @@ impl<A: Address> LeaseTable<A> {
         self.pools[binding.subnet].claim(binding.address);
         self.index(&binding, true);
         self.bindings.insert(binding.address, binding);
+    }
+
+    /// Leases these addresses to no client from now on, and those of `before` that are not among
+    /// them and not in `reserved` again. A lease in force stays until its client renews it; all else
+    /// that such an address had is forgotten.
+    pub(crate) fn withhold(
+        &mut self,
+        subnet: usize,
+        before: &HashSet<A>,
+        now: &HashSet<A>,
+        reserved: &HashSet<A>,
+    ) {
+        let given_back = before.difference(now).filter(|it| !reserved.contains(it));
+        let withheld = now.difference(before);
+        for (address, is_leasable) in
+            given_back.map(|it| (*it, true)).chain(withheld.map(|it| (*it, false)))
+        {
+            let binding = self.take(address);
+            self.pools[subnet].set_leasable(address, is_leasable);
+            if let Some(binding) = binding.filter(|it| is_leasable || it.state == State::Bound) {
+                self.put(binding);
+            }
+        }
     }
 
     fn index(&mut self, binding: &Binding<A>, add: bool) {

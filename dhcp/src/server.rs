@@ -29,7 +29,7 @@ mod request;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use trama_frame::MacAddr;
 
@@ -75,8 +75,10 @@ impl Server {
             }
         }
         let pools = config.subnets.iter().map(|subnet| {
+            let taken = config.clients.taken4();
             let reserved = reserved_at.iter().copied();
-            let except: Vec<Ipv4Addr> = subnet.own_addresses().chain(reserved).collect();
+            let except: Vec<Ipv4Addr> =
+                subnet.own_addresses().chain(reserved).chain(taken).collect();
             Pool::new(&subnet.settings.ranges, &except)
         });
         let leases = LeaseTable::new(pools.collect(), config.clients.limits, config.seed);
@@ -127,6 +129,20 @@ impl Server {
         }
         *self = next;
         Ok(())
+    }
+
+    /// Changes which addresses are leased to no client ([`Clients::taken`]); offers and probes of
+    /// others go on.
+    ///
+    /// [`Clients::taken`]: crate::config::Clients::taken
+    pub fn set_taken(&mut self, taken: Vec<IpAddr>) {
+        let before = self.config.clients.taken4();
+        self.config.clients.taken = taken;
+        let now = self.config.clients.taken4();
+        for (index, subnet) in self.config.subnets.iter().enumerate() {
+            let own = subnet.own_addresses().chain(self.reserved_at.iter().copied()).collect();
+            self.leases.withhold(index, &before, &now, &own);
+        }
     }
 
     /// Sets the search domains that clients of all subnets get from now on.

@@ -35,7 +35,7 @@ pub(crate) fn lab() -> Config {
         clients: Clients {
             identity: Identity::ClientId,
             limits: Limits { addresses: 1000, offers: 1000 },
-            reservations: Vec::new(),
+            ..Clients::default()
         },
         probe: None,
         ..Config::default()

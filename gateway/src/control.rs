@@ -14,10 +14,11 @@ use crate::question::{Answer, Question};
 use crate::report::Status;
 
 /// The version of the messages here and of the lifeline's. Another version's gateway is replaced.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
-/// Longest line, which bounds the memory that a faulty peer can use.
-const MAX_LINE: usize = 1 << 20;
+/// Longest line, which bounds the memory that a faulty peer can use. The settings of a network with
+/// 4096 ports that each have a forward and a few long names fit.
+const MAX_LINE: usize = 8 << 20;
 
 /// The files in which the host's resolvers are stated; empty where there is none.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -101,13 +102,13 @@ impl Channel {
     }
 
     /// Queues a message and sends what the socket takes; [`Channel::flush`] sends the rest. A
-    /// message is dropped if the other end has not read a megabyte of earlier ones.
+    /// message is dropped if the other end has not read what [`Channel::is_full`] allows.
     ///
     /// # Errors
     ///
     /// The other end is closed.
     pub fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
-        if self.output.len() < MAX_LINE {
+        if !self.is_full() {
             serde_json::to_writer(&mut self.output, message)?;
             self.output.push(b'\n');
         }
@@ -136,7 +137,12 @@ impl Channel {
         !self.output.is_empty()
     }
 
-    /// Receives messages, at most a megabyte at a time; `None` if the other end is closed.
+    /// Whether so much is queued, 8 MiB, that further messages are dropped.
+    pub fn is_full(&self) -> bool {
+        self.output.len() >= MAX_LINE
+    }
+
+    /// Receives messages, at most 8 MiB at a time; `None` if the other end is closed.
     ///
     /// # Errors
     ///
@@ -162,7 +168,7 @@ impl Channel {
         }
         let complete = self.input.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         if complete == 0 && self.input.len() >= MAX_LINE {
-            return Err(io::Error::other("a message is longer than a megabyte"));
+            return Err(io::Error::other("a message is longer than 8 MiB"));
         }
         let lines: Vec<u8> = self.input.drain(..complete).collect();
         let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());

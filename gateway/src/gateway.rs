@@ -24,7 +24,7 @@ use trama_nat::packet::received::{self, Frame, Local};
 use trama_nat::packet::{udp_frame, udp_overhead};
 use trama_nat::{Client, PortMark, Random, Service};
 
-use crate::config::Config;
+use crate::config::{Config, Dhcp};
 use crate::dhcp::{Advertiser, Leases, Leases6, Request, Request6};
 use crate::dns;
 use crate::dns::forwarder::{Forwarder, Refusal};
@@ -134,11 +134,31 @@ impl Gateway {
     /// Changes the settings and keeps transfers, queries and leases.
     pub fn reconfigure(&mut self, config: Config) {
         self.dns.reconfigure(&config);
-        self.shared.config = config;
+        let before = std::mem::replace(&mut self.shared.config, config);
         self.apply_host_search();
         self.open_tftp_root();
+        let Shared { config, .. } = &self.shared;
+        let is_same = before.station == config.station
+            && before.dhcp.as_ref().map(Dhcp::without_taken)
+                == config.dhcp.as_ref().map(Dhcp::without_taken);
+        if is_same {
+            return self.withhold_addresses();
+        }
         self.advertiser_is_stale = true;
         self.reconfigure_leases();
+    }
+
+    /// Leases the addresses of guests that ask for none to no client. These guests come and go.
+    fn withhold_addresses(&mut self) {
+        let Gateway { leases, leases6, shared: Shared { config, .. }, .. } = self;
+        let Some(dhcp) = &config.dhcp else { return };
+        let taken = &dhcp.service.clients.taken;
+        if let Some(leases) = leases {
+            leases.set_taken(taken);
+        }
+        if let Some(leases) = leases6 {
+            leases.set_taken(taken);
+        }
     }
 
     fn reconfigure_leases(&mut self) {

@@ -12,31 +12,31 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
+use crate::namespace::in_namespace;
 use crate::netlink::{attribute, request};
 use crate::open::{Failure, configure, make, named};
-use crate::route::add_default_route;
+use crate::route::{Route, add_address, add_route};
 use crate::{Link, TapError, TapOptions, TapParts, namespace};
 
 /// The caller's own namespace.
 const OWN: &str = "/proc/thread-self/ns/net";
 
-/// Makes a device in the stated namespace, or the current one, and sets it up, with default routes
-/// by these gateways; also returns what it is then. It ends with its descriptor, or with the
-/// namespace.
+/// Makes a device in the stated namespace, or the current one, and sets it up, with these routes;
+/// also returns what it is then. It ends with its descriptor, or with the namespace.
 ///
 /// # Errors
 /// The device cannot be made or set up, and nothing is left; the error names the step and the
 /// remedy.
-pub fn open_apart(options: &TapOptions, gateways: &[IpAddr]) -> Result<(TapParts, Link), TapError> {
+pub fn open_apart(options: &TapOptions, routes: &[Route]) -> Result<(TapParts, Link), TapError> {
     let made = namespace::open(options.netns.as_deref().unwrap_or(OWN))
         .map_err(Failure::from)
-        .and_then(|(target, _)| namespace::on_thread(|| make_and_move(options, gateways, &target)));
+        .and_then(|(target, _)| namespace::on_thread(|| make_and_move(options, routes, &target)));
     named(&options.ifname, made)
 }
 
 fn make_and_move(
     options: &TapOptions,
-    gateways: &[IpAddr],
+    routes: &[Route],
     target: &File,
 ) -> Result<(TapParts, Link), Failure> {
     let failed =
@@ -59,15 +59,49 @@ fn make_and_move(
     })?;
     move_into_link_name_space(target.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(|error| failed("enter its namespace", "run with CAP_SYS_ADMIN")(error.into()))?;
-    configure(options, false)?;
-    for gateway in gateways {
-        add_default_route(*gateway, &options.ifname).map_err(|error| {
-            let step = format!("add the default route by {gateway}");
-            Failure::new(step, error, "give an --address in whose subnet the gateway is")
-        })?;
-    }
+    configure(&TapOptions { address: Vec::new(), ..options.clone() }, false)?;
+    add(&options.ifname, &options.address, routes)?;
     let link = Link::query(&options.ifname).map_err(failed("look at the device", ""))?;
     Ok((parts, link))
+}
+
+/// Adds addresses with their prefix lengths, and then routes, to a device in the stated namespace,
+/// or the current one.
+///
+/// # Errors
+/// One of them cannot be added; the error names it. Those before it stay.
+pub fn add_apart(
+    ifname: &str,
+    netns: Option<&str>,
+    addresses: &[(IpAddr, u8)],
+    routes: &[Route],
+) -> Result<(), TapError> {
+    let added = in_namespace(netns.unwrap_or(OWN), || add(ifname, addresses, routes));
+    named(ifname, added).map(|((), _)| ())
+}
+
+fn add(ifname: &str, addresses: &[(IpAddr, u8)], routes: &[Route]) -> Result<(), Failure> {
+    for (address, length) in addresses {
+        add_address(*address, *length, ifname)
+            .map_err(|error| Failure::new(format!("add address {address}/{length}"), error, ""))?;
+    }
+    for route in routes {
+        add_route(route, ifname).map_err(|error| {
+            let step = match route.gateway {
+                Some(gateway) if route.destination.prefix_len() == 0 => {
+                    format!("add the default route by {gateway}")
+                }
+                Some(gateway) => format!("add the route to {} by {gateway}", route.destination),
+                None => format!("add the route to {}", route.destination),
+            };
+            let remedy = match error.raw_os_error() {
+                Some(libc::EEXIST) => "the namespace has such a route; leave it out",
+                _ => "give an --address in whose subnet the gateway is",
+            };
+            Failure::new(step, error, remedy)
+        })?;
+    }
+    Ok(())
 }
 
 /// `RTM_NEWLINK` of an interface that exists changes it.

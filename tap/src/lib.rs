@@ -1,7 +1,8 @@
 //! TAP devices and interfaces of Linux, in any network namespace.
 //!
 //! A process with the privilege opens a device here and passes its descriptor to the daemon: the
-//! helper, or `tramactl attach` with the rights of its caller. Nothing here moves frames.
+//! helper, or a client (`tramactl attach`, the plug-in of a container engine) with the rights of
+//! its caller. Nothing here moves frames.
 #![expect(unsafe_code, reason = "ioctls")]
 
 mod apart;
@@ -20,12 +21,13 @@ use std::os::fd::OwnedFd;
 
 use trama_frame::{MacAddr, Offloads};
 
-pub use apart::open_apart;
+pub use apart::{add_apart, open_apart};
 pub use events::link_events;
 pub use identify::{HandedTap, NotATap, identify};
 pub use link::Link;
 pub use namespace::{NamespaceError, NamespaceId, in_namespace};
 pub use open::{TapError, open};
+pub use route::Route;
 
 /// Options of a TAP device.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -13,7 +13,9 @@ use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use trama_api::commands::{COMMANDS, CommandOption};
-use trama_api::folders::Folders;
+use trama_api::folders::control_sockets;
+use trama_api::transaction::{Request, VERSION};
+use trama_client::Daemon;
 
 use crate::help;
 use crate::render::{Data, Format, People, Style};
@@ -42,10 +44,8 @@ const IGNORED: [(&str, Value); 8] = [
 /// The command line as read.
 #[derive(Clone)]
 pub(crate) struct Invocation {
-    /// Possible paths of the control socket; the first that answers is used.
-    pub sockets: Vec<PathBuf>,
-    /// How long to wait for an answer.
-    pub timeout: Duration,
+    /// Where the daemon is, and how long to wait for an answer.
+    pub daemon: Daemon,
     /// The form of the output.
     pub style: Style,
     /// Whether to print the steps without taking them.
@@ -54,6 +54,14 @@ pub(crate) struct Invocation {
     pub no_save: bool,
     /// The commands, each with its options first.
     pub commands: Vec<Vec<String>>,
+}
+
+impl Invocation {
+    /// The transaction of the commands.
+    pub(crate) fn request(&self) -> Request {
+        let Invocation { commands, dry_run, no_save, .. } = self.clone();
+        Request { version: VERSION, commands, dry_run, no_save }
+    }
 }
 
 /// Reads the command line.
@@ -83,8 +91,10 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     join_leading_options(&mut commands, &matches);
     commands.retain(|words| !words.is_empty());
     Ok(Invocation {
-        sockets: sockets(&matches),
-        timeout: Duration::from_secs(matches.get_one("timeout").copied().unwrap_or(30)),
+        daemon: Daemon {
+            sockets: control_sockets(matches.get_one("socket").cloned()),
+            timeout: Duration::from_secs(matches.get_one("timeout").copied().unwrap_or(30)),
+        },
         style: style(&matches),
         dry_run: matches.get_flag("dry-run"),
         no_save: matches.get_flag("no-save"),
@@ -108,19 +118,6 @@ pub(crate) fn mistake(error: &clap::Error) -> String {
 /// Whether it is `-vMODULE:LEVEL`, which `ovs-vsctl` takes for its log.
 fn is_log_level(arg: &OsString) -> bool {
     arg.to_str().is_some_and(|arg| arg.starts_with("-v") && arg.len() > 2)
-}
-
-/// The named socket; else that of the user's daemon, then that of the system's.
-fn sockets(matches: &ArgMatches) -> Vec<PathBuf> {
-    let stated = matches.get_one::<PathBuf>("socket").cloned();
-    let from_environment = || std::env::var_os("TRAMA_SOCKET").filter(|path| !path.is_empty());
-    match stated.or_else(|| from_environment().map(PathBuf::from)) {
-        Some(named) => vec![named],
-        None => {
-            let user = Some(Folders::user().control()).filter(|path| path.exists());
-            user.into_iter().chain([Folders::system().control()]).collect()
-        }
-    }
 }
 
 fn style(matches: &ArgMatches) -> Style {

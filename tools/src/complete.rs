@@ -13,9 +13,9 @@ use trama_api::commands::COMMANDS;
 use trama_api::transaction::Output;
 use trama_api::value::{Atom, Value};
 use trama_api::values;
+use trama_client::Daemon;
 
-use crate::cli::{self, Invocation};
-use crate::client;
+use crate::cli;
 use crate::help::LOCAL;
 use crate::vmm::Vmm;
 
@@ -140,8 +140,8 @@ fn documented(names: &Names) -> Command {
 /// Finds the names that the daemon has.
 #[derive(Clone)]
 struct Names {
-    /// How the daemon is reached, as far as the words say.
-    invocation: Option<Invocation>,
+    /// The daemon; `None` if the words do not say which it is.
+    daemon: Option<Daemon>,
     /// The name of the command.
     command: String,
     /// The arguments of the command; the last one is the word to complete.
@@ -162,7 +162,7 @@ impl Names {
         let words = current[name.unwrap_or(current.len())..].iter();
         let mut words = words.map(|word| word.to_string_lossy().into_owned());
         Names {
-            invocation: read.ok().map(|read| Invocation { timeout: PATIENCE, ..read }),
+            daemon: read.ok().map(|read| Daemon { timeout: PATIENCE, ..read.daemon }),
             command: words.next().unwrap_or_default(),
             arguments: words.collect(),
         }
@@ -263,9 +263,7 @@ impl Names {
 
     /// The daemon's answer; `None` if there is none in time.
     fn ask(&self, words: &[&str]) -> Option<Output> {
-        let commands = vec![words.iter().map(|word| (*word).to_owned()).collect()];
-        let invocation = Invocation { commands, ..self.invocation.clone()? };
-        client::transact(&invocation).ok()?.results.into_iter().next()
+        self.daemon.as_ref()?.run(words.iter().copied()).ok()
     }
 }
 

@@ -94,14 +94,14 @@ pub(crate) const LOCAL: [Local; 12] = [
     },
     Local {
         name: "attach",
-        arguments: "NETWORK PORT [--netns PATH|PID] [--ifname NAME] [--address A/N]... [--mac M] [--gateway A]... [COLUMN=VALUE]...",
+        arguments: "NETWORK PORT [--netns PATH|PID] [--ifname NAME] [--address A/N]... [--lease] [--name NAME]... [--mac M] [--gateway A]... [COLUMN=VALUE]...",
         summary: "Make an interface in a network namespace, with the caller's rights, and attach it",
         help: Help {
             group: Group::Networks,
-            text: "The interface is called eth0 unless --ifname is given. The port is in no file, and ends with the interface, its namespace, or the daemon.",
+            text: "The interface is called eth0 unless --ifname is given. With --lease the daemon chooses the addresses that no --address gives; the network's DNS answers each --name with them. The port is in no file, and ends with the interface, its namespace, or the daemon.",
             examples: [
                 "attach lab web --netns 4711 --address 10.1.0.7/24 --gateway 10.1.0.1",
-                "attach lab web --netns red --ifname net0 tag=20",
+                "attach lab web --netns red --lease --name web --name db tag=20",
                 "attach lab web --netns /run/docker/netns/1a2b3c --mac 52:54:00:00:00:07",
             ],
             see_also: &["detach", "add-port"],

@@ -7,7 +7,6 @@
 
 mod attach;
 mod cli;
-mod client;
 mod complete;
 mod doctor;
 mod help;
@@ -20,9 +19,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
-use client::Failed;
 use names::Call;
 use trama_api::transaction::STORED_NOT_RUNNING;
+use trama_client::Failed;
 use vmm::Vmm;
 
 fn main() -> ExitCode {
@@ -55,7 +54,7 @@ fn main() -> ExitCode {
     };
     match result {
         Ok((text, exit)) => print(program, &text, exit),
-        Err(Failed { message, exit }) => fail(program, &message, exit),
+        Err(failed) => fail(program, &failed.to_string(), failed.exit()),
     }
 }
 
@@ -79,7 +78,7 @@ fn print(program: &str, text: &[u8], exit: u8) -> ExitCode {
 fn remote(program: &str, invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
     // Needs no daemon.
     invocation.commands.iter().try_for_each(|words| help::check_name(words))?;
-    let response = client::transact(invocation)?;
+    let response = invocation.daemon.transact(&invocation.request())?;
     response.warnings.iter().for_each(|warning| eprintln!("{program}: {warning}"));
     response.not_running.iter().for_each(|it| eprintln!("{program}: {it}"));
     if invocation.dry_run {
@@ -103,7 +102,8 @@ fn remote(program: &str, invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), 
 /// Asks the daemon about a port, and prints what a VMM is given for it.
 fn print_for(invocation: &cli::Invocation, vmm: Vmm, port: &str) -> Result<Vec<u8>, Failed> {
     let commands = vmm::questions(port);
-    let answer = client::transact(&cli::Invocation { commands, ..invocation.clone() })?;
+    let questions = cli::Invocation { commands, ..invocation.clone() };
+    let answer = invocation.daemon.transact(&questions.request())?;
     Ok(vmm.answer(port, &answer.results)?.into_bytes())
 }
 
@@ -138,8 +138,8 @@ fn printed(program: &str, invocation: &cli::Invocation) -> Option<Result<Vec<u8>
         ["man"] => Some(Ok(manual::page().into_bytes())),
         ["completions", shell] => Some(completions(shell)),
         ["approve"] => Some(Err("'approve' takes the names to approve".to_owned().into())),
-        ["approve", ..] => Some(client::approve(&invocation.sockets, &words[1..])),
-        ["attach", ..] => Some(attach::attach(invocation, &words[1..])),
+        ["approve", ..] => Some(approve(invocation, &words[1..])),
+        ["attach", ..] => Some(attach::attach(&invocation.daemon, &words[1..])),
         [name, port] if Vmm::of_command(name).is_some() => {
             Vmm::of_command(name).map(|vmm| print_for(invocation, vmm, port))
         }
@@ -149,6 +149,14 @@ fn printed(program: &str, invocation: &cli::Invocation) -> Option<Result<Vec<u8>
         ["completions", ..] => Some(completions("")),
         _ => None,
     }
+}
+
+/// Approves words; returns what is printed.
+fn approve(invocation: &cli::Invocation, words: &[String]) -> Result<Vec<u8>, Failed> {
+    invocation.daemon.approve(words)?;
+    let names = words.join(" ");
+    let then = "what waits for it is tried again within 5 s";
+    Ok(format!("approved until tramad ends: {names}; {then}\n").into_bytes())
 }
 
 /// The script of a shell.

@@ -1,15 +1,19 @@
-//! `POST /v1/attach`: a client hands over a device, which becomes an ephemeral port.
+//! `POST /v1/attach`: a client hands over a device, or asks for a socket; it becomes an ephemeral
+//! port.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use trama_api::attach::{Attached, Request};
+use ipnet::IpNet;
+use trama_api::attach::{Attached, Device, Request};
 use trama_api::transaction::VERSION;
 use trama_tap::HandedTap;
 
-use super::Api;
 use super::passed::Passed;
-use crate::config::derived::running::written_name;
-use crate::config::model::{Config, Network};
+use super::{Api, lease};
+use crate::config::derived::addresses::WellKnown;
+use crate::config::derived::free_addresses::Leased;
+use crate::config::model::{Config, Interface, Network};
 use crate::ctl::{self, Failure};
 use crate::state::TransactError;
 
@@ -32,50 +36,107 @@ pub(super) fn read_request(body: &[u8]) -> Result<Request, String> {
 }
 
 impl Api {
-    /// Attaches the device that was passed with a request. If its client has gone away by the end,
-    /// nothing is left of it.
+    /// Attaches what a request names. If its client has gone away by the end, nothing is left of
+    /// it.
     pub(super) fn attach(&self, request: &Request, passed: &Passed) -> Result<Attached, Failure> {
-        let fd = only(passed.take())?;
-        let handed = trama_tap::identify(fd).map_err(|error| error.to_string())?;
-        let HandedTap { ifname, parts } = handed;
-        let mut command = vec!["add-port".to_owned(), request.network.clone()];
-        command.push(request.port.clone());
-        command.extend(request.columns.iter().cloned());
-        let calls = ctl::parse(&[command])?;
+        let handed = match request.device {
+            Device::Descriptor => Some(only(passed.take())?),
+            Device::VhostUser => none(&passed.take())?,
+        };
+        let handed = handed.map(trama_tap::identify).transpose();
+        let handed = handed.map_err(|error| error.to_string())?;
+        let calls = ctl::parse(&commands(request))?;
         let snapshot = self.snapshot(&calls)?;
-        let committed = self.daemon.attach(&ifname, parts, |config| {
+        let leased = if request.lease { self.leased(request)? } else { Leased::default() };
+        let mut stated = Vec::new();
+        let edit = |config: &mut Config| {
             *config = ctl::run(&calls, config.clone(), &snapshot)?.config;
+            if request.lease {
+                stated = lease::hold(config, &request.port, &leased)?;
+            }
             Ok(request.port.clone())
-        });
+        };
+        let (ifname, committed) = match handed {
+            Some(HandedTap { ifname, parts }) => {
+                let committed = self.daemon.attach(&ifname, parts, edit);
+                (ifname, committed)
+            }
+            None => (String::new(), self.daemon.attach_socket(edit)),
+        };
         let committed = committed.map_err(|error: TransactError<Failure>| match error {
             TransactError::Edit(failure) => failure,
             other => other.to_string().into(),
         })?;
         let port = committed.result;
-        if let Some(fault) = committed.not_running.into_iter().find(|it| it.name == port) {
+        let fault = committed.not_running.into_iter().find(|it| it.name == port);
+        let settled = match fault {
+            Some(fault) => Err(fault.reason.into()),
+            None if request.lease => self.settle(request, &stated),
+            None => Ok(()),
+        };
+        let config = self.daemon.config();
+        let done = settled.and_then(|()| attached(&config, &port, ifname));
+        if done.is_err() || passed.is_abandoned() {
             self.daemon.detach(&port);
-            return Err(fault.reason.into());
-        }
-        if passed.is_abandoned() {
-            self.daemon.detach(&port);
+            done?;
             return Err("the client has gone away".to_owned().into());
         }
-        let config = self.daemon.config();
-        let network = network_of(&config, &request.network);
-        let mtu = network.map_or(0, |network| network.mtu);
-        let dns = network.filter(|network| network.has_gateway()).map(dns_of);
-        let dns = dns.unwrap_or_default();
-        let (addresses, gateways, socket) = (Vec::new(), Vec::new(), None);
-        Ok(Attached { port, ifname, mtu, dns, addresses, gateways, socket })
+        done
     }
 }
 
-fn network_of<'a>(config: &'a Config, name: &str) -> Option<&'a Network> {
-    config.network(written_name(name))
+/// The commands that add the port.
+fn commands(request: &Request) -> Vec<Vec<String>> {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut add = words(&["add-port", &request.network, &request.port]);
+    add.extend(request.columns.iter().cloned());
+    match request.device {
+        Device::Descriptor => vec![add],
+        Device::VhostUser => {
+            vec![add, words(&["set", "Interface", &request.port, "type=vhost-user"])]
+        }
+    }
 }
 
-fn dns_of(network: &Network) -> Vec<std::net::IpAddr> {
-    network.subnets().into_iter().map(|subnet| network.well_known(subnet).dns).collect()
+/// Says how a port was attached.
+fn attached(config: &Config, name: &str, ifname: String) -> Result<Attached, Failure> {
+    let port = config.port(name);
+    let port = port.ok_or_else(|| format!("port {name} has ended meanwhile; attach it again"))?;
+    let network = port.network.as_deref().and_then(|name| config.network(name));
+    let subnets = network.map(Network::subnets).unwrap_or_default();
+    let known = |pick: fn(WellKnown) -> IpAddr, network: &Network| {
+        subnets.iter().map(|subnet| pick(network.well_known(*subnet))).collect()
+    };
+    let dns = network.filter(|it| it.has_gateway()).map(|it| known(|known| known.dns, it));
+    let gateways = network.filter(|it| it.has_nat()).map(|it| known(|known| known.gateway, it));
+    let with_prefix = |address: &IpAddr| {
+        let subnet = subnets.iter().find(|subnet| subnet.contains(address));
+        let with_prefix = subnet.map(|subnet| IpNet::new(*address, subnet.prefix_len()));
+        with_prefix.and_then(Result::ok).unwrap_or_else(|| IpNet::from(*address))
+    };
+    let socket = match &port.interface {
+        Interface::VhostUser(device) => Some(config.daemon.folders.socket(name, &device.path)),
+        _ => None,
+    };
+    Ok(Attached {
+        port: name.to_owned(),
+        ifname,
+        mtu: network.map_or(0, |network| network.mtu),
+        dns: dns.unwrap_or_default(),
+        addresses: port.addresses.iter().map(with_prefix).collect(),
+        gateways: gateways.unwrap_or_default(),
+        socket,
+    })
+}
+
+/// Checks that no descriptor came with a request.
+fn none(fds: &[OwnedFd]) -> Result<Option<OwnedFd>, String> {
+    match fds {
+        [] => Ok(None),
+        _ => {
+            Err("a descriptor came with the request for a vhost-user socket; pass none".to_owned())
+        }
+    }
 }
 
 /// Returns the descriptor of a request, which has exactly one.

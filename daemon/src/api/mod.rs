@@ -9,6 +9,7 @@
 
 mod attach;
 mod connections;
+mod lease;
 mod numbers;
 mod passed;
 mod scrape;

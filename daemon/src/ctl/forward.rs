@@ -52,7 +52,7 @@ fn del(context: &mut Context<'_>, place: &str, text: &str) -> Result<Output, Fai
     Ok(Output::none())
 }
 
-/// The forwards of a port on a network of mode `nat`, or of a network.
+/// The forwards of a port, or of a network.
 fn rules_of<'a>(context: &'a mut Context<'_>, place: &str) -> Result<&'a mut Vec<Rule>, Failure> {
     let draft = &mut context.draft;
     let network = draft.port(place).and_then(|port| port.network.clone());
@@ -83,14 +83,11 @@ fn list(context: &mut Context<'_>, place: Option<&str>) -> Result<Output, Failur
     {
         return Err(no_place(&context.draft, place));
     }
-    let wanted = |network: &Network| {
-        let port = network.name.split_once('/').map(|(_, port)| port);
-        place.is_none_or(|place| is_part_of(&network.name, place) || port == Some(place))
-    };
     let running = with_idle(config);
-    let rows = running.iter().filter(|network| wanted(network)).flat_map(|network| {
+    let rows = running.iter().flat_map(|network| {
         let status = context.snapshot.forwards.get(&network.name);
-        network.forward.iter().map(move |rule| row(network, rule, status))
+        let rules = network.forward.iter().filter(|rule| is_of(config, network, rule, place));
+        rules.map(move |rule| row(network, rule, status))
     });
     Ok(Output::Table {
         headings: ["network", "name", "protocol", "host", "guest", "client", "status"]
@@ -98,6 +95,21 @@ fn list(context: &mut Context<'_>, place: Option<&str>) -> Result<Output, Failur
             .to_vec(),
         rows: rows.collect(),
         form: Form::Table,
+    })
+}
+
+/// Whether a rule of a network that runs is one of the network or port `place`; `None`: of any.
+fn is_of(config: &Config, network: &Network, rule: &Rule, place: Option<&str>) -> bool {
+    let Some(place) = place else { return true };
+    if is_part_of(&network.name, place) {
+        return true;
+    }
+    let on = config.port(place).filter(|port| port.network.is_some());
+    on.is_some_and(|port| {
+        let written = config.network(written_name(&network.name));
+        let runs = written.filter(|it| port.is_on(&it.name)).map(|it| it.running_name(port));
+        runs.as_deref() == Some(&network.name)
+            && port.forward.iter().any(|it| it.label() == rule.label())
     })
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Running {
     lifeline: Lifeline,
     pub(super) channel: Channel,
     pub(super) questions: OpenQuestions,
+    /// Whether it has not been sent the newest settings yet.
+    pub(super) settings_due: bool,
     pub(super) heartbeat: Heartbeat,
     /// Its turn to start, until it answers.
     pub(super) starting: Option<Place>,
@@ -107,8 +109,17 @@ impl Running {
 
     fn at(gateway: Gateway, lifeline: Lifeline, channel: Channel, heartbeat: Heartbeat) -> Running {
         let folder_at = gateway.folder_fault.is_some().then(|| Instant::now() + FOLDER_RETRY);
-        let (questions, starting, cable) = (OpenQuestions::default(), None, None);
-        Running { gateway, lifeline, channel, questions, heartbeat, starting, folder_at, cable }
+        Running {
+            gateway,
+            lifeline,
+            channel,
+            questions: OpenQuestions::default(),
+            settings_due: false,
+            heartbeat,
+            starting: None,
+            folder_at,
+            cable: None,
+        }
     }
 
     /// Keeps the process for the next switch. `restarts`: how often it was replaced.
@@ -134,6 +145,17 @@ impl Running {
             journal,
         };
         rights.keep_gateway(network, &record, &fds, &self.gateway)
+    }
+
+    /// Sends the newest settings if they are due and the channel takes them. Those that change
+    /// while it is full are sent once.
+    pub(super) fn send_settings(&mut self, config: &Config) {
+        if self.settings_due && !self.channel.is_full() {
+            self.settings_due = false;
+            // A closed channel is noticed when it is read.
+            let _ = self.channel.send(&Message::Configure(config.clone()));
+            self.heartbeat.used(Instant::now());
+        }
     }
 
     /// Asks the process whether it is alive if that is due; an error if it hangs.

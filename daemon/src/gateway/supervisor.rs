@@ -366,19 +366,25 @@ impl Runner {
                     if !fits {
                         end = Some(End::NeedsAnother);
                     } else if let Some(running) = running.as_deref_mut() {
-                        // A closed channel is noticed when it is read.
-                        let _ = running.channel.send(&Message::Configure(self.config.clone()));
-                        running.heartbeat.used(Instant::now());
+                        running.settings_due = true;
                     }
                 }
-                // With no process, the inquiry is dropped, which tells its sender.
+                // With no process, the inquiry is dropped, which tells its sender. The answer is
+                // one under the newest settings.
                 Order::Ask(inquiry) => {
                     if let Some(running) = running.as_deref_mut() {
+                        running.send_settings(&self.config);
+                        if running.settings_due {
+                            continue;
+                        }
                         running.questions.send(inquiry, &mut running.channel);
                         running.heartbeat.used(Instant::now());
                     }
                 }
             }
+        }
+        if let Some(running) = running.filter(|running| !running.channel.is_behind()) {
+            running.send_settings(&self.config);
         }
         end
     }

@@ -38,6 +38,25 @@ impl Daemon {
         done
     }
 
+    /// Adds an ephemeral port whose device the daemon makes. `edit` adds the port to a draft, and
+    /// returns its name.
+    ///
+    /// # Errors
+    /// Nothing has changed.
+    pub fn attach_socket<E>(
+        &self,
+        mut edit: impl FnMut(&mut Config) -> Result<String, E>,
+    ) -> Result<Committed<String>, TransactError<E>> {
+        let options = TransactOptions { dry_run: false, save: true };
+        self.transact(options, |config| {
+            let name = edit(config)?;
+            if let Some(port) = config.ports.iter_mut().find(|port| port.name == name) {
+                port.ephemeral = true;
+            }
+            Ok(name)
+        })
+    }
+
     /// Removes an ephemeral port, if it is there.
     pub fn detach(&self, name: &str) {
         self.lock_to_change().end_ports(&[name.to_owned()]);

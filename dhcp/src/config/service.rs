@@ -8,7 +8,8 @@
 //! A value that is `None` or an empty list is not sent to clients. Who holds the settings may fill
 //! such values in before a server gets them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ impl Default for LeaseTimes {
     }
 }
 
-/// How clients are told apart and limited, by both servers.
+/// How clients are told apart and limited, and which addresses are not for them, by both servers.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Clients {
     /// How they are identified.
@@ -112,6 +113,28 @@ pub struct Clients {
     pub limits: Limits,
     /// Clients that always get the same addresses.
     pub reservations: Vec<Reservation>,
+    /// Addresses of hosts that ask no server: they are leased to no client.
+    pub taken: Vec<IpAddr>,
+}
+
+impl Clients {
+    /// The IPv4 addresses of [`Clients::taken`].
+    pub(crate) fn taken4(&self) -> HashSet<Ipv4Addr> {
+        let taken = self.taken.iter().filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        taken.collect()
+    }
+
+    /// The IPv6 addresses of [`Clients::taken`].
+    pub(crate) fn taken6(&self) -> HashSet<Ipv6Addr> {
+        let taken = self.taken.iter().filter_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(*address),
+        });
+        taken.collect()
+    }
 }
 
 /// How clients are identified.

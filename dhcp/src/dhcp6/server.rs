@@ -1,7 +1,7 @@
 //! The server's state, its input and its output.
 
 use std::collections::{HashMap, HashSet};
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use trama_frame::MacAddr;
 
@@ -103,7 +103,9 @@ impl Server6 {
     pub fn new(config: Config6) -> Result<Server6, ConfigError6> {
         config.check()?;
         let reserved = config.clients.reservations.iter().filter_map(|it| it.address6);
-        let except: Vec<Ipv6Addr> = config.own.iter().copied().chain(reserved.clone()).collect();
+        let taken = config.clients.taken6();
+        let own = config.own.iter().copied();
+        let except: Vec<Ipv6Addr> = own.chain(reserved.clone()).chain(taken).collect();
         let pool = Pool::new(&config.ranges, &except);
         let clients = config.clients.reservations.iter().enumerate();
         let clients = clients.filter(|(_, it)| it.address6.is_some());
@@ -151,6 +153,15 @@ impl Server6 {
         }
         *self = next;
         Ok(())
+    }
+
+    /// Changes which addresses are leased to no client, as
+    /// [`crate::server::Server::set_taken`] does.
+    pub fn set_taken(&mut self, taken: Vec<IpAddr>) {
+        let before = self.config.clients.taken6();
+        self.config.clients.taken = taken;
+        let own = self.config.own.iter().chain(&self.reserved_at).copied().collect();
+        self.leases.withhold(0, &before, &self.config.clients.taken6(), &own);
     }
 
     /// Sets the search domains that clients get from now on.

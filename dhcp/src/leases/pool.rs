@@ -75,6 +75,14 @@ impl<A: Address> Pool<A> {
         self.address(index)
     }
 
+    /// Lets an address of the ranges be leased, or not. It has no binding.
+    pub(crate) fn set_leasable(&mut self, address: A, is_leasable: bool) {
+        let Some(index) = self.index(address) else { return };
+        for set in [&mut self.leasable, &mut self.fresh] {
+            if is_leasable { set.insert(index) } else { set.remove(index) }
+        }
+    }
+
     /// Marks an address as used. Ignores addresses that are not leasable.
     pub(crate) fn claim(&mut self, address: A) {
         if let Some(index) = self.index(address) {

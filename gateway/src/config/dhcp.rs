@@ -100,6 +100,13 @@ impl Dhcp {
         *ipv6 && (!ranges6.is_empty() || reserves())
     }
 
+    /// The settings without the addresses that are leased to no client.
+    pub(crate) fn without_taken(&self) -> Dhcp {
+        let mut dhcp = self.clone();
+        dhcp.service.clients.taken.clear();
+        dhcp
+    }
+
     /// The domain of the clients' names.
     pub fn domain(&self) -> Option<&DomainName> {
         self.service.settings.domain.as_ref()

@@ -67,6 +67,11 @@ impl Leases6 {
         wanted.is_some_and(|wanted| self.server.reconfigure(Time(0), wanted).is_ok())
     }
 
+    /// Changes which addresses are leased to no client; exchanges that are under way go on.
+    pub(crate) fn set_taken(&mut self, taken: &[IpAddr]) {
+        self.server.set_taken(taken.to_vec());
+    }
+
     /// Sets the search domains of clients.
     pub(crate) fn set_search(&mut self, search: Vec<DomainName>) {
         self.server.set_search(search);

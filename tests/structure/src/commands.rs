@@ -27,8 +27,10 @@ pub const SETUPS: [(&str, &str); 7] = [
 ];
 
 /// Why commands cannot run in a test.
-pub const REASONS: [(&str, &str); 1] =
-    [("make", "the tests themselves, or hours; their targets are looked up in the Makefile")];
+pub const REASONS: [(&str, &str); 2] = [
+    ("make", "the tests themselves, or hours; their targets are looked up in the Makefile"),
+    ("engine", "a container engine of the reader's, which the tests do not have"),
+];
 
 /// Programs whose commands may be outlines: what fills the gap is the reader's own.
 pub const OUTLINES: [(&str, &str); 1] = [("qemu-system-x86_64", "tests/src/guest.rs runs it")];

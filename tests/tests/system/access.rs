@@ -120,29 +120,29 @@ fn a_vmm_of_another_user_connects_once_its_group_may() {
 }
 
 /// A daemon of an unprivileged user, with its default paths.
-struct Home {
-    dir: TempDir,
+pub(crate) struct Home {
+    pub(crate) dir: TempDir,
     user: User,
 }
 
 impl Home {
     /// Creates a home for the user without any privilege.
-    fn new() -> Home {
+    pub(crate) fn new() -> Home {
         let home = Home { dir: open_folder(), user: User::named("nobody") };
         for folder in ["", "run"] {
             let path = home.dir.path().join(folder);
             fs::create_dir_all(&path).expect("home");
             home.user.own(&path);
         }
-        for program in ["tramad", "tramactl"] {
+        for program in ["tramad", "tramactl", "trama-netavark"] {
             // The originals may be in a folder that is closed to other users.
             fs::copy(binary(program), home.dir.path().join(program)).expect("copy a program");
         }
         home
     }
 
-    /// Returns a command that runs a program as the user in a namespace.
-    fn command(&self, netns: &Netns, program: &str) -> Command {
+    /// Returns a command that runs a program as the user in a namespace; its path may be absolute.
+    pub(crate) fn command(&self, netns: &Netns, program: &str) -> Command {
         let at = self.dir.path();
         let mut command = netns.command("setpriv");
         let (id, group) = (self.user.id.to_string(), self.user.group.to_string());
@@ -154,7 +154,7 @@ impl Home {
         command
     }
 
-    fn tramad(&self, netns: &Netns) -> Process {
+    pub(crate) fn tramad(&self, netns: &Netns) -> Process {
         let log = self.dir.path().join("log");
         let mut tramad = Process::spawn("tramad", self.command(netns, "tramad"), &log);
         wait_until("tramad answers", SOON, || {
@@ -164,7 +164,7 @@ impl Home {
         tramad
     }
 
-    fn ctl(&self, netns: &Netns, line: &str) -> CommandResult {
+    pub(crate) fn ctl(&self, netns: &Netns, line: &str) -> CommandResult {
         let output =
             self.command(netns, "tramactl").args(line.split_whitespace()).output().unwrap();
         let text =

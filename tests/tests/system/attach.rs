@@ -25,7 +25,7 @@ fn command(tramad: &Tramad, line: &str) -> Command {
 
 /// Attaches an interface; returns what is printed.
 #[track_caller]
-fn attach(tramad: &Tramad, line: &str) -> String {
+pub(crate) fn attach(tramad: &Tramad, line: &str) -> String {
     let output = command(tramad, line).output().expect("run tramactl");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{line}: {said}\n{}", tramad.log());
@@ -177,7 +177,7 @@ fn a_caller_that_is_killed_leaves_nothing_half_done() {
 }
 
 /// Sends a request with these descriptors; returns the answer.
-fn ask(tramad: &Tramad, body: &str, fds: &[BorrowedFd<'_>]) -> String {
+pub(crate) fn ask(tramad: &Tramad, body: &str, fds: &[BorrowedFd<'_>]) -> String {
     let mut stream = UnixStream::connect(tramad.path("control.sock")).expect("the control socket");
     let text = format!(
         "POST /v1/attach HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\r\n{body}",

@@ -4,9 +4,11 @@
 
 mod access;
 mod attach;
+mod attach_lease;
 mod bad_input;
 mod bad_records;
 mod checksums;
+mod cni;
 mod completions;
 mod crashes;
 mod dhcp;
@@ -41,6 +43,7 @@ mod nat_services;
 mod nat_traffic;
 mod netboot;
 mod ovs_callers;
+mod podman;
 mod privileges;
 mod prometheus;
 mod queues;

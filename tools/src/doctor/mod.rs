@@ -17,9 +17,9 @@ mod tests;
 use std::process::Command;
 
 use trama_api::folders::Folders;
+use trama_client::Failed;
 
 use crate::cli::Invocation;
-use crate::client::{self, Failed};
 use crate::render::Format;
 use finding::{Finding, Grade};
 use switch::{QUESTIONS, Switch};
@@ -54,7 +54,8 @@ pub(crate) fn run(invocation: &Invocation, words: &[String]) -> Result<(Vec<u8>,
 fn look(invocation: &Invocation, system: &System) -> Vec<Finding> {
     let commands =
         QUESTIONS.map(|words| words.iter().map(|word| (*word).to_owned()).collect()).to_vec();
-    let answer = client::transact(&Invocation { commands, ..invocation.clone() });
+    let questions = Invocation { commands, ..invocation.clone() };
+    let answer = invocation.daemon.transact(&questions.request());
     let (mut findings, switch) = match answer.map(|answer| Switch::read(&answer.results)) {
         Ok(Some(switch)) => (daemon::check(&switch, system), switch),
         Ok(None) => {
@@ -62,10 +63,10 @@ fn look(invocation: &Invocation, system: &System) -> Vec<Finding> {
             let remedy = "use the tramactl that came with it, or restart tramad";
             (vec![Finding::fail("daemon", text, remedy)], Switch::default())
         }
-        Err(Failed { message, .. }) => {
+        Err(failed) => {
             let file = Folders::of_process(false).config;
             let text = system.read(&file.to_string_lossy());
-            (daemon::absent(&message, text.as_deref()), Switch::default())
+            (daemon::absent(&failed.to_string(), text.as_deref()), Switch::default())
         }
     };
     findings.extend(host::check(&switch, system));

@@ -12,6 +12,8 @@ impl Port {
             name: connection_name(&self.name, number),
             connection_of: Some(self.name.clone()),
             // What one guest has, another one cannot have.
+            addresses: Vec::new(),
+            names: Vec::new(),
             forward: Vec::new(),
             ..self.clone()
         }

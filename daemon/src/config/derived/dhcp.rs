@@ -48,6 +48,18 @@ impl Network {
         }
     }
 
+    /// First and last addresses of what DHCP leases of one of its subnets, or would by default.
+    pub fn lease_ranges(&self, subnet: IpNet) -> Vec<(IpAddr, IpAddr)> {
+        let service = self.dhcp().unwrap_or_default();
+        let (ranges, ranges6) = (service.settings.ranges, service.ranges6);
+        if subnet.addr().is_ipv4() {
+            let by_default = default_range(self, subnet).filter(|_| ranges.is_empty());
+            return ends(ranges.into_iter().chain(by_default));
+        }
+        let by_default = default_range6(subnet).filter(|_| ranges6.is_empty());
+        ends(ranges6.into_iter().chain(by_default))
+    }
+
     /// The DHCP settings in force: as written, and where nothing is written the defaults that the
     /// network's mode and subnets decide. `None` if the network has no DHCP server.
     pub fn dhcp(&self) -> Option<Service> {
@@ -72,6 +84,11 @@ impl Network {
         }
         Some(service)
     }
+}
+
+fn ends<A: Into<IpAddr>>(ranges: impl Iterator<Item = RangeInclusive<A>>) -> Vec<(IpAddr, IpAddr)> {
+    let ends = ranges.map(RangeInclusive::into_inner);
+    ends.map(|(first, last)| (first.into(), last.into())).collect()
 }
 
 fn fill_in_ipv4(network: &Network, subnet: IpNet, settings: &mut Settings) {

@@ -5,6 +5,14 @@ use std::net::IpAddr;
 use crate::config::model::Network;
 use crate::config::model::rule::Rule;
 
+/// A forward of a port as it runs: without a guest address it leads to the guest's address of the
+/// IP version on which it listens, or to the IPv4 one if it listens on both.
+pub fn port_rule(rule: &Rule, addresses: &[IpAddr]) -> Rule {
+    let fits = |it: &&IpAddr| rule.host.is_none_or(|host| host.is_ipv4() == it.is_ipv4());
+    let guest = rule.guest.or_else(|| addresses.iter().filter(fits).min().copied());
+    Rule { guest, ..rule.clone() }
+}
+
 /// The guest that a forward leads to; `None` if the rule names no guest and the network has no
 /// well-known one.
 pub fn forward_guest(rule: &Rule, network: &Network) -> Option<IpAddr> {

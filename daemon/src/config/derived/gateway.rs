@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use trama_dhcp::name::DomainName;
 use trama_gateway::{Forward, LoopbackMap, Rules, Service, Station};
 
 use super::forward::{forward_guest, loopback_guest};
@@ -23,7 +24,6 @@ pub fn gateway(
     if !network.has_gateway() {
         return None;
     }
-    let hosts = network.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect();
     let (mtu, tftp) = (network.mtu, network.tftp.clone());
     let nat = network.has_nat().then(|| nat(network));
     let (ipv4, ipv6, service_addresses) = (None, None, Vec::new());
@@ -40,8 +40,27 @@ pub fn gateway(
         station.service_addresses.extend(service_addresses);
     }
     let folder = leases.to_owned();
-    let dhcp = network.dhcp().map(|service| trama_gateway::Dhcp { folder, seed, service });
+    let dhcp = network.dhcp().map(|mut service| {
+        service.clients.taken = network.guests.iter().flat_map(|it| it.addresses.clone()).collect();
+        trama_gateway::Dhcp { folder, seed, service }
+    });
+    let hosts = hosts(network, dhcp.as_ref().and_then(trama_gateway::Dhcp::domain));
     Some(trama_gateway::Config { station, hosts, tftp, dhcp, nat })
+}
+
+/// The names that DNS answers: those of the network's own table, and those of its guests, also with
+/// the domain of the network's names. An address's first name is its reverse name.
+fn hosts(network: &Network, domain: Option<&DomainName>) -> Vec<(String, IpAddr)> {
+    let own = network.hosts.iter().map(|(name, address)| (name.clone(), *address));
+    let of_guests = network.guests.iter().flat_map(|guest| {
+        let names = guest.names.iter().flat_map(|name| {
+            let domain = domain.filter(|_| !name.contains('.'));
+            let whole = domain.map(|domain| format!("{name}.{}", domain.as_str()));
+            whole.into_iter().chain([name.clone()])
+        });
+        names.flat_map(|name| guest.addresses.iter().map(move |it| (name.clone(), *it)))
+    });
+    own.chain(of_guests).collect()
 }
 
 /// The settings of the NAT: forwards, loopback maps, discovery protocols.

@@ -5,6 +5,7 @@ pub mod addresses;
 pub mod connections;
 pub mod dhcp;
 pub mod forward;
+pub mod free_addresses;
 pub mod gateway;
 pub mod network;
 pub mod ports;

@@ -1,7 +1,10 @@
-//! The configuration that runs: a network of mode `nat` becomes one network for each of its ports.
+//! The configuration that runs: a network of mode `nat` becomes one network for each of its ports,
+//! and networks are told what their ports state of their guests.
 
 use std::collections::HashMap;
 
+use super::forward::port_rule;
+use crate::config::model::network::Guest;
 use crate::config::model::{Config, Mode, Network, Port, Vlan};
 
 /// Separates the names of network and port in [`Config::expanded`]; no name contains it.
@@ -20,28 +23,55 @@ pub fn written_name(running: &str) -> &str {
 impl Config {
     /// The configuration that runs. Each network of mode `nat` is replaced by one network for each
     /// of its ports, named `NETWORK/PORT`; the port is alone there, so it has no VLAN settings.
-    /// Ports' sockets get their absolute paths and the owners in force.
+    /// Ports' sockets get their absolute paths and the owners in force. Networks with a gateway
+    /// get the guests of their ports, and those with NAT the ports' forwards.
     pub fn expanded(&self) -> Config {
         let mut networks = Vec::with_capacity(self.networks.len());
         let mut ports = self.ports.clone();
         self.place_sockets(&mut ports);
         let mut on = ports_by_network(&mut ports);
         for network in &self.networks {
+            let mut on = on.remove(network.name.as_str()).unwrap_or_default();
             if network.mode != Mode::Nat {
-                networks.push(network.clone());
+                let mut network = network.clone();
+                // The order of tables has no meaning.
+                on.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+                on.into_iter().for_each(|port| take_guest(&mut network, port));
+                networks.push(network);
                 continue;
             }
-            for port in on.remove(network.name.as_str()).unwrap_or_default() {
-                let name = format!("{}{SEPARATOR}{}", network.name, port.name);
-                let rules =
-                    network.forward.iter().cloned().chain(std::mem::take(&mut port.forward));
-                let forward = rules.collect();
+            for port in on {
+                let name = network.running_name(port);
                 port.network = Some(name.clone());
                 port.vlan = Vlan::default();
-                networks.push(Network { name, forward, ..network.clone() });
+                let mut network = Network { name, ..network.clone() };
+                take_guest(&mut network, port);
+                networks.push(network);
             }
         }
         Config { daemon: self.daemon.clone(), networks, ports, records: Vec::new() }
+    }
+}
+
+impl Network {
+    /// The name of the network that a port on this one runs on.
+    pub fn running_name(&self, port: &Port) -> String {
+        match self.mode {
+            Mode::Nat => format!("{}{SEPARATOR}{}", self.name, port.name),
+            _ => self.name.clone(),
+        }
+    }
+}
+
+/// Tells a network of a port's guest, and takes over the port's forwards.
+fn take_guest(network: &mut Network, port: &mut Port) {
+    if network.has_nat() {
+        let rules = std::mem::take(&mut port.forward);
+        network.forward.extend(rules.iter().map(|rule| port_rule(rule, &port.addresses)));
+    }
+    if network.has_gateway() && !port.addresses.is_empty() {
+        let (addresses, names) = (port.addresses.clone(), port.names.clone());
+        network.guests.push(Guest { addresses, names });
     }
 }
 

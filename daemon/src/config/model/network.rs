@@ -44,6 +44,15 @@ impl Mode {
     }
 }
 
+/// What a port states of its guest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guest {
+    /// Its IP addresses, at least one.
+    pub addresses: Vec<IpAddr>,
+    /// Its host names.
+    pub names: Vec<String>,
+}
+
 /// One layer-2 domain; a *bridge* in the OVS-like commands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
@@ -74,6 +83,9 @@ pub struct Network {
     pub loopback: Vec<Rule>,
     /// Discovery protocols that are relayed between the guests and the host's links.
     pub reflect: Vec<Discovery>,
+    /// The guests whose ports state their addresses, if the network has a gateway. No key: filled
+    /// in by [`Config::expanded`](super::Config::expanded).
+    pub guests: Vec<Guest>,
     /// Free-form data of management software; trama does not read it.
     pub external_ids: BTreeMap<String, String>,
     /// Columns of Open vSwitch's Bridge that are kept.
@@ -97,6 +109,7 @@ impl Network {
             forward: Vec::new(),
             loopback: Vec::new(),
             reflect: Vec::new(),
+            guests: Vec::new(),
             external_ids: BTreeMap::new(),
             openvswitch: Kept::new(),
         }

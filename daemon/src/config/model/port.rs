@@ -1,6 +1,7 @@
 //! A `[[port]]` table.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -59,6 +60,10 @@ pub struct Port {
     pub promiscuous: Promiscuous,
     /// The MAC address of the guest behind it; `None` = learned.
     pub mac: Option<MacAddr>,
+    /// IP addresses that the guest uses without asking DHCP.
+    pub addresses: Vec<IpAddr>,
+    /// Host names that the network's DNS answers with these addresses.
+    pub names: Vec<String>,
     /// Whether the guest may send from other MAC addresses.
     pub spoof: Spoof,
     /// How many flooded frames the guest may send a second.
@@ -78,7 +83,7 @@ pub struct Port {
     pub socket: SocketAccess,
     /// How much memory its guest may share.
     pub memory: MemoryLimits,
-    /// Forwards to the guest, on a network of mode `nat`.
+    /// Forwards to the guest, on a network with NAT.
     pub forward: Vec<Rule>,
     /// Free-form data of management software; trama does not read it.
     pub external_ids: BTreeMap<String, String>,
@@ -98,6 +103,8 @@ impl Port {
             cable: true,
             promiscuous: Promiscuous::Deny,
             mac: None,
+            addresses: Vec::new(),
+            names: Vec::new(),
             spoof: Spoof::Allow,
             storm: STORM,
             loop_mode: LoopMode::default(),

@@ -1,14 +1,16 @@
 //! Rules for networks with NAT: forwards, loopback maps, discovery protocols.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use trama_gateway::Transport;
 
 use super::check::Check;
+use super::subnet::subnets_remedy;
 use crate::Fault;
 use crate::config::derived::addresses::{GUEST, WellKnown};
-use crate::config::derived::forward::{forward_guest, loopback_guest};
+use crate::config::derived::forward::{forward_guest, loopback_guest, port_rule};
 use crate::config::derived::subnet;
 use crate::config::model::rule::Rule;
 use crate::config::model::{Config, Mode, Network, Port};
@@ -21,9 +23,14 @@ const DNS_PORT: u16 = 53;
 
 const TFTP_PORT: u16 = 69;
 
-/// The ports of the host that forwards listen on, with the paths of their tables.
+/// What forwards have taken.
 #[derive(Default)]
-pub(super) struct Listeners(Vec<(Rule, String)>);
+pub(super) struct Listeners {
+    /// The rules, for the ports of the host that they listen on, with the paths of their tables.
+    rules: Vec<(Rule, String)>,
+    /// Gateways, by the names of their networks, and the labels of the rules that run in them.
+    labels: HashSet<(String, String)>,
+}
 
 impl Check {
     /// Keys of networks with NAT.
@@ -55,7 +62,7 @@ impl Check {
                 return;
             }
         }
-        self.forwards(&network.forward, network, &[], taken);
+        self.forwards(&network.forward, network, &network.name, taken);
         self.loopback(network);
     }
 
@@ -65,40 +72,46 @@ impl Check {
             return;
         }
         let network = port.network.as_deref().and_then(|name| config.network(name));
-        match network {
-            Some(network) if network.mode == Mode::Nat => {
-                self.forwards(&port.forward, network, &network.forward, taken);
-            }
-            Some(network) if network.mode == Mode::NatNetwork => {
-                let message = format!("network {} has one gateway for all its ports", network.name);
-                self.problem("forward", message, "move it to the [[network]]");
-            }
-            _ => {
-                let message = r#"belongs to ports on a network of mode "nat""#;
-                self.problem("forward", message, "remove it, or put the port on such a network");
-            }
+        let Some(network) = network.filter(|network| network.has_nat()) else {
+            let message = r#"belongs to ports on a network of mode "nat" or "nat-network""#;
+            let remedy = "remove it, or put the port on such a network";
+            return self.problem("forward", message, remedy);
+        };
+        let rules: Vec<Rule> =
+            port.forward.iter().map(|rule| port_rule(rule, &port.addresses)).collect();
+        let lost = rules.iter().find(|rule| forward_guest(rule, network).is_none());
+        if let Some(rule) = lost {
+            let version = match rule.host {
+                Some(host) if !port.addresses.is_empty() && host.is_ipv4() => " of IPv4",
+                Some(_) if !port.addresses.is_empty() => " of IPv6",
+                _ => "",
+            };
+            let message = format!("{}: the port states no address{version}", rule.label());
+            let remedy = "give the port addresses, or the rule the guest's address";
+            return self.problem("forward", message, remedy);
         }
+        self.forwards(&rules, network, &network.running_name(port), taken);
     }
 
-    /// `others` are rules that run in the same gateway.
+    /// `gateway` is the name of the network in whose gateway the rules run.
     fn forwards(
         &mut self,
         rules: &[Rule],
         network: &Network,
-        others: &[Rule],
+        gateway: &str,
         taken: &mut Listeners,
     ) {
-        for (index, rule) in rules.iter().enumerate() {
+        for rule in rules {
             let label = rule.label();
             if let Some(Fault { message, remedy }) = forward_fault(rule, network) {
                 self.problem("forward", format!("{label}: {message}"), remedy);
             }
-            let mut earlier = others.iter().chain(&rules[..index]);
-            if earlier.any(|other| other.label() == label) {
+            let is_of_network = taken.labels.contains(&(network.name.clone(), label.clone()));
+            if is_of_network || !taken.labels.insert((gateway.to_owned(), label.clone())) {
                 let message = format!("there are two rules {label}");
                 self.problem("forward", message, "give each a name of its own");
             }
-            let clash = taken.0.iter().find(|(other, _)| other.clashes(rule));
+            let clash = taken.rules.iter().find(|(other, _)| other.clashes(rule));
             if let Some((other, owner)) = clash {
                 let message = format!(
                     "{label}: port {} of the host is taken by rule {} of {owner}",
@@ -107,7 +120,7 @@ impl Check {
                 );
                 self.problem("forward", message, "choose another port, or another host address");
             }
-            taken.0.push((rule.clone(), self.path().to_owned()));
+            taken.rules.push((rule.clone(), self.path().to_owned()));
         }
     }
 
@@ -147,9 +160,8 @@ fn forward_fault(rule: &Rule, network: &Network) -> Option<Fault> {
     };
     let subnets = network.subnets();
     let Some(subnet) = subnets.iter().find(|subnet| subnet::is_host(**subnet, guest)) else {
-        let texts: Vec<_> = subnets.iter().map(ToString::to_string).collect();
         let message = format!("guest address {guest} is not in the network's subnet");
-        return Some(Fault::new(message, format!("use an address in {}", texts.join(" or "))));
+        return Some(Fault::new(message, subnets_remedy(&subnets)));
     };
     let WellKnown { gateway, dns, tftp, .. } = network.well_known(*subnet);
     if [gateway, dns, tftp].contains(&guest) {

@@ -8,6 +8,7 @@ mod check;
 mod daemon;
 mod dhcp;
 mod forward;
+mod guest;
 mod name;
 mod network;
 pub(crate) mod openvswitch;

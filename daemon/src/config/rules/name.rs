@@ -63,6 +63,10 @@ pub(super) fn ifname_fault(name: &str) -> Option<&'static str> {
     }
 }
 
+/// The remedy for what is not the name of a host.
+pub(super) const HOST_NAME_REMEDY: &str =
+    "use labels of 1 to 63 letters, digits, '-' and '_', joined by dots";
+
 /// Whether it is a valid host name (RFC 952, RFC 1123, 2.1), or one with underscores.
 pub(super) fn is_host_name(name: &str) -> bool {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);

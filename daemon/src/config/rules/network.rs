@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::check::Check;
-use super::name::{IFNAME_REMEDY, ifname_fault, is_host_name, quoted};
+use super::name::{HOST_NAME_REMEDY, IFNAME_REMEDY, ifname_fault, is_host_name, quoted};
 use super::subnet as subnet_rules;
 use crate::config::derived::subnet;
 use crate::config::model::{Mode, Network};
@@ -119,8 +119,7 @@ impl Check {
             self.problem("hosts", message, gateway_remedy(network, "hosts"));
         }
         if let Some(name) = network.hosts.keys().find(|name| !is_host_name(name)) {
-            let remedy = "use labels of 1 to 63 letters, digits, '-' and '_', joined by dots";
-            self.problem("hosts", format!("{name:?} is not a host's name"), remedy);
+            self.problem("hosts", format!("{name:?} is not a host's name"), HOST_NAME_REMEDY);
         }
     }
 

@@ -10,6 +10,7 @@ use trama_frame::MacAddr;
 
 use super::Place;
 use super::check::Check;
+use super::guest::Stations;
 use super::name::{IFNAME_REMEDY, ifname_fault};
 use crate::Fault;
 use crate::config::derived::sockets::PlaceSockets;
@@ -38,13 +39,15 @@ pub(crate) struct Claims<'a> {
     pub(super) internet: HashMap<(Protocol, SocketAddr), String>,
     devices: HashMap<(Option<String>, String), String>,
     addresses: HashMap<(Option<String>, MacAddr), String>,
+    guests: Stations,
 }
 
 impl Claims<'_> {
     /// What the daemon and the networks have.
     pub(crate) fn of(config: &Config) -> Claims<'_> {
         let named = config.networks.iter().map(|network| (network.name.as_str(), network));
-        let mut claims = Claims { networks: named.collect(), ..Claims::default() };
+        let (networks, guests) = (named.collect(), Stations::of(config));
+        let mut claims = Claims { networks, guests, ..Claims::default() };
         claims.sockets.insert(config.daemon.control.clone(), "daemon.control".to_owned());
         for network in &config.networks {
             if let Some(uplink) = &network.uplink {
@@ -83,6 +86,8 @@ impl Check {
             return;
         }
         self.address(port, claims);
+        let network = port.network.as_deref().and_then(|name| claims.networks.get(name).copied());
+        self.guest(port, network, &mut claims.guests);
         match &port.interface {
             Interface::VhostUser(device) => {
                 let path = config.daemon.folders.socket(&port.name, &device.path);

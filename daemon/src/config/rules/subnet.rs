@@ -47,6 +47,12 @@ pub(crate) fn unusable_length(address: IpAddr, length: u8) -> Fault {
     Fault::new(format!("/{length} is not a usable length for a network's subnet"), remedy)
 }
 
+/// The remedy for an address outside these subnets.
+pub(super) fn subnets_remedy(subnets: &[IpNet]) -> String {
+    let texts: Vec<_> = subnets.iter().map(ToString::to_string).collect();
+    format!("use an address in {}", texts.join(" or "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

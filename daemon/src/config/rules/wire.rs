@@ -70,9 +70,13 @@ impl Check {
 
     /// Several connections are several guests.
     pub(super) fn one_guest(&mut self, port: &Port) {
+        let remedy = "remove it, or set connections = 1";
         if port.connections() > 1 && port.mac.is_some() {
-            let remedy = "remove it, or set connections = 1";
             self.problem("mac", "is that of one guest, and each connection has one", remedy);
+        }
+        if port.connections() > 1 && !port.addresses.is_empty() {
+            let message = "are those of one guest, and each connection has one";
+            self.problem("addresses", message, remedy);
         }
     }
 

@@ -30,8 +30,8 @@ use crate::config::model::{
 /// a small pool, so that two configurations have many in common.
 pub(crate) fn config() -> impl Strategy<Value = Config> {
     (daemon(), networks()).prop_flat_map(|(daemon, networks)| {
-        let names = networks.iter().map(|network| (network.name.clone(), network.mode)).collect();
-        (Just(daemon), Just(networks), ports(names)).prop_map(|(daemon, networks, ports)| Config {
+        let on = networks.clone();
+        (Just(daemon), Just(networks), ports(on)).prop_map(|(daemon, networks, ports)| Config {
             records: records(ports.len()),
             daemon,
             networks,
@@ -218,7 +218,7 @@ fn dhcp(network: &Network) -> Service {
     let limits = Limits::per_port(8);
     Service {
         settings,
-        clients: Clients { identity: Identity::ClientId, limits, reservations },
+        clients: Clients { identity: Identity::ClientId, limits, reservations, taken: Vec::new() },
         host_search: false,
         ipv6: false,
         ipv6_leases: false,
@@ -243,7 +243,7 @@ fn rule(port: u16) -> Rule {
     }
 }
 
-fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
+fn ports(networks: Vec<Network>) -> impl Strategy<Value = Vec<Port>> {
     let network = proptest::option::of(0..networks.len().max(1))
         .prop_map(move |index| index.and_then(|index| networks.get(index).cloned()));
     let storm = (9_999u32..10_002, 0u32..2, 0u32..2, 0usize..3);
@@ -264,16 +264,28 @@ fn ports(networks: Vec<(String, Mode)>) -> impl Strategy<Value = Vec<Port>> {
                 },
                 _ => MemoryLimits::default(),
             };
-            let is_alone = network.as_ref().is_some_and(|(_, mode)| *mode == Mode::Nat);
+            let subnets = network.as_ref().map(Network::subnets).unwrap_or_default();
+            // An odd number: a stream of one connection, of one guest.
+            let has_address = queues % 2 == 1 && (kind != 4 || queues == 1);
+            let number = (own_port - 1890) as u8;
+            let hosts: Vec<_> = subnets.iter().map(|it| subnet::host(*it, number)).collect();
+            let hosts = if has_address { hosts } else { Vec::new() };
+            let forwards = network.as_ref().is_some_and(|network| match network.mode {
+                Mode::Nat => true,
+                mode => mode == Mode::NatNetwork && !hosts.is_empty(),
+            });
+            let names = hosts.first().map(|_| name.clone());
             Port {
-                network: network.map(|(name, _)| name),
+                network: network.map(|network| network.name),
+                addresses: hosts,
+                names: names.into_iter().collect(),
                 vlan,
                 cable,
                 storm: StormLimits { broadcast, multicast, unknown },
                 loop_mode: LoopMode::ALL[loops],
                 socket,
                 memory,
-                forward: is_alone.then(|| rule(own_port)).into_iter().collect(),
+                forward: forwards.then(|| rule(own_port)).into_iter().collect(),
                 openvswitch: kept(&["lacp=off", "other_config={\"a b\"=\"c#\"}"], queues.into()),
                 openvswitch_interface: kept(&["ofport_request=7"], addresses.into()),
                 external_ids: ids,

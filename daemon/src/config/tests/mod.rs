@@ -10,6 +10,7 @@ use super::{parse, parse_at, validate};
 pub(crate) mod arbitrary;
 mod dhcp;
 mod edit;
+mod guests;
 mod networks;
 mod running;
 mod wire;
@@ -69,9 +70,10 @@ fn unknown_keys() {
         "speed = 10",
         &[
             "lab.toml:4:1: port.vm1.speed: unknown key; remove it; known here: name, network, type, \
-           cable, promiscuous, mac, spoof, storm-broadcast, storm-multicast, storm-unknown, loop, tag, \
-             trunks, vlan-mode, forward, external-ids, openvswitch, openvswitch-interface, path, \
-             role, queues, socket-owner, socket-group, socket-mode, memory-max, memory-populate",
+             cable, promiscuous, mac, addresses, names, spoof, storm-broadcast, storm-multicast, \
+             storm-unknown, loop, tag, trunks, vlan-mode, forward, external-ids, openvswitch, \
+             openvswitch-interface, path, role, queues, socket-owner, socket-group, socket-mode, \
+             memory-max, memory-populate",
         ],
     );
     refused_in_port(

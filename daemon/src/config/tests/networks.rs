@@ -105,13 +105,13 @@ fn forwards_where_none_can_be() {
     );
     refused(
         &format!("{}{}", network("nat-network", ""), tap("a", rule)),
-        &["lab.toml:9:11: port.a.forward: network n has one gateway for all its ports; \
-           move it to the [[network]]"],
+        &["lab.toml:9:11: port.a.forward: a: the port states no address; \
+           give the port addresses, or the rule the guest's address"],
     );
     refused_in_tap(
         rule,
-        &["lab.toml:4:11: port.t1.forward: belongs to ports on a network of mode \"nat\"; \
-           remove it, or put the port on such a network"],
+        &["lab.toml:4:11: port.t1.forward: belongs to ports on a network of mode \"nat\" or \
+           \"nat-network\"; remove it, or put the port on such a network"],
     );
     // Keys that depend on an unknown mode get no message.
     refused(

@@ -28,10 +28,31 @@ pub(super) fn read(
     addresses
 }
 
-/// The value of a key that holds addresses: absent, a string, or a list.
-pub(super) fn value(addresses: &[IpNet]) -> Option<Value> {
-    let mut texts = addresses.iter().map(ToString::to_string);
-    match addresses.len() {
+/// The addresses of a key without prefix lengths: one, or a list of them.
+pub(super) fn read_plain(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for (offset, text) in reader.strings(key).unwrap_or_default() {
+        match parse_plain(&text) {
+            Ok(address) => addresses.push(address),
+            Err(fault) => reader.fault(key, offset, fault),
+        }
+    }
+    addresses
+}
+
+/// An address without a prefix length: `10.1.0.7`.
+///
+/// # Errors
+/// The text is something else.
+pub fn parse_plain(text: &str) -> Result<IpAddr, Fault> {
+    let remedy = "write it as in 10.1.0.7 or fd00::7";
+    text.parse().map_err(|_| Fault::new(format!("{text:?} is not an address"), remedy))
+}
+
+/// The value of a key that holds several texts: absent, a string, or a list.
+pub(super) fn list(items: &[impl ToString]) -> Option<Value> {
+    let mut texts = items.iter().map(ToString::to_string);
+    match items.len() {
         0 => None,
         1 => texts.next().map(Value::from),
         _ => Some(Value::Array(Array::from_iter(texts))),
@@ -76,13 +97,11 @@ pub(super) type Pair = (Option<Ipv4Addr>, Option<Ipv6Addr>);
 pub(super) fn read_pair(reader: &mut Reader<'_, '_, '_>, key: &'static str) -> Option<Pair> {
     let (mut ipv4, mut ipv6, mut is_good) = (None, None, true);
     for (offset, text) in reader.strings(key).unwrap_or_default() {
-        let twice = match text.parse() {
+        let twice = match parse_plain(&text) {
             Ok(IpAddr::V4(address)) => ipv4.replace(address).is_some(),
             Ok(IpAddr::V6(address)) => ipv6.replace(address).is_some(),
-            Err(_) => {
-                let remedy = "write it as in 10.1.0.7 or fd00::7";
-                let message = format!("{text:?} is not an address");
-                reader.fault(key, offset, Fault::new(message, remedy));
+            Err(fault) => {
+                reader.fault(key, offset, fault);
                 is_good = false;
                 continue;
             }

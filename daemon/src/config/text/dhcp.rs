@@ -95,6 +95,7 @@ fn read_clients(reader: &mut Reader<'_, '_, '_>, index: usize) -> Clients {
         identity: reader.word("identity", &IDENTITIES).unwrap_or(default.identity),
         limits: reader.integer("leases-per-port").map_or(default.limits, Limits::per_port),
         reservations: reader.each_table("reservation", number, read_reservation),
+        ..Clients::default()
     }
 }
 
@@ -263,7 +264,7 @@ fn put_settings(table: &mut InlineTable, settings: &Settings) {
 
 fn put_clients(table: &mut InlineTable, clients: &Clients) {
     let default = Clients::default();
-    let Clients { identity, limits, reservations } = clients;
+    let Clients { identity, limits, reservations, .. } = clients;
     let word = IDENTITIES.iter().find(|(_, it)| it == identity);
     table.extend(word.filter(|_| *identity != default.identity).map(|it| ("identity", it.0)));
     if *limits != default.limits {

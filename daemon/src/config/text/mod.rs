@@ -19,7 +19,7 @@ mod socket;
 pub mod units;
 mod wire;
 
-pub use address::{AddressError, parse_address};
+pub use address::{AddressError, parse_address, parse_plain};
 pub use diagnostic::Diagnostic;
 pub use document::{parse, parse_at, parse_on, ports_of};
 pub use edit::edit;

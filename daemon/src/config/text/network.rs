@@ -52,6 +52,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
         reflect: read_reflect(reader),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
         openvswitch: reader.map("openvswitch").unwrap_or_default().into_iter().collect(),
+        ..default
     }
 }
 
@@ -116,7 +117,7 @@ pub(super) fn fields(network: &Network) -> Vec<Field> {
     vec![
         Field::new("name", network.name.as_str(), false),
         Field::new("mode", network.mode.name(), false),
-        Field::optional("subnet", address::value(&network.subnet)),
+        Field::optional("subnet", address::list(&network.subnet)),
         Field::optional("uplink", network.uplink.as_deref()),
         Field::new("mtu", i64::from(network.mtu), network.mtu == default.mtu),
         Field::new("mac-table-size", number(size), size == default.mac_table_size),

@@ -17,13 +17,15 @@ use crate::config::model::{
 };
 use crate::config::rules::port::too_long_prefix;
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 20] = [
     "name",
     "network",
     "type",
     "cable",
     "promiscuous",
     "mac",
+    "addresses",
+    "names",
     "spoof",
     "storm-broadcast",
     "storm-multicast",
@@ -91,6 +93,8 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
         cable: reader.boolean("cable").unwrap_or(true),
         promiscuous: reader.word("promiscuous", &promiscuous).unwrap_or(Promiscuous::Deny),
         mac: read_mac(reader),
+        addresses: address::read_plain(reader, "addresses"),
+        names: reader.strings("names").unwrap_or_default().into_iter().map(|it| it.1).collect(),
         spoof: reader.word("spoof", &spoof).unwrap_or_default(),
         storm: StormLimits {
             broadcast: reader.integer("storm-broadcast").unwrap_or(STORM.broadcast),
@@ -244,7 +248,7 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
             fields.push(Field::new("type", "tap", false));
             fields.push(Field::new("ifname", device.ifname.as_str(), false));
             fields.push(Field::optional("netns", device.netns.as_deref()));
-            fields.push(Field::optional("address", address::value(&device.address)));
+            fields.push(Field::optional("address", address::list(&device.address)));
         }
         Interface::Stream(device) => fields.extend(wire::stream_fields(port, device)),
         Interface::Dgram(device) => fields.extend(wire::dgram_fields(port, device)),
@@ -273,6 +277,8 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         Field::new("cable", port.cable, port.cable),
         Field::new("promiscuous", port.promiscuous.name(), port.promiscuous == Promiscuous::Deny),
         Field::optional("mac", port.mac.map(|mac| mac.to_string())),
+        Field::optional("addresses", address::list(&port.addresses)),
+        Field::optional("names", address::list(&port.names)),
         Field::new("spoof", port.spoof.name(), port.spoof == Spoof::Allow),
         storm("storm-broadcast", port.storm.broadcast, STORM.broadcast),
         storm("storm-multicast", port.storm.multicast, STORM.multicast),

@@ -10,6 +10,7 @@ use super::column::{
     external_ids, fixed, free, integers, rules, rules_of, set_external_ids, uuid_of, words,
 };
 use crate::config::model::{LoopMode, Port, Promiscuous, Spoof, VlanModeName};
+use crate::config::text::parse_plain;
 use crate::ctl::draft::Draft;
 use crate::ctl::identity;
 use crate::value_type::{Kind, Shape, Type};
@@ -43,8 +44,21 @@ macro_rules! storm {
 }
 
 /// The columns.
-pub(super) static COLUMNS: [Column; 18] = [
+pub(super) static COLUMNS: [Column; 20] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Port", name)),
+    free(
+        "addresses",
+        STRING_SET,
+        |view, name| {
+            let port = view.draft.port(name);
+            texts(port.map_or(&[][..], |port| &port.addresses))
+        },
+        |draft, name, value| {
+            let addresses = words(&value).map(|text| parse_plain(&text));
+            let addresses = addresses.collect::<Result<_, _>>()?;
+            edit_port(draft, name, |port| port.addresses = addresses)
+        },
+    ),
     free(
         "cable",
         BOOL,
@@ -105,6 +119,12 @@ pub(super) static COLUMNS: [Column; 18] = [
         },
     ),
     fixed("name", STRING, |_, name| Value::string(name)),
+    free(
+        "names",
+        STRING_SET,
+        |view, name| texts(view.draft.port(name).map_or(&[][..], |port| &port.names)),
+        |draft, name, value| edit_port(draft, name, |port| port.names = words(&value).collect()),
+    ),
     free(
         "network",
         STRING_OR_NONE,
@@ -186,6 +206,11 @@ pub(super) static COLUMNS: [Column; 18] = [
         },
     ),
 ];
+
+/// A set of texts.
+fn texts(items: &[impl ToString]) -> Value {
+    Value::Set(items.iter().map(|item| Atom::string(item.to_string())).collect())
+}
 
 /// The names of the records, sorted.
 pub(super) fn records(draft: &Draft) -> Vec<String> {

@@ -106,6 +106,23 @@ fn what_a_restart_forgot_is_still_the_clients_if_it_is_free() {
 }
 
 #[test]
+fn an_address_of_a_host_that_asks_no_server_is_leased_to_no_client() {
+    let mut bench = Bench6::new(lab6());
+    let address = bench.lease(9);
+    let config = with(|clients| clients.taken = vec![address.into(), [10, 0, 2, 10].into()]);
+    bench.server.reconfigure(bench.now, config).unwrap();
+    assert_eq!((bench.server.bound(), bench.server.pool_size()), (1, 15));
+    assert_eq!(bench.ask(kind::RENEW, 9, &[address]).status(), Some(3));
+    assert_eq!(bench.ask(kind::REBIND, 9, &[address]).leases(), [(address, 0)]);
+    for client in 1..16 {
+        assert_ne!(bench.lease(client), address);
+    }
+    assert_eq!(bench.ask(kind::REQUEST, 40, &[address]).status(), Some(2));
+    bench.server.reconfigure(bench.now, lab6()).unwrap();
+    assert_eq!(bench.server.pool_size(), 16);
+}
+
+#[test]
 fn confirm_says_whether_addresses_are_of_the_link() {
     let mut bench = Bench6::new(lab6());
     assert_eq!(bench.ask(kind::CONFIRM, 9, &[ip6("fd00::1003")]).status(), Some(0));

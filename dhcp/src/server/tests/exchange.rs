@@ -467,6 +467,66 @@ fn a_reserved_address_in_use_is_not_given_twice() {
 }
 
 #[test]
+fn an_address_of_a_host_that_asks_no_server_is_leased_to_no_client() {
+    let mut bench = bench();
+    let address = bench.lease(1);
+    let mut config = lab();
+    config.clients.taken = vec![address.into(), "fd00::1".parse().unwrap()];
+    bench.server.reconfigure(bench.now, config.clone()).unwrap();
+    assert_eq!((bench.server.bound(), bench.server.pool_size(0)), (1, 9), "its lease is known");
+    bench.expect(Nak, &request(1).ciaddr(address));
+    // A restart keeps what is in force, and its end does not make the address free.
+    let records = Record::parse_all(&bench.server.snapshot()).0;
+    let mut bench = Bench::new(config);
+    records.into_iter().for_each(|record| bench.server.restore(bench.now, record));
+    assert_eq!(bench.server.bound(), 1);
+    bench.wait_secs(3601);
+    for client in 2..11 {
+        assert_ne!(bench.lease(client), address);
+    }
+    assert_eq!(bench.send(&discover(20)), Err(DropReason::PoolFull));
+    assert_eq!(bench.send(&discover(1)), Err(DropReason::PoolFull));
+    bench.expect(Nak, &request(20).ciaddr(address));
+    // Once its host is gone, it is leased as any other.
+    bench.server.reconfigure(bench.now, lab()).unwrap();
+    assert_eq!(bench.server.pool_size(0), 10);
+    assert_eq!(bench.expect(Offer, &discover(20).requested(address)), address);
+}
+
+#[test]
+fn what_is_taken_and_given_back_does_not_disturb_other_exchanges() {
+    let mut config = lab();
+    config.probe = Some(std::time::Duration::from_millis(300));
+    config.clients.reservations = vec![reserved(ClientMatch::Mac(mac(9)), "10.0.2.19", "")];
+    let mut bench = Bench::new(config);
+    let rapid = |client| discover(client).option(code::RAPID_COMMIT, &[]);
+    let probed = |bench: &Bench, state| {
+        let mut all = bench.server.bindings().filter(|binding| binding.state == state);
+        let address = all.next().map(|binding| binding.address);
+        assert!(all.next().is_none());
+        address
+    };
+    assert!(bench.send(&rapid(1)).unwrap().is_empty());
+    let first = probed(&bench, State::Probing).unwrap();
+    let other = (10..19).map(|last| Ipv4Addr::new(10, 0, 2, last)).find(|it| *it != first);
+    bench.server.set_taken(vec![other.unwrap().into()]);
+    assert_eq!((bench.server.pool_size(0), probed(&bench, State::Probing)), (8, Some(first)));
+    bench.wait(std::time::Duration::from_millis(300));
+    assert_eq!(probed(&bench, State::Bound), Some(first));
+    // What is being offered is withdrawn where its address is taken, and a lease waits for its
+    // client.
+    bench.send(&discover(2)).unwrap();
+    let second = probed(&bench, State::Probing).unwrap();
+    bench.server.set_taken(vec![first.into(), second.into(), ip("10.0.2.19").into()]);
+    assert_eq!((bench.server.pool_size(0), probed(&bench, State::Probing)), (7, None));
+    assert_eq!(probed(&bench, State::Bound), Some(first));
+    bench.expect(Nak, &request(1).ciaddr(first));
+    bench.server.set_taken(Vec::new());
+    assert_eq!(bench.server.pool_size(0), 9, "not what is reserved");
+    assert_eq!(bench.expect(Ack, &request(1).ciaddr(first)), first);
+}
+
+#[test]
 fn names_come_from_reservations_first() {
     let mut config = lab();
     config.clients.reservations = vec![reserved(ClientMatch::Mac(mac(1)), "10.0.2.12", "db")];

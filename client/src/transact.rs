@@ -1,0 +1,80 @@
+//! Commands, sent as one transaction.
+
+use std::time::Duration;
+
+use trama_api::transaction::{NOT_YET, Output, Request, Response, VERSION};
+
+use crate::approve::approve_at;
+use crate::exchange::{NoAnswer, connect, late, wait};
+use crate::{Daemon, Failed};
+
+/// Between two looks at the conditions of `wait-until`: for each, the daemon gathers the state of
+/// all ports.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Daemon {
+    /// Has a transaction carried out.
+    ///
+    /// # Errors
+    /// There is no daemon, it does not answer in time, or it refuses.
+    pub fn transact(&self, request: &Request) -> Result<Response, Failed> {
+        wait(self, self.until_it_holds(request), || match waits(request) {
+            true => Failed::Refused {
+                message: format!(
+                    "the conditions of wait-until do not hold after {} s",
+                    self.timeout.as_secs()
+                ),
+                exit: NOT_YET,
+            },
+            false => late(self),
+        })
+    }
+
+    /// Has one command carried out; returns its output.
+    ///
+    /// # Errors
+    /// As [`transact`](Daemon::transact).
+    pub fn run<W: Into<String>>(
+        &self,
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Output, Failed> {
+        let commands = vec![words.into_iter().map(Into::into).collect()];
+        let request = Request { version: VERSION, commands, dry_run: false, no_save: false };
+        let results = self.transact(&request)?.results;
+        Ok(results.into_iter().next().unwrap_or_else(Output::none))
+    }
+
+    /// Sends the commands, again and again while a `wait-until` among them does not hold.
+    async fn until_it_holds(&self, request: &Request) -> Result<Response, Failed> {
+        loop {
+            match self.once(request).await {
+                Err(Failed::Refused { exit: NOT_YET, .. }) => tokio::time::sleep(PAUSE).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Sends the commands. After an upgrade, the daemon that has taken over answers.
+    async fn once(&self, request: &Request) -> Result<Response, Failed> {
+        let is_upgrade = matches!(request.commands.as_slice(), [words] if words == &["upgrade"]);
+        let mut answer = self.ask(request).await;
+        if is_upgrade && matches!(answer, Err(NoAnswer::Lost(_))) {
+            let commands = vec![vec!["version".to_owned()]];
+            answer = self.ask(&Request { commands, ..request.clone() }).await;
+        }
+        answer.map_err(NoAnswer::reported)
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Response, NoAnswer> {
+        let connection = connect(self).await?;
+        // Users other than root cannot, and have to do without.
+        let _ = approve_at(connection.socket, &request.commands.concat());
+        connection.post("transaction", request, None).await
+    }
+}
+
+/// Whether one of the commands is `wait-until`.
+fn waits(request: &Request) -> bool {
+    let name = |words: &Vec<String>| words.iter().find(|word| !word.starts_with("--")).cloned();
+    request.commands.iter().filter_map(name).any(|name| name == "wait-until")
+}
