@@ -1,16 +1,16 @@
-//! `POST /v1/attach`: a client hands over a device, which becomes an ephemeral port.
+//! `POST /v1/attach`: a client hands over a device or socket, which becomes an ephemeral port.
 
 use std::os::fd::OwnedFd;
 
 use trama_api::attach::{Attached, Request};
 use trama_api::transaction::VERSION;
-use trama_tap::HandedTap;
 
 use super::Api;
 use super::passed::Passed;
 use crate::config::derived::running::written_name;
 use crate::config::model::{Config, Network};
 use crate::ctl::{self, Failure};
+use crate::handed;
 use crate::state::TransactError;
 
 /// Reads the body of a request.
@@ -36,14 +36,14 @@ impl Api {
     /// nothing is left of it.
     pub(super) fn attach(&self, request: &Request, passed: &Passed) -> Result<Attached, Failure> {
         let fd = only(passed.take())?;
-        let handed = trama_tap::identify(fd).map_err(|error| error.to_string())?;
-        let HandedTap { ifname, parts } = handed;
+        let handed = handed::identify(fd)?;
+        let ifname = handed.ifname().to_owned();
         let mut command = vec!["add-port".to_owned(), request.network.clone()];
         command.push(request.port.clone());
         command.extend(request.columns.iter().cloned());
         let calls = ctl::parse(&[command])?;
         let snapshot = self.snapshot(&calls)?;
-        let committed = self.daemon.attach(&ifname, parts, |config| {
+        let committed = self.daemon.attach(handed, |config| {
             *config = ctl::run(&calls, config.clone(), &snapshot)?.config;
             Ok(request.port.clone())
         });

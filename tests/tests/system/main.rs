@@ -4,6 +4,7 @@
 
 mod access;
 mod attach;
+mod attach_sockets;
 mod bad_input;
 mod bad_records;
 mod checksums;
