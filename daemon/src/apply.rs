@@ -6,6 +6,7 @@
 //! change reaches a worker as a job between two bursts, so no other port notices.
 
 mod datagrams;
+mod handed;
 mod links;
 mod networks;
 mod sessions;

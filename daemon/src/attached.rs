@@ -1,4 +1,4 @@
-//! Devices whose descriptors clients have handed over.
+//! Devices and sockets whose descriptors clients have handed over.
 //!
 //! A descriptor is deposited before the port that it is for is added, and held as long as that port
 //! is configured: the port's device is a copy. The keeper has another, for the next switch.
@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use trama_helper::{Entry, Rights};
-use trama_switch::{Tap, TapParts};
 
 use crate::config::model::{Attached, Config, Interface};
+use crate::handed::{Handed, HandedDevice};
 
 /// The devices, by the number in their ports' interfaces.
 #[derive(Default)]
@@ -19,7 +19,7 @@ pub(crate) struct AttachedDevices {
 }
 
 struct Held {
-    parts: TapParts,
+    device: HandedDevice,
     /// The keeper's entry; `None` also while no port has the device.
     entry: Option<Entry>,
     /// Whether a port has it, so that it goes with that.
@@ -27,20 +27,22 @@ struct Held {
 }
 
 impl AttachedDevices {
-    /// Takes a device; returns its number.
-    pub(crate) fn deposit(&mut self, parts: TapParts) -> u64 {
-        self.hold(parts, None, false)
+    /// Takes a device; returns its port's interface.
+    pub(crate) fn deposit(&mut self, handed: Handed) -> Attached {
+        self.hold(handed, None, false)
     }
 
     /// Takes a device that an earlier switch had, with the keeper's entry of it.
-    pub(crate) fn adopt(&mut self, parts: TapParts, entry: Entry) -> u64 {
-        self.hold(parts, Some(entry), true)
+    pub(crate) fn adopt(&mut self, handed: Handed, entry: Entry) -> Attached {
+        self.hold(handed, Some(entry), true)
     }
 
-    fn hold(&mut self, parts: TapParts, entry: Option<Entry>, is_plugged: bool) -> u64 {
+    fn hold(&mut self, handed: Handed, entry: Option<Entry>, is_plugged: bool) -> Attached {
+        let Handed { place, device } = handed;
         self.last += 1;
-        self.held.insert(self.last, Held { parts, entry, is_plugged });
-        self.last
+        let attached = Attached { kind: device.kind(), place, id: self.last };
+        self.held.insert(self.last, Held { device, entry, is_plugged });
+        attached
     }
 
     /// Drops a device that no port was given.
@@ -52,20 +54,19 @@ impl AttachedDevices {
     ///
     /// # Errors
     /// There is no such device, or no descriptor is left.
-    pub(crate) fn open(&mut self, id: u64, port: &str, rights: &Rights) -> io::Result<Tap> {
+    pub(crate) fn open(
+        &mut self,
+        id: u64,
+        port: &str,
+        rights: &Rights,
+    ) -> io::Result<HandedDevice> {
         let held = self.held.get_mut(&id).ok_or(io::ErrorKind::NotFound)?;
-        let TapParts { fd, offloads, vnet_header, namespace } = &held.parts;
-        let parts = TapParts {
-            fd: fd.try_clone()?,
-            offloads: *offloads,
-            vnet_header: *vnet_header,
-            namespace: *namespace,
-        };
+        let copy = held.device.try_clone()?;
         held.is_plugged = true;
         if held.entry.is_none() {
-            held.entry = rights.keep_attached(port, &parts);
+            held.entry = held.device.keep(port, rights);
         }
-        Ok(Tap::from_parts(parts))
+        Ok(copy)
     }
 
     /// Drops the devices whose ports are gone.

@@ -9,7 +9,7 @@ use trama_vhost_net_backend as vhost;
 
 use crate::config::derived;
 use crate::config::model::socket::SocketAccess;
-use crate::config::model::{Interface, Network, Port, Tap, Vlan};
+use crate::config::model::{Attached, AttachedKind, Interface, Network, Port, Tap, Vlan};
 
 /// Returns the device settings that a port's VMM may read.
 pub(crate) fn device(port: &Port, mtu: u16) -> vhost::DeviceSettings {
@@ -76,6 +76,10 @@ fn station(port: &Port) -> switch::Station {
     match (port.mac, &port.interface) {
         (Some(mac), _) => switch::Station::Known(mac),
         (None, Interface::VhostUser(_) | Interface::Stream(_)) => switch::Station::Learned,
+        (None, Interface::Attached(Attached { kind, .. })) => match kind {
+            AttachedKind::VhostUser | AttachedKind::Stream => switch::Station::Learned,
+            AttachedKind::Tap | AttachedKind::Dgram => switch::Station::Many,
+        },
         (None, _) => switch::Station::Many,
     }
 }

@@ -3,9 +3,7 @@
 use std::process::ExitCode;
 
 use crate::config::model::wire::Stream;
-use crate::config::model::{
-    Attached, Config, Interface, Role, System, Tap, Uplink, VhostUser, Vlan,
-};
+use crate::config::model::{Config, Interface, Role, System, Tap, Uplink, VhostUser, Vlan};
 use crate::host;
 use crate::state::Source;
 
@@ -68,7 +66,7 @@ fn describe(config: &Config) {
             Interface::System(System { ifname, netns: Some(netns), .. }) => {
                 format!("interface {ifname} in namespace {netns}")
             }
-            Interface::Attached(Attached { ifname, .. }) => format!("attached TAP {ifname}"),
+            Interface::Attached(device) => device.to_string(),
             Interface::Uplink(Uplink { ifname }) => format!("uplink {ifname}"),
         };
         // Printed as written: a port of a network of mode `nat` runs on a network of its own.

@@ -24,6 +24,7 @@ mod floods;
 pub mod gateway;
 #[cfg(test)]
 mod growth;
+mod handed;
 pub mod host;
 mod kept;
 mod links;

@@ -454,6 +454,17 @@ impl Rights {
         Some((TapParts { fd, offloads, vnet_header, namespace: None }, entry))
     }
 
+    /// Keeps a socket that was handed over, for the next switch.
+    pub fn keep_attached_socket(&self, port: &str, socket: &OwnedFd) -> Option<Entry> {
+        self.put(&attached_socket_key(port), &(), socket)
+    }
+
+    /// Returns what an earlier switch has kept by [`Rights::keep_attached_socket`].
+    pub fn kept_attached_socket(&self, port: &str) -> Option<(OwnedFd, Entry)> {
+        let ((), socket, entry) = self.get(&attached_socket_key(port))?;
+        Some((socket, entry))
+    }
+
     /// Returns what an earlier switch has kept by [`Rights::keep_config`].
     pub fn kept_config(keeper: &Keeper) -> Option<String> {
         let kept = keeper.get(CONFIG).ok()??;
@@ -464,6 +475,11 @@ impl Rights {
 /// The keeper's key of a device that was handed over.
 fn attached_key(port: &str) -> String {
     format!("attached/{port}")
+}
+
+/// The same of a socket.
+fn attached_socket_key(port: &str) -> String {
+    format!("attached-socket/{port}")
 }
 
 /// The keeper's key of a joined interface.

@@ -5,8 +5,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::net::SocketType;
-use rustix::net::sockopt::{socket_acceptconn, socket_type};
 
 use crate::TapParts;
 use crate::open::{disable_offloads, enable_offloads};
@@ -24,9 +22,9 @@ pub struct HandedTap {
 /// Why a descriptor is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum NotATap {
-    /// It is something else, in words.
-    #[error("the descriptor is {0}, and not a TAP")]
-    Other(&'static str),
+    /// It is something else.
+    #[error("the descriptor is neither a TAP nor a socket")]
+    Other,
     /// It is a TUN device, without Ethernet headers.
     #[error(
         "the descriptor is a TUN device, whose packets have no Ethernet header; open it as TAP"
@@ -53,7 +51,7 @@ pub fn identify(fd: OwnedFd) -> Result<HandedTap, NotATap> {
     if let Err(error) = ioctl(&fd, libc::TUNGETIFF, &mut found) {
         return Err(match error.raw_os_error() {
             Some(libc::EBADFD) => NotATap::NoDevice,
-            _ => NotATap::Other(kind(&fd)),
+            _ => NotATap::Other,
         });
     }
     // SAFETY: the request that succeeded wrote this field.
@@ -75,15 +73,4 @@ pub fn identify(fd: OwnedFd) -> Result<HandedTap, NotATap> {
     let name = found.ifr_name.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8);
     let ifname = String::from_utf8_lossy(&name.collect::<Vec<_>>()).into_owned();
     Ok(HandedTap { ifname, parts: TapParts { fd, offloads, vnet_header, namespace: None } })
-}
-
-/// What a descriptor is that is no TAP, in words.
-fn kind(fd: &OwnedFd) -> &'static str {
-    match (socket_acceptconn(fd), socket_type(fd)) {
-        (Ok(true), _) => "a listening socket",
-        (_, Ok(SocketType::STREAM)) => "a stream socket",
-        (_, Ok(SocketType::DGRAM)) => "a datagram socket",
-        (_, Ok(_)) => "another kind of socket",
-        _ => "neither a device nor a socket",
-    }
 }

@@ -8,15 +8,18 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
 use crate::host::{CommandResult, Host};
-use crate::process::{tied_command, unique};
+use crate::process::{SOON, tied_command, unique};
 
 const PREFIX: &str = "trama-t";
+/// Time that killed processes have to go.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A named network namespace with its loopback up. Needs root.
 pub struct Netns {
@@ -128,14 +131,28 @@ fn ip(arguments: &[&str]) -> String {
 
 /// Kills the processes in a namespace and removes its name.
 fn remove(name: &str) {
-    let inside = Command::new("ip").args(["netns", "pids", name]).output();
-    for pid in inside.iter().flat_map(|o| o.stdout.split(|b| *b == b'\n')) {
-        let pid = std::str::from_utf8(pid).ok().and_then(|pid| pid.trim().parse().ok());
-        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-    }
+    end_processes(name);
     let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
+}
+
+/// Kills the processes in a namespace until there are none: one may start another at the end of a
+/// third, as a daemon's helper starts a stand-in.
+fn end_processes(name: &str) {
+    let limit = Instant::now() + SOON;
+    while kill_all(name) && Instant::now() < limit {
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Kills the processes in a namespace; returns whether there were any.
+fn kill_all(name: &str) -> bool {
+    let inside = Command::new("ip").args(["netns", "pids", name]).output();
+    let text = inside.map(|output| output.stdout).unwrap_or_default();
+    let pids = String::from_utf8_lossy(&text);
+    let pids = pids.lines().filter_map(|pid| Pid::from_raw(pid.trim().parse().ok()?));
+    // One may have ended by itself.
+    let killed: Vec<_> = pids.map(|pid| kill_process(pid, Signal::KILL)).collect();
+    !killed.is_empty()
 }
 
 /// Removes the namespaces of killed tests.
@@ -164,6 +181,20 @@ mod tests {
         assert!(Path::new(&path).exists());
         drop(netns);
         assert!(!Path::new(&path).exists());
+    }
+
+    #[test]
+    fn what_is_started_at_the_end_of_another_is_killed() {
+        let netns = Netns::new("heirs");
+        // Those that wait read the end of the file once the first process is killed.
+        netns.run(&format!(
+            "cd {} && mkfifo end && (exec sleep 1000 <>end >end) & \
+             for i in $(seq 300); do sleep 1000 & done; \
+             for i in $(seq 50); do (read line <end; sleep 1000 & exec sleep 1000) & done",
+            netns.scratch()
+        ));
+        end_processes(netns.name());
+        assert_eq!(ip(&["netns", "pids", netns.name()]), "");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! `POST /v1/attach`: a client hands over a device, or asks for a socket; it becomes an ephemeral
-//! port.
+//! `POST /v1/attach`: a client hands over a device or socket, or asks for a socket; it becomes an
+//! ephemeral port.
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 use ipnet::IpNet;
 use trama_api::attach::{Attached, Device, Request};
 use trama_api::transaction::VERSION;
-use trama_tap::HandedTap;
 
 use super::passed::Passed;
 use super::{Api, lease};
@@ -15,6 +14,7 @@ use crate::config::derived::addresses::WellKnown;
 use crate::config::derived::free_addresses::Leased;
 use crate::config::model::{Config, Interface, Network};
 use crate::ctl::{self, Failure};
+use crate::handed;
 use crate::state::TransactError;
 
 /// Reads the body of a request.
@@ -43,8 +43,7 @@ impl Api {
             Device::Descriptor => Some(only(passed.take())?),
             Device::VhostUser => none(&passed.take())?,
         };
-        let handed = handed.map(trama_tap::identify).transpose();
-        let handed = handed.map_err(|error| error.to_string())?;
+        let handed = handed.map(handed::identify).transpose()?;
         let calls = ctl::parse(&commands(request))?;
         let snapshot = self.snapshot(&calls)?;
         let leased = if request.lease { self.leased(request)? } else { Leased::default() };
@@ -57,10 +56,7 @@ impl Api {
             Ok(request.port.clone())
         };
         let (ifname, committed) = match handed {
-            Some(HandedTap { ifname, parts }) => {
-                let committed = self.daemon.attach(&ifname, parts, edit);
-                (ifname, committed)
-            }
+            Some(handed) => (handed.ifname().to_owned(), self.daemon.attach(handed, edit)),
             None => (String::new(), self.daemon.attach_socket(edit)),
         };
         let committed = committed.map_err(|error: TransactError<Failure>| match error {

@@ -13,4 +13,6 @@ pub(crate) struct Datagrams {
     pub(super) file: Option<Arc<dyn SocketFile>>,
     /// The keeper's entry of any other.
     pub(super) _entry: Option<Entry>,
+    /// The other end of a socket that was handed over, in words.
+    pub(super) connected_to: Option<String>,
 }

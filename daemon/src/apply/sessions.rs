@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trama_switch::Note;
 use trama_switch::counters::Lasting;
 use trama_vhost_net::SwitchPort;
-use trama_vhost_net_backend::{DeviceSettings, Session, SessionOptions};
+use trama_vhost_net_backend::{Session, SessionOptions, Sockets};
 
 use super::{DataPlane, RunningPort};
 use crate::config::model::{Interface, Port, VhostUser};
@@ -16,8 +16,8 @@ impl DataPlane {
     pub(super) fn start_session(
         &self,
         port: &mut RunningPort,
-        device: &VhostUser,
-        settings: DeviceSettings,
+        (device, sockets): (&VhostUser, Arc<dyn Sockets>),
+        mtu: u16,
         config: &Port,
         (fault, note): (Arc<OwnedFd>, Lasting<Note>),
     ) -> Result<(), String> {
@@ -29,10 +29,10 @@ impl DataPlane {
         let place = rings.place();
         let options = SessionOptions {
             queue_pairs: device.queues,
-            device: settings,
+            device: convert::device(config, mtu),
             cable: config.cable,
             access,
-            sockets: Arc::new(self.rights.clone()),
+            sockets,
             keeper: self.rights.connection_keeper(),
             memory: config.memory,
             ..SessionOptions::new(&device.path, device.role)

@@ -1,5 +1,7 @@
 //! The sockets of stream and datagram ports.
 
+use std::os::fd::OwnedFd;
+
 use trama_switch::{Address, Dgram, DgramPeer, DgramReport};
 use trama_vhost_net::PortPlace;
 
@@ -29,6 +31,20 @@ impl DataPlane {
         self.streams.add(&port.name, device, socket, (&access, &self.rights))
     }
 
+    /// Gives a port the connection that was handed over for it.
+    pub(super) fn start_handed_stream(
+        &self,
+        running: &mut RunningPort,
+        port: &Port,
+        place: &str,
+        connection: OwnedFd,
+    ) -> Result<(), String> {
+        let worker = PortPlace::new(self.workers[running.worker].handle.clone());
+        running.place = Some(worker.clone());
+        let socket = Socket { worker, port: running.id };
+        self.streams.plug_handed(&port.name, place, socket, connection)
+    }
+
     /// Opens the socket of a datagram port.
     pub(super) fn open_datagrams(
         &self,
@@ -55,7 +71,7 @@ impl DataPlane {
                 (opened.socket, DgramPeer::Fixed((*remote).into()), None, opened.entry)
             }
         };
-        let datagrams = Datagrams { location, file, _entry: entry };
+        let datagrams = Datagrams { location, file, _entry: entry, connected_to: None };
         Ok((Dgram::new(socket, peer), datagrams))
     }
 
@@ -90,7 +106,7 @@ impl DataPlane {
         Some(SocketStatus {
             location: datagrams.location.clone(),
             state: if peer.is_some() { "connected" } else { "listening" },
-            peer: peer.map(|peer| peer.to_string()),
+            peer: datagrams.connected_to.clone().or(peer.map(|peer| peer.to_string())),
             connects: None,
             last_error: send_error
                 .map(|error| format!("cannot send: {}", std::io::Error::from_raw_os_error(error))),

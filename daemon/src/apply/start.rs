@@ -1,5 +1,8 @@
 //! The start of a port: where it belongs, its device, its place on a worker.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 use trama_frame::MacAddr;
 use trama_helper::{Entry, NotJoined, OpenedTap, OpenedUplink};
 use trama_switch::{Device, EngineError, NamespaceId, PortSettings, Stream, VhostDevice};
@@ -8,8 +11,9 @@ use trama_vhost_net_backend::descriptors;
 
 use super::datagrams::Datagrams;
 use super::{DataPlane, RunningPort};
-use crate::config::model::{Attached, Interface, Port, System};
+use crate::config::model::{Attached, AttachedKind, Interface, Port, Role, System, VhostUser};
 use crate::devices::{join_system, join_uplink, open_tap};
+use crate::handed::{HandedListener, QUEUES};
 use crate::{convert, host};
 
 /// Device MTU of a port that is not attached.
@@ -44,23 +48,33 @@ pub(super) struct Placement {
 }
 
 /// The device of a port.
-struct Opened {
-    device: Device,
+pub(super) struct Opened {
+    pub(super) device: Device,
     /// The stated namespace that it is in.
-    namespace: Option<NamespaceId>,
+    pub(super) namespace: Option<NamespaceId>,
     /// Its hardware address, if it is known.
-    mac: Option<MacAddr>,
+    pub(super) mac: Option<MacAddr>,
     /// Whether no other port may send from that.
-    owns_mac: bool,
+    pub(super) owns_mac: bool,
     /// The keeper's entry of it.
-    entry: Option<Entry>,
+    pub(super) entry: Option<Entry>,
     /// The socket of a datagram port.
-    datagrams: Option<Datagrams>,
+    pub(super) datagrams: Option<Datagrams>,
+    /// A connection or a listening socket that was handed over.
+    pub(super) socket: Option<OwnedFd>,
 }
 
 impl Opened {
-    fn new(device: Device) -> Opened {
-        Opened { device, namespace: None, mac: None, owns_mac: false, entry: None, datagrams: None }
+    pub(super) fn new(device: Device) -> Opened {
+        Opened {
+            device,
+            namespace: None,
+            mac: None,
+            owns_mac: false,
+            entry: None,
+            datagrams: None,
+            socket: None,
+        }
     }
 
     fn joined(OpenedUplink { uplink, entry, .. }: OpenedUplink) -> Opened {
@@ -128,11 +142,7 @@ impl DataPlane {
                 let device = Device::Dgram(Box::new(device));
                 Opened { datagrams: Some(kept), ..Opened::new(device) }
             }
-            Interface::Attached(Attached { id, ifname }) => {
-                let tap = self.attached.open(*id, &port.name, &self.rights);
-                let tap = tap.map_err(|error| format!("attached TAP {ifname}: {error}"))?;
-                Opened::new(Device::Tap(tap))
-            }
+            Interface::Attached(device) => self.open_handed(port, device)?,
             Interface::Uplink(device) => {
                 let opened = join_uplink(&self.rights, &device.ifname, &port.name, mtu)?;
                 Opened::joined(opened)
@@ -147,16 +157,14 @@ impl DataPlane {
         drop(new);
         let Placement { worker, mut settings, mtu } = self.place(port)?;
         let opened = self.open_device(port, mtu)?;
-        let Opened { device, namespace, mac, owns_mac, entry, datagrams } = opened;
+        let Opened { device, namespace, mac, owns_mac, entry, datagrams, socket } = opened;
         settings.filter.own_address = mac.filter(|_| owns_mac);
         let joined_for = matches!(device, Device::Uplink(_)).then_some(mtu);
-        let fault = match &port.interface {
+        let fault = match &device {
             // Its session handles its faults.
-            Interface::VhostUser(_) => {
-                SwitchPort::fault_event().map_err(|error| error.to_string())?
-            }
+            Device::Vhost(_) => SwitchPort::fault_event().map_err(|error| error.to_string())?,
             // So does the thread of the connections.
-            Interface::Stream(_) => self.streams.end_event()?,
+            Device::Stream(_) => self.streams.end_event()?,
             _ => self.device_gone.clone(),
         };
         let (wanted, event) = (settings.clone(), fault.clone());
@@ -187,12 +195,21 @@ impl DataPlane {
             datagrams,
             _entry: entry,
         };
-        let connected = match &port.interface {
-            Interface::VhostUser(device) => {
-                let settings = convert::device(port, mtu);
-                self.start_session(&mut running, device, settings, port, (fault, note))
+        let connected = match (&port.interface, socket) {
+            (Interface::VhostUser(device), _) => {
+                let sockets = Arc::new(self.rights.clone());
+                self.start_session(&mut running, (device, sockets), mtu, port, (fault, note))
             }
-            Interface::Stream(_) => self.start_stream(&mut running, port),
+            (Interface::Stream(_), _) => self.start_stream(&mut running, port),
+            (Interface::Attached(Attached { kind: AttachedKind::Stream, place, .. }), Some(it)) => {
+                self.start_handed_stream(&mut running, port, place, it)
+            }
+            (Interface::Attached(Attached { place, .. }), Some(listener)) => {
+                let path = place.into();
+                let device = &VhostUser { path, role: Role::Server, queues: QUEUES };
+                let sockets = Arc::new(HandedListener(listener));
+                self.start_session(&mut running, (device, sockets), mtu, port, (fault, note))
+            }
             _ => Ok(()),
         };
         match connected {

@@ -7,7 +7,9 @@ use super::failure::Failure;
 use super::options_reader::{Options, Reader};
 use super::wire_options;
 use crate::config::model::socket::SocketAccess;
-use crate::config::model::{Interface, MemoryLimits, Port, Role, System, Tap, VhostUser};
+use crate::config::model::{
+    Attached, AttachedKind, Interface, MemoryLimits, Port, Role, System, Tap, VhostUser,
+};
 use crate::config::text::{self, AddressError};
 use crate::config::too_long_prefix;
 
@@ -56,9 +58,11 @@ pub(super) fn describe(port: &Port) -> (String, Options) {
                 put("confirm-uplink", "true".to_owned());
             }
         }
-        Interface::Attached(device) => {
-            put("ifname", device.ifname.clone());
-        }
+        Interface::Attached(Attached { kind, place, .. }) => match kind {
+            AttachedKind::Tap => drop(put("ifname", place.clone())),
+            AttachedKind::VhostUser => drop(put("path", place.clone())),
+            AttachedKind::Stream | AttachedKind::Dgram => {}
+        },
         // The tables do not show it.
         Interface::Uplink(_) => {}
     }

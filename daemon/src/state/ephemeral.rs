@@ -1,33 +1,33 @@
 //! Ephemeral ports: they are in no file, and outlive a switch but not the daemon.
 
-use trama_helper::Rights;
-use trama_switch::TapParts;
+use trama_helper::{Entry, Rights};
 
 use super::{Committed, Daemon, Inner, TransactError, TransactOptions};
 use crate::apply::DataPlane;
-use crate::config::model::{Attached, Config, DaemonConfig, Interface, Port};
+use crate::config::model::{Config, DaemonConfig, Interface, Port};
 use crate::config::{edit, ports_of, validate};
+use crate::handed::{self, Handed, HandedDevice};
 use crate::plan::plan;
 
 impl Daemon {
-    /// Adds a port on a device whose descriptor was handed over. `edit` adds the port to a draft,
+    /// Adds a port on a device or socket whose descriptor was handed over. `edit` adds the port to a draft,
     /// with any interface, and returns its name.
     ///
     /// # Errors
     /// Nothing has changed, and the device is closed.
-    pub fn attach<E>(
+    pub(crate) fn attach<E>(
         &self,
-        ifname: &str,
-        parts: TapParts,
+        handed: Handed,
         mut edit: impl FnMut(&mut Config) -> Result<String, E>,
     ) -> Result<Committed<String>, TransactError<E>> {
-        let id = self.lock().data_plane.attached.deposit(parts);
+        let attached = self.lock().data_plane.attached.deposit(handed);
+        let id = attached.id;
         let options = TransactOptions { dry_run: false, save: true };
         let done = self.transact(options, |config| {
             let name = edit(config)?;
             let port = config.ports.iter_mut().find(|port| port.name == name);
             if let Some(port) = port {
-                port.interface = Interface::Attached(Attached { ifname: ifname.to_owned(), id });
+                port.interface = Interface::Attached(attached.clone());
                 port.ephemeral = true;
             }
             Ok(name)
@@ -93,19 +93,39 @@ pub(super) fn carry_over(from: &Config, to: &mut Config) {
 /// Adds those that an earlier switch had, with their devices.
 pub(super) fn resume(rights: &Rights, data_plane: &mut DataPlane, config: &mut Config) {
     let text = rights.kept_ephemeral().unwrap_or_default();
-    let ports = ports_of(&text, &config.daemon.folders).into_iter().map(|mut port| {
+    let ports = ports_of(&text, &config.daemon.folders).into_iter().filter_map(|mut port| {
         port.ephemeral = true;
-        if let (Interface::Tap(tap), Some((parts, entry))) =
-            (&port.interface, rights.kept_attached(&port.name))
-        {
-            let id = data_plane.attached.adopt(parts, entry);
-            port.interface = Interface::Attached(Attached { ifname: tap.ifname.clone(), id });
+        match kept(rights, &port) {
+            Some(Ok((handed, entry))) => {
+                port.interface = Interface::Attached(data_plane.attached.adopt(handed, entry));
+            }
+            Some(Err(reason)) => {
+                tracing::warn!("port {}, which was ephemeral, ends: {reason}", port.name);
+                return None;
+            }
+            None => {}
         }
-        port
+        Some(port)
     });
     let ports: Vec<Port> = ports.collect();
     add(config, ports.into_iter());
     data_plane.attached.retain(config);
+}
+
+/// Returns the device or socket that an earlier switch was handed for a port.
+fn kept(rights: &Rights, port: &Port) -> Option<Result<(Handed, Entry), String>> {
+    match &port.interface {
+        Interface::Tap(tap) => {
+            let (parts, entry) = rights.kept_attached(&port.name)?;
+            let (place, device) = (tap.ifname.clone(), HandedDevice::Tap(parts));
+            Some(Ok((Handed { place, device }, entry)))
+        }
+        Interface::Dgram(_) | Interface::VhostUser(_) => {
+            let (socket, entry) = rights.kept_attached_socket(&port.name)?;
+            Some(handed::socket(socket).map(|handed| (handed, entry)))
+        }
+        _ => None,
+    }
 }
 
 /// Adds ports one by one, if the whole breaks a rule with all of them.
@@ -131,7 +151,8 @@ fn keep(rights: &Rights, config: &Config) {
     let daemon = DaemonConfig::at(config.daemon.folders.clone());
     let nothing = Config { daemon, ..Config::default() };
     // As if they belonged into a file.
-    let ports = config.ephemeral().cloned().map(|port| Port { ephemeral: false, ..port }).collect();
+    let ports = config.ephemeral().filter(|port| !port.ends_with_connection());
+    let ports = ports.cloned().map(|port| Port { ephemeral: false, ..port }).collect();
     let ephemeral = Config { ports, ..nothing.clone() };
     match edit("", &nothing, &ephemeral) {
         Ok(text) => rights.keep_ephemeral(&text),

@@ -38,15 +38,15 @@ impl Inner {
         data_plane.try_waiting(&config.expanded());
     }
 
-    /// Adds a port for each further connection that was accepted, and removes those whose
-    /// connections have ended.
+    /// Adds a port for each further connection that was accepted, and removes those that end with
+    /// their connections.
     fn follow_connections(&mut self) {
         let Changes { arrivals, ended } = self.data_plane.streams.take_changes();
         if arrivals.is_empty() && ended.is_empty() {
             return;
         }
         let mut draft = self.config.clone();
-        draft.ports.retain(|port| !(port.is_connection() && ended.contains(&port.name)));
+        draft.ports.retain(|port| !(port.ends_with_connection() && ended.contains(&port.name)));
         let mut added = Vec::new();
         for arrival in arrivals {
             match draft.free_connection(&arrival.port) {

@@ -27,10 +27,11 @@ use trama_switch::PortId;
 use trama_vhost_net::PortPlace;
 use trama_vhost_net_backend::Access;
 
-use crate::config::model::wire::Stream;
+use crate::config::model::wire::{Place, Stream};
 use crate::socket_status::SocketStatus;
-use arrival::Arrival;
+use arrival::{Arrival, Ticket};
 use plug::Plug;
+pub(crate) use plug::peer_of;
 
 /// The stream ports of a data plane.
 pub(crate) struct Streams {
@@ -143,9 +144,39 @@ impl Streams {
     /// There is none.
     pub(crate) fn plug(&self, name: &str, device: &Stream, socket: Socket) -> Result<(), String> {
         let arrival = self.given().remove(name).ok_or("its connection has ended")?;
+        let Arrival { socket: connection, ticket, .. } = arrival;
+        self.plug_given(name, device.place.clone(), socket, connection, Some(ticket))
+    }
+
+    /// Plugs a connection that was handed over into its port, which ends with it.
+    ///
+    /// # Errors
+    /// The worker does not take it.
+    pub(crate) fn plug_handed(
+        &self,
+        name: &str,
+        place: &str,
+        socket: Socket,
+        connection: OwnedFd,
+    ) -> Result<(), String> {
+        let address = place.parse().map(Place::Address);
+        let place = address.unwrap_or_else(|_| Place::Path(place.into()));
+        self.plug_given(name, place, socket, connection, None)
+    }
+
+    fn plug_given(
+        &self,
+        name: &str,
+        place: Place,
+        socket: Socket,
+        connection: OwnedFd,
+        ticket: Option<Ticket>,
+    ) -> Result<(), String> {
         let Some(running) = self.running.get() else { return Ok(()) };
-        let plug = Plug::given(name, device, socket, arrival)?;
-        running.shared.lock().insert(name.to_owned(), plug);
+        // Held from before the worker has it, so that the thread sees it end.
+        let mut plugs = running.shared.lock();
+        let plug = Plug::given(name, place, socket, connection, ticket)?;
+        plugs.insert(name.to_owned(), plug);
         Ok(())
     }
 

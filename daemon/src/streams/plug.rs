@@ -68,7 +68,7 @@ enum End {
     },
     /// It has one, given at its start, and ends with that.
     Given {
-        _ticket: Ticket,
+        _ticket: Option<Ticket>,
     },
 }
 
@@ -87,34 +87,34 @@ struct Connected {
 }
 
 impl Plug {
-    fn new(device: &Stream, socket: Socket, end: End) -> Plug {
+    fn new(location: Place, socket: Socket, end: End) -> Plug {
         let Socket { worker, port } = socket;
         Plug {
-            location: device.place.clone(),
+            location,
             worker,
             port,
             end,
             connected: None,
             connects: 0,
             last_error: None,
-            most: device.connections,
+            most: 1,
             further: Arc::default(),
             arrivals: Vec::new(),
         }
     }
 
-    /// Makes one of a further connection.
+    /// Makes one of a connection, a further one of a port or one that was handed over.
     ///
     /// # Errors
     /// The worker does not take it.
     pub(super) fn given(
         name: &str,
-        device: &Stream,
+        location: Place,
         socket: Socket,
-        arrival: Arrival,
+        connection: OwnedFd,
+        ticket: Option<Ticket>,
     ) -> Result<Plug, String> {
-        let Arrival { socket: connection, ticket, .. } = arrival;
-        let mut plug = Plug::new(device, socket, End::Given { _ticket: ticket });
+        let mut plug = Plug::new(location, socket, End::Given { _ticket: ticket });
         plug.connect(name, &Arc::new(connection));
         match (&plug.connected, &plug.last_error) {
             (None, Some(error)) => Err(error.clone()),
@@ -159,7 +159,7 @@ impl Plug {
                 End::Listens { socket: Arc::new(made.socket), file: None, _entry: made.entry }
             }
         };
-        Ok(Plug::new(device, socket, end))
+        Ok(Plug { most: device.connections, ..Plug::new(device.place.clone(), socket, end) })
     }
 
     pub(super) fn set_access(&self, access: &Access) -> Result<(), String> {
@@ -372,7 +372,7 @@ impl Plug {
 }
 
 /// The other end of a connection, in words.
-fn peer_of(socket: &impl AsFd) -> String {
+pub(crate) fn peer_of(socket: &impl AsFd) -> String {
     let address = getpeername(socket).ok().flatten().and_then(|it| SocketAddr::try_from(it).ok());
     match address {
         Some(address) => address.to_string(),

@@ -1,9 +1,9 @@
 //! Datagrams as a port: one Ethernet frame each, over a Unix socket (vfkit, krunkit, QEMU) or UDP
 //! (VirtualBox's UDPTunnel, QEMU, GNS3). Nothing is shared with the peer.
 //!
-//! A burst is received with one system call and sent with one. The socket is not connected: the
+//! A burst is received with one system call and sent with one. The switch connects no socket: the
 //! peer may come, go and come again, and datagrams of others are seen and counted. Where no peer is
-//! set, the one that sent last is it. Frames arrive without offloads and leave complete.
+//! set, the one that sent last is it. A socket that was connected before has the peer that it has. Frames arrive without offloads and leave complete.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,6 +30,8 @@ pub enum DgramPeer {
     Fixed(Address),
     /// The one that sent last, if there was one.
     Last(Option<Address>),
+    /// The one that the socket is connected to, which may have no address.
+    Connected,
 }
 
 /// What a datagram port has to report.
@@ -90,6 +92,7 @@ impl Dgram {
         match self.peer {
             DgramPeer::Fixed(peer) => Some(peer),
             DgramPeer::Last(peer) => peer,
+            DgramPeer::Connected => Some(Address::NONE),
         }
     }
 
@@ -174,7 +177,9 @@ impl Dgram {
             let rest = self.waiting - done;
             let (reason, given_up) = match error {
                 libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => (DropReason::EgressFull, rest),
-                libc::ECONNREFUSED | libc::ENOENT => (DropReason::EgressNotReady, rest),
+                libc::ECONNREFUSED | libc::ENOENT | libc::ENOTCONN => {
+                    (DropReason::EgressNotReady, rest)
+                }
                 libc::EMSGSIZE => (DropReason::EgressTooLarge, 1),
                 _ => (DropReason::DeviceError, rest),
             };

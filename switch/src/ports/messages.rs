@@ -24,7 +24,8 @@ pub struct Address {
 }
 
 impl Address {
-    const NONE: Address = Address { bytes: [0; LONGEST], len: 0 };
+    /// That of the peer to which the socket is connected.
+    pub(super) const NONE: Address = Address { bytes: [0; LONGEST], len: 0 };
 
     fn of_parts(parts: &[&[u8]]) -> Address {
         let mut address = Address::NONE;

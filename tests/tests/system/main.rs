@@ -5,6 +5,7 @@
 mod access;
 mod attach;
 mod attach_lease;
+mod attach_sockets;
 mod bad_input;
 mod bad_records;
 mod checksums;

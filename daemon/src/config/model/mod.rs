@@ -18,7 +18,7 @@ pub use config::Config;
 pub use daemon::{DaemonConfig, Sandbox, Spin};
 pub use network::{Mode, Network};
 pub use port::{
-    Attached, Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM, Spoof,
-    StormLimits, System, Tap, Uplink, VhostUser,
+    Attached, AttachedKind, Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM,
+    Spoof, StormLimits, System, Tap, Uplink, VhostUser,
 };
 pub use vlan::{Vlan, VlanModeName};

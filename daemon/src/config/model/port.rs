@@ -1,6 +1,7 @@
 //! A `[[port]]` table.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -131,6 +132,15 @@ impl Port {
         self.connection_of.is_some()
     }
 
+    /// Whether it ends with a connection, which no other follows.
+    pub fn ends_with_connection(&self) -> bool {
+        let kind = match &self.interface {
+            Interface::Attached(Attached { kind, .. }) => Some(*kind),
+            _ => None,
+        };
+        self.is_connection() || kind == Some(AttachedKind::Stream)
+    }
+
     /// Whether the port is attached to the network of this name.
     pub fn is_on(&self, network: &str) -> bool {
         self.network.as_deref() == Some(network)
@@ -150,7 +160,7 @@ pub enum Interface {
     Dgram(Dgram),
     /// An existing interface of the host or of a namespace.
     System(System),
-    /// A device whose descriptor a client has handed over; such a port is ephemeral.
+    /// A device or socket whose descriptor a client has handed over; such a port is ephemeral.
     Attached(Attached),
     /// An existing interface of the host that leads to its LAN; only networks create such ports.
     Uplink(Uplink),
@@ -167,13 +177,56 @@ pub struct System {
     pub confirm_uplink: bool,
 }
 
-/// A TAP device whose descriptor was handed over.
+/// A device or socket whose descriptor was handed over.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attached {
-    /// The device's name in its namespace.
-    pub ifname: String,
+    /// What it is.
+    pub kind: AttachedKind,
+    /// The name of a TAP in its namespace, or the address of a socket: a path, `@NAME`, an address
+    /// with a port, or empty.
+    pub place: String,
     /// Under which the descriptor is held; no other has the same.
     pub id: u64,
+}
+
+/// What was handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachedKind {
+    /// A TAP.
+    Tap,
+    /// A connected stream socket; the port ends with the connection.
+    Stream,
+    /// A connected datagram socket.
+    Dgram,
+    /// A listening Unix socket, to which a vhost-user frontend connects.
+    VhostUser,
+}
+
+impl AttachedKind {
+    /// The type of its interface.
+    pub fn name(self) -> &'static str {
+        match self {
+            AttachedKind::Tap => "tap",
+            AttachedKind::Stream => "stream",
+            AttachedKind::Dgram => "dgram",
+            AttachedKind::VhostUser => "vhost-user",
+        }
+    }
+}
+
+impl fmt::Display for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.kind {
+            AttachedKind::Tap => "TAP",
+            AttachedKind::Stream => "stream socket",
+            AttachedKind::Dgram => "datagram socket",
+            AttachedKind::VhostUser => "vhost-user socket",
+        };
+        match self.place.as_str() {
+            "" => write!(f, "attached {what}"),
+            place => write!(f, "attached {what} {place}"),
+        }
+    }
 }
 
 /// An interface of the host that a network joins.
@@ -200,7 +253,8 @@ impl Interface {
     pub fn type_name(&self) -> &'static str {
         match self {
             Interface::VhostUser(_) => "vhost-user",
-            Interface::Tap(_) | Interface::Attached(_) => "tap",
+            Interface::Tap(_) => "tap",
+            Interface::Attached(attached) => attached.kind.name(),
             Interface::Stream(_) => "stream",
             Interface::Dgram(_) => "dgram",
             Interface::System(_) => "system",

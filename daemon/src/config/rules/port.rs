@@ -15,7 +15,8 @@ use super::name::{IFNAME_REMEDY, ifname_fault};
 use crate::Fault;
 use crate::config::derived::sockets::PlaceSockets;
 use crate::config::model::{
-    Config, Interface, Mode, Network, Port, Spoof, Tap, VhostUser, VlanModeName,
+    Attached, AttachedKind, Config, Interface, Mode, Network, Port, Spoof, Tap, VhostUser,
+    VlanModeName,
 };
 
 /// Most ephemeral ports.
@@ -111,6 +112,10 @@ impl Check {
             Interface::Attached(_) if !port.ephemeral => {
                 let remedy = "leave it as it is, or add a port of another type in its place";
                 self.problem("ephemeral", "an attached device ends with its descriptor", remedy);
+            }
+            // The connections of its frontends are known by its path.
+            Interface::Attached(Attached { kind: AttachedKind::VhostUser, place, .. }) => {
+                self.own_path(place.into(), claims);
             }
             Interface::Attached(_) | Interface::Uplink(_) => {}
         }

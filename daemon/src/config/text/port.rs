@@ -12,8 +12,8 @@ use super::{address, rule, socket, wire};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
-    Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM, Spoof, StormLimits, System,
-    Tap, VhostUser, Vlan, VlanModeName,
+    Attached, AttachedKind, Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM,
+    Spoof, StormLimits, System, Tap, VhostUser, Vlan, VlanModeName,
 };
 use crate::config::rules::port::too_long_prefix;
 
@@ -259,10 +259,11 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
             let confirmed = device.confirm_uplink;
             fields.push(Field::new("confirm-uplink", confirmed, !confirmed));
         }
-        // As a TAP, for the next switch, which knows of its descriptor.
-        Interface::Attached(device) => {
-            fields.push(Field::new("type", "tap", false));
-            fields.push(Field::new("ifname", device.ifname.as_str(), false));
+        // As another port of its type, for the next switch, which knows of its descriptor.
+        Interface::Attached(Attached { kind, place, .. }) => {
+            fields.push(Field::new("type", kind.name(), false));
+            let ifname = (*kind == AttachedKind::Tap).then_some(place.as_str());
+            fields.push(Field::optional("ifname", ifname));
         }
         // An uplink has no table.
         Interface::Uplink(_) => {}
