@@ -136,14 +136,17 @@ fn push_csv(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: 
 }
 
 fn push_list(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: Style) {
+    let padded = headings.iter().map(|heading| match style.headings {
+        true => format!("{heading:<20}: "),
+        false => String::new(),
+    });
+    let padded: Vec<String> = padded.collect();
     for (index, row) in rows.iter().enumerate() {
         if index > 0 {
             text.push('\n');
         }
-        for (heading, value) in headings.iter().zip(row) {
-            if style.headings {
-                let _ = write!(text, "{heading:<20}: ");
-            }
+        for (heading, value) in padded.iter().zip(row) {
+            text.push_str(heading);
             push_cell(text, value, style.data);
             text.push('\n');
         }
