@@ -36,6 +36,7 @@ mod namespaces;
 pub mod notify;
 pub mod panics;
 pub mod plan;
+pub mod process_name;
 mod routes;
 pub mod socket;
 mod socket_status;

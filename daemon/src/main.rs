@@ -28,7 +28,7 @@ use trama_daemon::state::{Daemon, Source};
 use trama_daemon::succession::{self, ClaimError, Origin, Seat};
 use trama_daemon::take_over::TakeOver;
 use trama_daemon::upgrade::HandOver;
-use trama_daemon::{api, confinement, describe, descriptors, panics};
+use trama_daemon::{api, confinement, describe, descriptors, panics, process_name};
 use trama_helper::{Rights, Setup};
 use trama_keeper::Keeper;
 
@@ -165,6 +165,7 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
+    process_name::take();
     let mut options = Options::parse();
     let limit = options.bridge.map(Duration::from_secs);
     let origin = match options.command.take() {

@@ -45,7 +45,8 @@ pub(super) fn check(switch: &Switch, system: &System) -> Vec<Finding> {
 }
 
 fn rights(switch: &Switch, system: &System) -> Vec<Finding> {
-    let helpers = system.processes().into_iter().filter(|process| process.name == "trama:helper");
+    let helpers =
+        system.processes().into_iter().filter(|process| process.title() == "trama:helper");
     let Some(held) = helpers.map(|helper| helper.capabilities).reduce(|all, one| all | one) else {
         let remedy = "tramad --take-over with the same options starts one";
         return vec![Finding::fail("rights", "no helper runs: nothing new can be made", remedy)];

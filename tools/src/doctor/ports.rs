@@ -10,7 +10,7 @@ use super::system::{Process, System};
 pub(super) fn check(switch: &Switch, system: &System) -> Vec<Finding> {
     let processes = system.processes();
     [
-        or_ok("running", not_running(switch), "all ports run"),
+        or_ok("running", not_running(switch), "all networks and ports run"),
         or_ok("vmm", vmms(switch), "each VMM is connected, and its driver runs"),
         or_ok("access", access(switch, system, &processes), "VMMs may use their ports' sockets"),
         or_ok("vlan", vlans(switch), "gateways serve the VLANs of their networks' ports"),
@@ -20,13 +20,13 @@ pub(super) fn check(switch: &Switch, system: &System) -> Vec<Finding> {
     .concat()
 }
 
-/// Ports that do not run, or not as stored.
+/// Networks and ports that do not run, or not as stored.
 fn not_running(switch: &Switch) -> Vec<Finding> {
-    let failed = switch.ports.iter().filter_map(|port| Some((port, port.error.as_ref()?)));
+    let networks = switch.networks.iter().map(|network| (&network.name, &network.error));
+    let ports = switch.ports.iter().map(|port| (&port.name, &port.error));
+    let failed = networks.chain(ports).filter_map(|(name, error)| Some((name, error.as_ref()?)));
     // The reason has its remedy.
-    failed
-        .map(|(port, error)| Finding::fail("running", format!("{}: {error}", port.name), ""))
-        .collect()
+    failed.map(|(name, error)| Finding::fail("running", format!("{name}: {error}"), "")).collect()
 }
 
 /// How a frontend's last connection ended, if its memory was not shared.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use trama_api::transaction::Output;
-use trama_api::value::{Atom, Value};
+use trama_api::value::{Atom, Value, quoted};
 
 /// The commands whose answers [`Switch::read`] reads.
-pub(super) const QUESTIONS: [&[&str]; 4] = [
+pub(super) const QUESTIONS: [&[&str]; 5] = [
     &["version"],
     &["--columns=name,mode,mtu,subnet,uplink", "list", "Bridge"],
     &["--columns=name,network,tag,mac,cable", "list", "Port"],
     &["--columns=name,type,options,status,error", "list", "Interface"],
+    &["show"],
 ];
 
 /// Networks and ports.
@@ -31,6 +32,8 @@ pub(super) struct Network {
     pub mtu: u64,
     pub subnets: Vec<IpNet>,
     pub uplink: Option<String>,
+    /// Why it does not run, or what of it does not.
+    pub error: Option<String>,
 }
 
 /// A port and its interface.
@@ -50,7 +53,10 @@ pub(super) struct Port {
 impl Switch {
     /// Reads the answers to [`QUESTIONS`]; `None` if the daemon is of another version.
     pub(super) fn read(answers: &[Output]) -> Option<Switch> {
-        let [Output::Text { lines }, bridges, ports, interfaces] = answers else { return None };
+        let [Output::Text { lines }, bridges, ports, interfaces, shown] = answers else {
+            return None;
+        };
+        let Output::Text { lines: shown } = shown else { return None };
         let interfaces: BTreeMap<String, &[Value]> =
             rows(interfaces)?.map(|row| Some((text(row.first()?)?, row))).collect::<Option<_>>()?;
         let port = |row: &[Value]| {
@@ -71,7 +77,7 @@ impl Switch {
         };
         Some(Switch {
             version: lines.first()?.rsplit(' ').next()?.to_owned(),
-            networks: rows(bridges)?.map(network).collect::<Option<_>>()?,
+            networks: rows(bridges)?.map(|row| network(row, shown)).collect::<Option<_>>()?,
             ports: rows(ports)?.map(port).collect::<Option<_>>()?,
         })
     }
@@ -117,15 +123,26 @@ impl Port {
     }
 }
 
-fn network(row: &[Value]) -> Option<Network> {
+fn network(row: &[Value], shown: &[String]) -> Option<Network> {
     let [name, mode, mtu, subnet, uplink] = row else { return None };
+    let name = text(name)?;
     Some(Network {
-        name: text(name)?,
+        error: error_of(&name, shown),
+        name,
         mode: text(mode)?,
         mtu: number(mtu)?.try_into().ok()?,
         subnets: subnet.atoms().iter().filter_map(|atom| atom.bare().parse().ok()).collect(),
         uplink: text(uplink),
     })
+}
+
+/// The error of a network, which only the overview has.
+pub(super) fn error_of(name: &str, shown: &[String]) -> Option<String> {
+    let is_own = |line: &&String| line.trim_start() == format!("Bridge {}", quoted(name));
+    let below = shown.iter().skip_while(|line| !is_own(line)).skip(1);
+    let mut own = below.take_while(|line| line.starts_with("        "));
+    let error = own.find_map(|line| line.strip_prefix("        error: "))?;
+    serde_json::from_str(error).ok().or_else(|| Some(error.to_owned()))
 }
 
 fn rows(output: &Output) -> Option<impl Iterator<Item = &[Value]>> {

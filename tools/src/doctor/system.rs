@@ -110,6 +110,11 @@ impl Process {
         file.mode() & bit != 0
     }
 
+    /// Returns what it calls itself, or how it was started.
+    pub(super) fn title(&self) -> &str {
+        self.arguments.first().map_or("", String::as_str)
+    }
+
     /// Returns its user's number.
     pub(super) fn user(&self) -> u32 {
         self.user

@@ -93,7 +93,9 @@ fn networks() -> Switch {
         ],
     ];
     let version = Output::line(concat!("tramad (trama) ", env!("CARGO_PKG_VERSION")));
-    Switch::read(&[version, table(bridges), table(ports), table(interfaces)]).unwrap()
+    let lines = ["uuid", "    Bridge lan", "        Port tap1", "    Bridge out"];
+    let shown = Output::Text { lines: lines.map(str::to_owned).to_vec() };
+    Switch::read(&[version, table(bridges), table(ports), table(interfaces), shown]).unwrap()
 }
 
 /// The routes of a sound host, and nothing else.
@@ -270,4 +272,21 @@ fn faults_that_programs_tell_are_found() {
             other => quiet(other),
         },
     );
+}
+
+#[test]
+fn the_error_of_a_network_is_read_from_the_overview() {
+    let lines = [
+        "    Bridge lan",
+        "        mode: bridged",
+        "        Port a",
+        "            Interface a",
+        "                error: \"the port's\"",
+        "    Bridge \"l n\"",
+        "        error: \"interface \\\"nope0\\\" is missing\"",
+    ];
+    let shown = lines.map(str::to_owned);
+    let error = |name| switch::error_of(name, &shown);
+    assert_eq!(error("l n").as_deref(), Some("interface \"nope0\" is missing"));
+    assert_eq!((error("lan"), error("other")), (None, None));
 }
