@@ -240,9 +240,9 @@ impl<A: Address> LeaseTable<A> {
         self.bindings.insert(binding.address, binding);
     }
 
-    /// Leases these addresses to no client from now on, and those of `before` that are not among
-    /// them and not in `reserved` again. A lease in force stays until its client renews it; all else
-    /// that such an address had is forgotten.
+    /// Leases the addresses of `now` to no client. Those of `before` alone are leased again, unless
+    /// they are in `reserved`. A lease in force stays until its client renews it; what else such an
+    /// address had is forgotten.
     pub(crate) fn withhold(
         &mut self,
         subnet: usize,

@@ -8,10 +8,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::Link;
 use crate::netlink::{attribute, request};
 
-/// `RTM_NEWADDR` and `RTM_NEWROUTE`, with `NLM_F_CREATE` and `NLM_F_EXCL`.
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
-const NEW: u16 = 0x400 | 0x200;
+const NLM_F_EXCL: u16 = 0x200;
+const NLM_F_CREATE: u16 = 0x400;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
@@ -63,7 +63,9 @@ pub(crate) fn add_route(route: &Route, ifname: &str) -> io::Result<()> {
         body.extend(attribute(RTA_PRIORITY, &priority.to_ne_bytes()));
     }
     body.extend(attribute(RTA_OIF, &Link::query(ifname)?.index.to_ne_bytes()));
-    request(RTM_NEWROUTE, NEW, &body)
+    // A router advertisement may have brought an IPv6 route to the same destination already.
+    let exclusive = if route.destination.addr().is_ipv4() { NLM_F_EXCL } else { 0 };
+    request(RTM_NEWROUTE, NLM_F_CREATE | exclusive, &body)
 }
 
 /// Adds an address to an interface of the current namespace. It is usable at once: the kernel does
@@ -78,7 +80,7 @@ pub(crate) fn add_address(address: IpAddr, length: u8, ifname: &str) -> io::Resu
     if address.is_ipv4() && length < 31 {
         body.extend(attribute(IFA_BROADCAST, &octets(subnet.broadcast())));
     }
-    request(RTM_NEWADDR, NEW, &body)
+    request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &body)
 }
 
 fn family(address: IpAddr) -> u8 {

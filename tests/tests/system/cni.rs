@@ -134,6 +134,17 @@ fn the_sequence_of_a_runtime_works_in_each_version() {
         }
         assert_nothing_is_left(&tramad, &[&a, &b]);
     }
+    // The list of the page, as a runtime takes it apart.
+    let page = include_str!("../../../docs/cni.md");
+    let (_, list) = page.split_once("```jsonc\n").expect("a list");
+    let (list, _) = list.split_once("```").expect("its end");
+    let list: Value = serde_json::from_str(list).expect("JSON");
+    let plugin = &list["plugins"][0];
+    let mut config = config_of(&tramad, "1.0.0", plugin.clone());
+    config["network"] = json!("home");
+    run("ADD", "page", &a.path(), &config);
+    run("DEL", "page", &a.path(), &config);
+
     // A namespace that cannot have IPv6 does without, and what it cannot have is given back.
     let old = Netns::new("old");
     let config = config_of(&tramad, "1.0.0", json!({"runtimeConfig": {"aliases": ["old"]}}));

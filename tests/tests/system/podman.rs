@@ -220,6 +220,17 @@ fn a_network_is_made_or_is_as_it_is() {
     tramad.stop();
 }
 
+/// Starts a process with these words before it, as the user; also returns its number.
+fn sleeper(home: &Home, host: &Netns, words: &[&str]) -> (Process, String) {
+    let mut command = home.command(host, words[0]);
+    command.args(&words[1..]).args(["sh", "-c", "echo $$ sleeps && exec sleep 1000"]);
+    let log = format!("{}/sleeper-{}", host.scratch(), trama_tests::process::unique());
+    let mut process = Process::spawn("a process", command, log.as_ref());
+    process.wait_for_log("sleeps", SOON);
+    let number = process.log().split_whitespace().next().expect("its number").to_owned();
+    (process, number)
+}
+
 #[test]
 fn a_user_without_privileges_attaches_containers() {
     let [host, _server] = host_and_server();
@@ -228,24 +239,22 @@ fn a_user_without_privileges_attaches_containers() {
     let answer =
         home.ctl(&host, "add-br home -- set Bridge home mode=nat-network subnet=10.7.0.0/24");
     assert_eq!(answer.status, 0, "{}", answer.text);
-    let inside = format!("{}/inside-{}", host.scratch(), trama_tests::process::unique());
-    // The user namespace that podman makes, and a container in it.
-    let mut command = home.command(&host, "/usr/bin/unshare");
-    command.args(["--user", "--map-root-user", "--net", "sh", "-c"]);
-    command.arg("echo $$ is inside && exec sleep 1000");
-    let mut container = Process::spawn("a container", command, inside.as_ref());
-    container.wait_for_log("is inside", SOON);
-    let pid = container.log().split_whitespace().next().expect("its number").to_owned();
+    // The namespaces that podman makes for a user, and in them a container.
+    let (_podman, podman) =
+        sleeper(&home, &host, &["/usr/bin/unshare", "--user", "--map-root-user", "--net"]);
+    let within = ["/usr/bin/nsenter", "--preserve-credentials", "--user", "--net", "--target"];
+    let (_container, container) =
+        sleeper(&home, &host, &[&within[..], &[&podman, "unshare", "--net"]].concat());
     let enter = |program: &str| {
-        let mut command = home.command(&host, "/usr/bin/nsenter");
-        command.args(["--preserve-credentials", "--user", "--target", &pid, program]);
+        let mut command = home.command(&host, within[0]);
+        command.args(&within[1..]).args([&podman, program]);
         command
     };
     let driver = home.dir.path().join("trama-netavark").display().to_string();
     let engine = Engine::new(&enter, driver);
     let network = engine.try_create(json!({})).expect("a network");
     let web = Container { id: "c1", name: "web", address: "10.7.0.51", published: Value::Null };
-    let netns = format!("/proc/{pid}/ns/net");
+    let netns = format!("/proc/{container}/ns/net");
     let status = engine.step("setup", &network, &web, &netns).expect("a container");
     assert_eq!(status["interfaces"]["eth0"]["subnets"][0]["ipnet"], "10.7.0.51/24");
     host.run(&format!("nsenter --net={netns} ping -c 1 -W 10 {}", NEIGHBOUR[0]));
