@@ -14,6 +14,7 @@ mod completions;
 mod crashes;
 mod dhcp;
 mod docs;
+mod doctor;
 mod edits;
 mod firmware;
 mod gateway;

@@ -56,7 +56,7 @@ fn each_process_has_no_more_than_it_needs() {
     let gateway = tramad.gateways()[0].as_raw_nonzero().get() as u32;
     // As ps and top show them.
     for (process, name) in [(switch, "tramad"), (helper, "trama:helper"), (gateway, "trama:home")] {
-        let comm = std::fs::read_to_string(format!("/proc/{process}/comm")).expect("a process");
+        let comm = fs::read_to_string(format!("/proc/{process}/comm")).expect("a process");
         assert_eq!(comm.trim_end(), name);
     }
     for (process, capabilities) in [(switch, NONE), (gateway, NONE), (helper, KEPT)] {
