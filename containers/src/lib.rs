@@ -5,8 +5,8 @@
 //! make the interface in the container's namespace and hand it to the daemon, as `tramactl attach`
 //! does ([`trama_client::Interface`]).
 //!
-//! Plug-ins keep no state: a port's name follows from the container's identity (`names.rs`), and the
-//! rest is in the column `external_ids` of the port (`ports.rs`).
+//! Plug-ins keep no state: a port's name follows from the container's identity (`names.rs`), and
+//! the rest is in the column `external_ids` of the port (`ports.rs`).
 #![forbid(unsafe_code)]
 
 pub mod cni;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use trama_containers::{cni, read_input};
 
 fn main() -> ExitCode {
-    // What cannot be read is not understood, and the message is that of an input without end.
+    // Input that cannot be read counts as empty, which is refused as no JSON.
     let input = read_input(std::io::stdin()).unwrap_or_default();
     let outcome = cni::run(|name| std::env::var(name).ok(), &input);
     if !outcome.output.is_empty() {
