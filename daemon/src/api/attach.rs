@@ -96,8 +96,7 @@ fn commands(request: &Request) -> Vec<Vec<String>> {
 
 /// Says how a port was attached.
 fn attached(config: &Config, name: &str, ifname: String) -> Result<Attached, Failure> {
-    let port = config.port(name);
-    let port = port.ok_or_else(|| format!("port {name} has ended meanwhile; attach it again"))?;
+    let port = config.port(name).ok_or_else(|| lease::gone(name))?;
     let network = port.network.as_deref().and_then(|name| config.network(name));
     let subnets = network.map(Network::subnets).unwrap_or_default();
     let known = |pick: fn(WellKnown) -> IpAddr, network: &Network| {

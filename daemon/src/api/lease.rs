@@ -13,7 +13,7 @@ use trama_gateway::report::LeaseRow;
 use super::Api;
 use crate::config::derived::free_addresses::Leased;
 use crate::config::derived::running::written_name;
-use crate::config::model::{Config, Mode};
+use crate::config::model::{Config, Mode, Port};
 use crate::ctl::Failure;
 use crate::gateway::AskError;
 use crate::state::{QueryError, TransactError, TransactOptions};
@@ -36,12 +36,38 @@ pub(super) fn hold(
     name: &str,
     leased: &Leased,
 ) -> Result<Vec<IpAddr>, Failure> {
-    let gone = || format!("port {name} has ended meanwhile; attach it again");
-    let port = config.port(name).ok_or_else(gone)?;
+    let port = config.port(name).ok_or_else(|| gone(name))?;
     let (stated, chosen) = (port.addresses.clone(), config.free_addresses(port, leased)?);
-    let port = config.ports.iter_mut().find(|port| port.name == name).ok_or_else(gone)?;
-    port.addresses.extend(chosen);
+    port_mut(config, name)?.addresses.extend(chosen);
     Ok(stated)
+}
+
+/// Chooses others in place of those of a port's addresses that DHCP clients have, except for those
+/// that it states itself. Returns whether there were such.
+fn change_lost(
+    config: &mut Config,
+    name: &str,
+    stated: &[IpAddr],
+    leased: &Leased,
+) -> Result<bool, Failure> {
+    let is_lost = |address: &IpAddr| leased.held.contains(address) && !stated.contains(address);
+    let port = port_mut(config, name)?;
+    if !port.addresses.iter().any(is_lost) {
+        return Ok(false);
+    }
+    port.addresses.retain(|address| !is_lost(address));
+    hold(config, name, leased)?;
+    Ok(true)
+}
+
+fn port_mut<'a>(config: &'a mut Config, name: &str) -> Result<&'a mut Port, Failure> {
+    let port = config.ports.iter_mut().find(|port| port.name == name);
+    port.ok_or_else(|| gone(name))
+}
+
+/// Says that a port has ended while it was being attached.
+pub(super) fn gone(name: &str) -> Failure {
+    format!("port {name} has ended meanwhile; attach it again").into()
 }
 
 impl Api {
@@ -73,32 +99,52 @@ impl Api {
     /// Waits until DHCP leaves the addresses alone that were chosen for a port, besides those that
     /// it states, and chooses others in place of those that a client was given meanwhile.
     pub(super) fn settle(&self, request: &Request, stated: &[IpAddr]) -> Result<(), Failure> {
-        let name = &request.port;
         for _ in 0..TRIES {
             // The question follows the new settings.
             let leased = self.leased(request)?;
-            let config = self.daemon.config();
-            let addresses = config.port(name).map_or(&[][..], |port| &port.addresses);
-            let is_lost = |it: &&IpAddr| leased.held.contains(it) && !stated.contains(it);
-            if !addresses.iter().any(|address| is_lost(&address)) {
-                return Ok(());
-            }
             let options = TransactOptions { dry_run: false, save: true };
-            let changed = self.daemon.transact(options, |config| {
-                if let Some(port) = config.ports.iter_mut().find(|port| port.name == *name) {
-                    port.addresses.retain(|address| stated.contains(address));
-                }
-                hold(config, name, &leased)
-            });
-            changed.map_err(|error| match error {
+            let changed = self
+                .daemon
+                .transact(options, |config| change_lost(config, &request.port, stated, &leased));
+            let changed = changed.map_err(|error| match error {
                 TransactError::Edit(failure) => failure,
                 other => other.to_string().into(),
             })?;
+            if !changed.result {
+                return Ok(());
+            }
         }
         let message = format!(
             "DHCP clients of network {} take each address that is chosen; attach it again",
             request.network
         );
         Err(message.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    #[test]
+    fn what_a_client_got_meanwhile_is_changed_for_another() {
+        let text = "[[network]]\nname = \"n\"\nsubnet = [\"10.1.0.0/24\", \"fd00::/64\"]\n\
+                    [[port]]\nname = \"p\"\nnetwork = \"n\"\ntype = \"tap\"\n";
+        let mut config = parse(text, "").unwrap();
+        let addresses = |config: &Config| {
+            let texts = config.ports[0].addresses.iter().map(ToString::to_string);
+            texts.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(hold(&mut config, "p", &Leased::default()), Ok(Vec::new()));
+        assert_eq!(addresses(&config), "10.1.0.254 fd00::1fff");
+        let held: [IpAddr; 2] = [[10, 1, 0, 254].into(), [10, 1, 0, 253].into()];
+        let leased = Leased { held: held.into(), ..Leased::default() };
+        assert_eq!(change_lost(&mut config, "p", &[], &leased), Ok(true));
+        assert_eq!(addresses(&config), "fd00::1fff 10.1.0.252", "the other one stays");
+        assert_eq!(change_lost(&mut config, "p", &[], &leased), Ok(false));
+        config.ports[0].addresses = held.into();
+        assert_eq!(change_lost(&mut config, "p", &held, &leased), Ok(false), "it states them");
+        assert_eq!(change_lost(&mut config, "q", &[], &leased), Err(gone("q")));
     }
 }
