@@ -45,12 +45,9 @@ const PORT_COUNTERS: [PortCounter; 9] = [
 ];
 
 /// Counters of vhost-user ports, labelled by port.
-const VHOST_COUNTERS: [PortCounter; 3] = [
+const VHOST_COUNTERS: [PortCounter; 2] = [
     ("trama_vhost_kicks_total", "Times the driver woke the switch.", |p| p.counters.other("kicks")),
     ("trama_vhost_calls_total", "Times the switch woke the driver.", |p| p.counters.other("calls")),
-    ("trama_vhost_connects_total", "Connections of the frontend.", |p| {
-        p.vhost.as_ref().map_or(0, |session| session.connects)
-    }),
 ];
 
 /// Returns the current metrics in the Prometheus text format.
@@ -104,6 +101,15 @@ fn ports(status: &Status) -> prometheus::Result<Vec<MetricFamily>> {
         }
         families.extend(family.collect());
     }
+    let help = "Connections that the port's socket has had; not of datagram ports.";
+    let connects = counters("trama_port_connects_total", help, &["network", "port"])?;
+    for port in &status.ports {
+        let of_socket = port.socket.as_ref().and_then(|socket| socket.connects);
+        if let Some(count) = port.vhost.as_ref().map(|session| session.connects).or(of_socket) {
+            connects.with_label_values(&of(port)).inc_by(count);
+        }
+    }
+    families.extend(connects.collect());
     let help = "Frames dropped, by reason; those on the way out count at the port out.";
     let drops = counters("trama_port_drops_total", help, &["network", "port", "reason"])?;
     let help = "Frames of the port that its network's gateway refused, by reason.";
@@ -431,7 +437,7 @@ mod tests {
             r#"trama_switch_restarts_total{reason="crash"} 3"#,
             r#"trama_switch_restarts_total{reason="upgrade"} 0"#,
             r#"trama_vhost_kicks_total{port="vm1"} 3"#,
-            r#"trama_vhost_connects_total{port="vm1"} 5"#,
+            r#"trama_port_connects_total{network="lab",port="vm1"} 5"#,
             r#"trama_port_running{network="",port="t\"1"} 0"#,
             concat!("trama_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             "trama_api_failures_total 0",
