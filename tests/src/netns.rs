@@ -149,10 +149,12 @@ fn kill_all(name: &str) -> bool {
     let inside = Command::new("ip").args(["netns", "pids", name]).output();
     let text = inside.map(|output| output.stdout).unwrap_or_default();
     let pids = String::from_utf8_lossy(&text);
-    let pids = pids.lines().filter_map(|pid| Pid::from_raw(pid.trim().parse().ok()?));
-    // One may have ended by itself.
-    let killed: Vec<_> = pids.map(|pid| kill_process(pid, Signal::KILL)).collect();
-    !killed.is_empty()
+    let mut is_empty = true;
+    for pid in pids.lines().filter_map(|pid| Pid::from_raw(pid.trim().parse().ok()?)) {
+        let _ = kill_process(pid, Signal::KILL);
+        is_empty = false;
+    }
+    !is_empty
 }
 
 /// Removes the namespaces of killed tests.

@@ -31,7 +31,7 @@ pub(crate) const LOCAL: [Local; 12] = [
         summary: "Print the arguments by which QEMU attaches a guest to a port",
         help: Help {
             group: Group::Vmms,
-            text: "The guest's memory must be shared; change both sizes alike. QEMU before 9.2 has reconnect=1 in place of reconnect-ms=1000.",
+            text: "A vhost-user port needs the guest's memory to be shared: change both sizes alike. Ports of type stream and dgram need no shared memory. QEMU before 9.2 has reconnect=1 in place of reconnect-ms=1000.",
             examples: ["qemu vm1", "-t 1 qemu vm1", "--socket /run/trama/control.sock qemu vm1"],
             see_also: &["libvirt", "add-port"],
         },

@@ -56,7 +56,7 @@ const VHOST: [PortCounter; 3] = [
     ("trama_vhost_calls_total", "Times the switch woke the driver.", |p| p.counters.other("calls")),
     (
         "trama_vhost_connects_total",
-        "Connections of the frontend; if there are many, `last_error` of the interface says why.",
+        "The same as `trama_port_connects_total`, for vhost-user ports alone.",
         |p| p.vhost.as_ref().map_or(0, |session| session.connects),
     ),
 ];
@@ -69,6 +69,7 @@ pub(super) fn add(families: &mut Families, status: &Status, config: &Config) -> 
     add_traffic(families, status)?;
     add_drops(families, status)?;
     add_state(families, status)?;
+    add_connects(families, status)?;
     add_vhost(families, status)
 }
 
@@ -181,6 +182,20 @@ fn add_state(families: &mut Families, status: &Status) -> Result<()> {
         "1 while the port is left out, because it has made the switch crash; the log has the crash.",
         ["port"],
         ports.iter().filter(|port| port.left_out).map(|port| ([port.name.as_str()], 1)),
+    )
+}
+
+fn add_connects(families: &mut Families, status: &Status) -> Result<()> {
+    let connects = |port: &PortStatus| {
+        let of_socket = || port.socket.as_ref().and_then(|socket| socket.connects);
+        port.vhost.as_ref().map(|session| session.connects).or_else(of_socket)
+    };
+    families.counts(
+        "trama_port_connects_total",
+        "Connections that the port's socket has had; if there are many, `last_error` of the \
+         interface says why. Datagram ports have none.",
+        PORT,
+        status.ports.iter().filter_map(|port| Some((of(port), connects(port)?))),
     )
 }
 

@@ -165,6 +165,7 @@ fn the_text_has_the_names_of_the_contract() {
         r#"trama_switch_restarts_total{reason="upgrade"} 0"#,
         r#"trama_vhost_kicks_total{port="vm1"} 3"#,
         r#"trama_vhost_connects_total{port="vm1"} 5"#,
+        r#"trama_port_connects_total{network="lab",port="vm1"} 5"#,
         r#"trama_port_running{network="",port="t\"1"} 0"#,
         concat!("trama_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "trama_api_failures_total 0",

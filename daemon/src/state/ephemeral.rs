@@ -10,7 +10,7 @@ use crate::handed::{self, Handed, HandedDevice};
 use crate::plan::plan;
 
 impl Daemon {
-    /// Adds a port on a device or socket whose descriptor was handed over. `edit` adds the port to a draft,
+    /// Adds a port on a device or socket that was handed over. `edit` adds the port to a draft,
     /// with any interface, and returns its name.
     ///
     /// # Errors

@@ -3,7 +3,8 @@
 //!
 //! A burst is received with one system call and sent with one. The switch connects no socket: the
 //! peer may come, go and come again, and datagrams of others are seen and counted. Where no peer is
-//! set, the one that sent last is it. A socket that was connected before has the peer that it has. Frames arrive without offloads and leave complete.
+//! set, the one that sent last is it. A socket that was connected before keeps its peer. Frames
+//! arrive without offloads and leave complete.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

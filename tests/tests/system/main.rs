@@ -30,6 +30,7 @@ mod kills;
 mod kills_under_load;
 mod large_host;
 mod libvirt;
+mod libvirt_taps;
 mod loops;
 mod memory;
 mod modes;

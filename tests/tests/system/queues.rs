@@ -131,7 +131,7 @@ fn a_guest_uses_as_many_queue_pairs_as_it_likes() {
             assert_eq!(passed[1] >= 20, pairs == 2, "queue 1 with {pairs} pairs: {passed:?}");
         }
     }
-    assert_eq!(tramad.metric("trama_vhost_connects_total", &["vm"]), 1);
+    assert_eq!(tramad.metric("trama_port_connects_total", &["vm"]), 1);
     tramad.stop();
 }
 

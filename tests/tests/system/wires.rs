@@ -163,7 +163,8 @@ fn figures_beside_passt_and_user_mode() {
     let tramad = Tramad::start(&format!("[[network]]\nname = \"lab\"\n{port}"));
     let socket = tramad.path("passt.sock");
     let mut command = tied_command("passt");
-    command.args(["--foreground", "--address", "10.9.0.15", "--netmask", "24"]);
+    // Another user may not make the socket in the folder of the test.
+    command.args(["--foreground", "--runas", "0", "--address", "10.9.0.15", "--netmask", "24"]);
     command.args(["--gateway", "10.9.0.1", "--socket"]).arg(&socket);
     let passt = Process::spawn("passt", command, &tramad.path("passt.log"));
     wait_until("passt listens", SOON, || socket.exists().then_some(()));

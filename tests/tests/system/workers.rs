@@ -99,7 +99,7 @@ fn a_network_leaves_a_loaded_worker() {
             fill(card, &header, &bytes);
             (tramad.statistic(&port, "rx_packets") > before + 1000).then_some(())
         });
-        let connects = tramad.metric("trama_vhost_connects_total", &[&format!("port=\"{port}\"")]);
+        let connects = tramad.metric("trama_port_connects_total", &[&format!("port=\"{port}\"")]);
         assert_eq!(connects, 1);
     }
     tramad.stop();
