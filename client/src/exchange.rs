@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -25,6 +26,8 @@ use crate::{Daemon, Failed, shown};
 pub(crate) enum NoAnswer {
     /// The daemon has ended meanwhile.
     Lost(String),
+    /// It serves as many connections of this user as it does at a time; nothing was carried out.
+    Busy(Failed),
     /// Any other failure.
     Failed(Failed),
 }
@@ -40,7 +43,22 @@ impl NoAnswer {
     pub(crate) fn reported(self) -> Failed {
         match self {
             NoAnswer::Lost(message) => message.into(),
-            NoAnswer::Failed(failed) => failed,
+            NoAnswer::Busy(failed) | NoAnswer::Failed(failed) => failed,
+        }
+    }
+}
+
+/// Between two attempts at a daemon that is busy.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Makes attempts until the daemon is not busy.
+pub(crate) async fn patiently<R>(
+    mut attempt: impl AsyncFnMut() -> Result<R, NoAnswer>,
+) -> Result<R, NoAnswer> {
+    loop {
+        match attempt().await {
+            Err(NoAnswer::Busy(_)) => tokio::time::sleep(PAUSE).await,
+            answer => return answer,
         }
     }
 }
@@ -117,7 +135,11 @@ impl Connection<'_> {
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|error| lost(&error))?.to_bytes();
         driver.abort();
-        Ok(read_answer(socket, status, &body)?)
+        let answer = read_answer(socket, status, &body);
+        answer.map_err(|failed| match status {
+            StatusCode::SERVICE_UNAVAILABLE => NoAnswer::Busy(failed),
+            _ => failed.into(),
+        })
     }
 }
 

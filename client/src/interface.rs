@@ -15,7 +15,7 @@ use trama_api::value::{Atom, Value};
 use trama_frame::MacAddr;
 use trama_tap::{NamespaceError, Route, TapOptions, add_apart, in_namespace, open_apart};
 
-use crate::exchange::{NoAnswer, connect, late, wait};
+use crate::exchange::{NoAnswer, connect, late, patiently, wait};
 use crate::{Daemon, Failed};
 
 /// An interface to be made and attached.
@@ -126,10 +126,12 @@ impl Daemon {
     /// # Errors
     /// There is no daemon, it does not answer in time, or it refuses.
     pub fn attach(&self, request: &Request, device: Option<OwnedFd>) -> Result<Attached, Failed> {
-        let work = async {
-            let connection = connect(self).await?;
-            connection.post("attach", request, device).await.map_err(NoAnswer::reported)
+        let attempt = async || {
+            let device = device.as_ref().map(OwnedFd::try_clone).transpose();
+            let device = device.map_err(|error| format!("cannot pass the device: {error}"))?;
+            connect(self).await?.post("attach", request, device).await
         };
+        let work = async { patiently(attempt).await.map_err(NoAnswer::reported) };
         wait(self, work, || late(self))
     }
 

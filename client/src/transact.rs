@@ -5,7 +5,7 @@ use std::time::Duration;
 use trama_api::transaction::{NOT_YET, Output, Request, Response, VERSION};
 
 use crate::approve::approve_at;
-use crate::exchange::{NoAnswer, connect, late, wait};
+use crate::exchange::{NoAnswer, connect, late, patiently, wait};
 use crate::{Daemon, Failed};
 
 /// Between two looks at the conditions of `wait-until`: for each, the daemon gathers the state of
@@ -66,10 +66,13 @@ impl Daemon {
     }
 
     async fn ask(&self, request: &Request) -> Result<Response, NoAnswer> {
-        let connection = connect(self).await?;
-        // Users other than root cannot, and have to do without.
-        let _ = approve_at(connection.socket, &request.commands.concat());
-        connection.post("transaction", request, None).await
+        patiently(async || {
+            let connection = connect(self).await?;
+            // Users other than root cannot, and have to do without.
+            let _ = approve_at(connection.socket, &request.commands.concat());
+            connection.post("transaction", request, None).await
+        })
+        .await
     }
 }
 

@@ -257,7 +257,7 @@ fn a_vm_gets_a_socket_and_another_plugin_chooses_addresses() {
 
 #[test]
 fn two_hundred_containers_come_and_go() {
-    let spaces: Vec<Netns> = (0..8).map(|_| Netns::with_ipv6("c")).collect();
+    let spaces: Vec<Netns> = (0..25).map(|_| Netns::with_ipv6("c")).collect();
     let tramad = Tramad::start(NETWORK);
     tramad.wait_for_gateway("home");
     let config = config_of(&tramad, "1.1.0", json!({}));
@@ -265,7 +265,7 @@ fn two_hundred_containers_come_and_go() {
         for space in &spaces {
             let config = &config;
             scope.spawn(move || {
-                for round in 0..25 {
+                for round in 0..8 {
                     let container = format!("{}-{round}", space.name());
                     run("ADD", &container, &space.path(), config);
                     run("DEL", &container, &space.path(), config);
