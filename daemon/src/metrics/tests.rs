@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::changes::Changes;
+use crate::config::model::Port;
 use crate::config::text::parse;
 use crate::crashes::Restarts;
 use crate::gateway::GatewayStatus;
@@ -213,4 +214,28 @@ fn the_page_the_dashboard_and_the_alerts_know_the_metrics() {
 fn names_in(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| word.starts_with("trama_")).collect()
+}
+
+/// A scrape of a thousand busy guests is below a megabyte.
+#[test]
+fn a_thousand_ports_fit_a_megabyte() {
+    let mut status = status();
+    let one = PortStatus { loop_block: None, storms: Vec::new(), ..status.ports[0].clone() };
+    let counters = PortCounts {
+        rx_frames: 123_456_789,
+        rx_bytes: 123_456_789_012,
+        tx_frames: 123_456_789,
+        tx_bytes: 123_456_789_012,
+        drops: vec![("runt", 0), ("hairpin", 0)],
+        gateway_drops: Vec::new(),
+        others: vec![("kicks", 1_234_567), ("calls", 1_234_567), ("flooded_frames", 12_345)],
+    };
+    let number =
+        |n: usize| PortStatus { name: format!("vm{n}"), counters: counters.clone(), ..one.clone() };
+    status.ports = (0..1000).map(number).collect();
+    let mut config = parse(CONFIG, "trama.toml").unwrap();
+    let port = config.ports[0].clone();
+    config.ports = (0..1000).map(|n| Port { name: format!("vm{n}"), ..port.clone() }).collect();
+    let size = text(&status, &config).len();
+    assert!(size < 1_000_000, "{size} bytes");
 }

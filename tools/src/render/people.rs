@@ -196,7 +196,7 @@ mod tests {
         let rows = [row("1", 10, number(3)), row("longname", 4095, Value::string("static"))];
         let mut text = String::new();
         PLAIN.push_table(&mut text, &headings, &rows, true);
-        assert!(text.starts_with("\u{1b}[1mport"), "{text:?}");
+        assert!(text.starts_with("\u{1b}[1m"), "{text:?}");
         let lines = [
             "port      VLAN  MAC                Age",
             "1           10  52:54:00:00:00:01  3",
