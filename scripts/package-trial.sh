@@ -19,7 +19,7 @@ if [ ! -e "$system" ]; then
     suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
     site=$(apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
         awk -v suite="$suite" '$2 == suite && $3 == "main" && !found++ { print $1 }')
-    packages=systemd-sysv,dbus-user-session,libpam-systemd,iproute2,iputils-ping,procps
+    packages=systemd-sysv,dbus,dbus-user-session,libpam-systemd,iproute2,iputils-ping,procps
     if ! debootstrap --variant=minbase --include=$packages "$suite" "$place" "$site" \
         >"$place.log" 2>&1; then
         echo "package-trial: debootstrap cannot make a system here: $(tail -1 "$place.log")"
@@ -45,6 +45,8 @@ clean() {
 trap clean EXIT
 mkdir "$place/root"
 tar -C "$place/root" -xf "$system"
+# mktemp made it for root alone; the system's bus runs as a user of its own.
+chmod 755 "$place/root"
 mkdir -p "$place/root/trial/host"
 for revision in 1 2; do
     scripts/deb.sh "$profile" --no-dbgsym --fast --deb-revision "$revision" \

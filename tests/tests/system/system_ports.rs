@@ -74,6 +74,41 @@ fn interfaces_that_exist_join_and_keep_their_addresses() {
     });
 }
 
+/// What two ports on veth pairs carry beside a Linux bridge, by turns: `cargo nextest run --release
+/// -p trama-tests --test system --run-ignored only --no-capture figures_beside_a_bridge`.
+#[test]
+#[ignore = "figures, for an idle machine"]
+fn figures_beside_a_bridge() {
+    const SECONDS: u32 = 3;
+    let [host, a, b, c, d] = ["host", "a", "b", "c", "d"].map(Netns::new);
+    plug(&host, "v1", &a, "10.1.0.1/24");
+    plug(&host, "v2", &b, "10.1.0.2/24");
+    plug(&host, "v3", &c, "10.2.0.1/24");
+    plug(&host, "v4", &d, "10.2.0.2/24");
+    host.run(
+        "ip link add bridge type bridge && ip link set bridge up && \
+         ip link set v3 master bridge && ip link set v4 master bridge",
+    );
+    let tramad = Tramad::start_in(&host, NETWORK);
+    tramad.ctl("add-port lab v1 -- add-port lab v2");
+    let ways = [("trama", &a, &b, "10.1.0.2"), ("bridge", &c, &d, "10.2.0.2")];
+    for (_, from, to, address) in ways {
+        from.wait_for_ping(address, SOON);
+        to.start_iperf_server(5201);
+    }
+    for round in 0..5 {
+        for (name, from, _, address) in ways {
+            let rate = |more: &str| {
+                let options = format!("-t {SECONDS} {more}");
+                let bytes = from.iperf_received(address, 5201, &options);
+                bytes as f64 * 8.0 / 1e9 / f64::from(SECONDS)
+            };
+            let (up, down) = (rate(""), rate("-R"));
+            println!("round {round}: {name:6} {up:.1} and {down:.1} Gb/s");
+        }
+    }
+}
+
 #[test]
 fn two_networks_are_joined_by_a_veth_pair_and_a_second_pair_is_a_loop() {
     let [host, a, b] = ["host", "a", "b"].map(Netns::new);
