@@ -39,7 +39,7 @@ pub(super) struct Finding {
     pub grade: Grade,
     /// What was found.
     pub text: String,
-    /// What to do; empty if nothing is to be done.
+    /// What to do; empty if nothing needs to be done.
     pub remedy: String,
     /// The command that `--fix` runs.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,7 @@ use crate::config::model::{Config, Interface, Mode, Network, Port, Tap};
 /// Addresses that a network's DHCP clients have.
 #[derive(Default)]
 pub struct Leased {
-    /// Leased, offered, or used by a host that asked nobody.
+    /// Leased, offered, or used by a host without asking.
     pub held: HashSet<IpAddr>,
     /// Free, but remembered for their clients.
     pub remembered: HashSet<IpAddr>,
