@@ -27,10 +27,11 @@ use crate::status::Status;
 /// Returns the current metrics in the Prometheus text format.
 pub fn render(daemon: &Daemon) -> String {
     let mut families = Families::default();
-    let text = families
-        .fill(&daemon.status(), &daemon.config())
-        .and_then(|()| families.add_process())
-        .and_then(|()| families.text());
+    let filled = families.fill(&daemon.status(), &daemon.config());
+    // What Prometheus's clients have of their processes: processor time, memory, descriptors. What
+    // the process may not read of itself is left out.
+    families.add(&ProcessCollector::for_self());
+    let text = filled.and_then(|()| families.text());
     text.unwrap_or_else(|error| {
         tracing::error!("metrics: {error}");
         String::new()
@@ -118,13 +119,6 @@ impl Families {
             ["in_force"],
             confinement::in_force().map(|text| ([text], 1)),
         )
-    }
-
-    /// Adds the metrics that Prometheus's clients have of their processes: processor time, memory,
-    /// descriptors. What the process may not read of itself is left out.
-    fn add_process(&mut self) -> Result<()> {
-        self.add(&ProcessCollector::for_self());
-        Ok(())
     }
 
     fn text(&self) -> Result<String> {

@@ -8,8 +8,9 @@ use super::system::System;
 
 /// The time over which threads are watched.
 const SAMPLE: Duration = Duration::from_millis(250);
-/// A thread that ran for this share of the time counts as one that never sleeps, in percent.
-const BUSY: u64 = 90;
+/// A thread that ran for this share of the time may be one that never sleeps, in percent: two on
+/// one core have half of it each, and less if others run there.
+const BUSY: u64 = 30;
 /// Ticks of a second in /proc: USER_HZ (proc(5)), the same on all architectures that Linux has
 /// processes of other programs for.
 const TICKS: u64 = 100;
@@ -41,10 +42,9 @@ pub(super) fn check(system: &System) -> Vec<Finding> {
 fn contended(before: &Threads, after: &Threads, time: Duration) -> Vec<(u64, Vec<String>)> {
     let enough = time.as_millis() as u64 * TICKS * BUSY / 100 / 1000;
     let mut busy: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    // Two on one core share its time.
     for (id, now) in after {
         let Some(earlier) = before.get(id) else { continue };
-        if now.core == earlier.core && now.ticks.saturating_sub(earlier.ticks) * 3 >= enough {
+        if now.core == earlier.core && now.ticks.saturating_sub(earlier.ticks) >= enough {
             busy.entry(now.core).or_default().push(now.process.clone());
         }
     }

@@ -1,4 +1,4 @@
-//! Checks of the daemon: it answers, has this version, and may do what its configuration asks for.
+//! Checks of the daemon: it answers, has this version, and may do what its ports need.
 
 use std::net::TcpListener;
 

@@ -226,7 +226,7 @@ fn clock() -> Finding {
     of_clock(now, EARLIEST)
 }
 
-fn of_clock(now: u64, earliest: u64) -> Finding {
+pub(super) fn of_clock(now: u64, earliest: u64) -> Finding {
     const CHECK: &str = "clock";
     match now < earliest {
         true => Finding::fail(

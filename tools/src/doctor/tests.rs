@@ -290,3 +290,9 @@ fn the_error_of_a_network_is_read_from_the_overview() {
     assert_eq!(error("l n").as_deref(), Some("interface \"nope0\" is missing"));
     assert_eq!((error("lan"), error("other")), (None, None));
 }
+
+#[test]
+fn a_clock_that_is_years_behind_is_found() {
+    assert_eq!(host::of_clock(1, 2).grade, Grade::Fail);
+    assert_eq!(host::of_clock(2, 2).grade, Grade::Ok);
+}
