@@ -10,15 +10,15 @@ use trama_frame::ethernet::{ETHERTYPE_VLAN, TAG_LEN};
 use trama_frame::retag::{self, start_len};
 use trama_frame::vnet::{DATA_VALID, LEN as HEADER_LEN, PRIVATE_HEAD, VnetHeader};
 use trama_frame::{Offloads, VlanId, VlanTag, checksum, gso};
-use trama_virtqueue::Segment;
+use trama_virtqueue::{MAX_BURST, Segment};
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
-use crate::forward::{FrameMeta, FrameSet, MAX_FRAME, Plan, Source, members};
+use crate::forward::{FrameMeta, FrameSet, MAX_FRAME, Plan, Reasons, Source, members};
 use crate::mac_table::PortIndex;
 use crate::ports::{Device, Port, Sink};
 use crate::vlan::Egress;
-use crate::watch::{CopyingSink, Sighting, View, Way};
+use crate::watch::{Burst, NO_REASONS, NotingSink, Sight, Sighting, Watches, Way};
 
 mod rewrite;
 
@@ -136,51 +136,61 @@ pub(crate) fn deliver_watched<S: Source>(
     frames: FrameSet,
     port: &mut Port,
     from: Option<(PortIndex, &Port)>,
-    view: &View<'_>,
+    (at, burst, watches): (PortIndex, Burst, &mut Watches),
     scratch: &mut Scratch,
 ) -> FrameSet {
     let egress = select_carried(plan, frames, port);
     if egress.carried == 0 {
         return 0;
     }
-    let seen =
-        Sighting { port: port.id, index: view.index, way: Way::Sent, seers: port.seers.sent };
-    let ingress = |(index, port): (PortIndex, &Port)| {
-        let seers = port.seers.received;
-        Sighting { port: port.id, index, way: Way::Received, seers }
+    let sent = Sighting { port: port.id, index: at, way: Way::Sent, seers: port.seers.sent };
+    // Where what the port does not take is counted.
+    let dropped = from.map_or(sent, |(index, port)| Sighting {
+        port: port.id,
+        index,
+        way: Way::Received,
+        seers: port.seers.received,
+    });
+    let mut show = |seen, frames, reasons: &Reasons, tags| {
+        watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags });
     };
-    let dropped = from.map_or(seen, ingress);
     if let Some(reason) = refusal(port) {
         let counted_at = from.map_or(&*port, |(_, port)| port);
         counted_at.count_drops(reason, u64::from(egress.carried.count_ones()));
-        for i in members(egress.carried) {
-            view.show_dropped(source, i, dropped, reason);
-        }
+        show(dropped, egress.carried, &[Some(reason); MAX_BURST], None);
         return egress.carried;
     }
     port.touched = true;
     scratch.segments_left = SEGMENT_BUDGET;
     let mark = from.map(|(_, port)| port.settings.mark);
     let batch = Batch::new(source, plan, &egress, port.offloads, mark, &port.counters);
+    let (taken, refused, reasons);
     if let Some((index, ingress)) = from
         && let Device::Vhost(vhost) = &mut port.device
         && let Some(mut ring) = vhost.shared_ring(index, &ingress.counters)
     {
-        let mut sink = CopyingSink { device: &mut ring, source, frame: 0, seen, dropped, view };
+        let mut sink = NotingSink::new(&mut ring);
         batch.deliver(egress.carried, &mut sink, scratch);
+        (taken, refused, reasons) = (sink.taken, sink.refused, sink.reasons);
         let broken = ring.ring.broken;
         vhost.record_broken(broken);
     } else {
-        let device = port.device.sink();
-        let mut sink = CopyingSink { device, source, frame: 0, seen, dropped, view };
+        let mut sink = NotingSink::new(port.device.sink());
         batch.deliver(egress.carried, &mut sink, scratch);
+        (taken, refused, reasons) = (sink.taken, sink.refused, sink.reasons);
+    }
+    let tag = |i| batch.tag(i);
+    let retags = batch.retagged(taken) != 0;
+    show(sent, taken, &NO_REASONS, retags.then_some(&tag as &dyn Fn(usize) -> Option<VlanTag>));
+    if refused != 0 {
+        show(dropped, refused, &reasons, None);
     }
     egress.carried
 }
 
 /// Returns why the port takes no frames now, if it does not.
 #[inline(always)]
-fn refusal(port: &Port) -> Option<DropReason> {
+pub(crate) fn refusal(port: &Port) -> Option<DropReason> {
     if !port.is_open {
         Some(port.egress_refusal())
     } else if !port.device.is_ready() {
@@ -193,6 +203,12 @@ fn refusal(port: &Port) -> Option<DropReason> {
 /// Returns those of `frames` whose VLAN the port carries.
 pub(crate) fn carried_frames(plan: &Plan, frames: FrameSet, port: &Port) -> FrameSet {
     select_carried(plan, frames, port).carried
+}
+
+/// Returns the tag with which frame `i` leaves by a port that carries its VLAN.
+pub(crate) fn egress_tag(plan: &Plan, i: usize, port: &Port) -> Option<VlanTag> {
+    let meta = &plan.meta[i];
+    (port.settings.vlan.egress(meta.vlan) == Egress::Tagged).then(|| tag_of(meta))
 }
 
 /// Frames that leave by a port, and the tagged ones among them.
@@ -352,7 +368,7 @@ impl<'a, S: Source> Batch<'a, S> {
         sink.expect(frames.count_ones() as usize);
         let mut tally = Tally::default();
         let (before, after) = (self.plan.tagged & frames, self.tagged & frames);
-        match (self.only_vlan, (before ^ after) | self.renumbered(before & after)) {
+        match (self.only_vlan, self.retagged(frames)) {
             (_, 0) => self.deliver_all(frames, Keep, sink, scratch, &mut tally),
             (_, all) if all == frames && after == 0 => {
                 self.deliver_all(frames, Pop, sink, scratch, &mut tally);
@@ -374,6 +390,13 @@ impl<'a, S: Source> Batch<'a, S> {
         if tally.large != 0 {
             self.counters.tx_gso_frames.add(tally.large);
         }
+    }
+
+    /// Returns those of `frames` that leave with another tag than they came with.
+    #[inline(always)]
+    fn retagged(&self, frames: FrameSet) -> FrameSet {
+        let (before, after) = (self.plan.tagged & frames, self.tagged & frames);
+        (before ^ after) | self.renumbered(before & after)
     }
 
     /// Returns those of `tagged` frames, which leave tagged, whose tag gets another VID: they came

@@ -6,6 +6,7 @@
 //! instead of another port.
 
 mod batching;
+mod explaining;
 mod hold;
 mod links;
 mod loops;

@@ -79,14 +79,6 @@ impl Source for TxBurst {
     }
 }
 
-impl Drops {
-    /// Returns why frame `i` was dropped, if it was.
-    pub(crate) fn of(&self, i: usize) -> Option<DropReason> {
-        let mut sets = self.sets.iter();
-        sets.find(|(frames, _)| frames & 1 << i != 0).map(|(_, reason)| *reason)
-    }
-}
-
 /// A set of frames of one burst: bit i is frame i.
 pub(crate) type FrameSet = u64;
 const _: () = assert!(MAX_BURST <= FrameSet::BITS as usize);
@@ -151,11 +143,13 @@ pub(crate) struct Plan {
     drops: Drops,
 }
 
-/// Sets of frames that were dropped, with the reasons; kept for watches alone.
-#[derive(Default)]
-pub(crate) struct Drops {
+/// Why frames of a burst were dropped.
+pub(crate) type Reasons = [Option<DropReason>; MAX_BURST];
+
+/// The reasons for which frames of a burst were dropped; kept for watches alone.
+struct Drops {
     is_kept: bool,
-    sets: Vec<(FrameSet, DropReason)>,
+    reasons: Reasons,
 }
 
 impl Plan {
@@ -171,7 +165,7 @@ impl Plan {
             tagged: 0,
             ingress: PortIndex(0),
             tally: Tally::default(),
-            drops: Drops::default(),
+            drops: Drops { is_kept: false, reasons: [None; MAX_BURST] },
         }
     }
 
@@ -212,6 +206,7 @@ impl Plan {
 
     /// Counts frames that are dropped at the port with these counters.
     #[cold]
+    #[inline(never)]
     pub(crate) fn count_dropped(
         &mut self,
         frames: FrameSet,
@@ -220,26 +215,18 @@ impl Plan {
     ) {
         counters.drop(reason, u64::from(frames.count_ones()));
         if self.drops.is_kept {
-            self.drops.sets.push((frames, reason));
+            members(frames).for_each(|i| self.drops.reasons[i] = Some(reason));
         }
     }
 
-    /// Keeps what is dropped from now on.
-    pub(crate) fn keep_drops(&mut self) {
-        // Each frame is dropped once, so this allocates at the first burst alone.
-        self.drops.sets.reserve(MAX_BURST);
-        self.drops.is_kept = true;
+    /// Keeps for each frame why it is dropped, from now on or no longer.
+    pub(crate) fn keep_drops(&mut self, is_kept: bool) {
+        self.drops = Drops { is_kept, reasons: [None; MAX_BURST] };
     }
 
-    /// Ends that; returns what was kept, for [`Plan::return_drops`].
-    pub(crate) fn take_drops(&mut self) -> Drops {
-        std::mem::take(&mut self.drops)
-    }
-
-    /// Takes the room back that [`Plan::take_drops`] gave.
-    pub(crate) fn return_drops(&mut self, drops: Drops) {
-        self.drops = Drops { is_kept: false, ..drops };
-        self.drops.sets.clear();
+    /// Returns why frames were dropped, while that is kept.
+    pub(crate) fn reasons(&self) -> &Reasons {
+        &self.drops.reasons
     }
 
     /// Drops frames that were counted as good.
@@ -415,12 +402,55 @@ impl Tally {
     }
 }
 
+/// Where the sources of a burst are learned and its destinations looked up; as of [`MacTable`].
+pub(crate) trait Addresses {
+    fn address(&self, vlan: VlanId, mac: MacAddr) -> Address;
+    fn is_large(&self) -> bool;
+    fn prefetch_second(&self, address: Address);
+    fn learn_at(&mut self, address: Address, port: PortIndex, now: Time) -> Learned;
+    fn lookup_at(&self, address: Address, now: Time) -> Option<PortIndex>;
+    /// Records a source that was just learned or seen again.
+    fn record(&self, sources: &mut Sources, mac: MacAddr, now: Time);
+}
+
+impl Addresses for MacTable {
+    #[inline(always)]
+    fn address(&self, vlan: VlanId, mac: MacAddr) -> Address {
+        self.address(vlan, mac)
+    }
+
+    #[inline(always)]
+    fn is_large(&self) -> bool {
+        self.is_large()
+    }
+
+    #[inline(always)]
+    fn prefetch_second(&self, address: Address) {
+        self.prefetch_second(address);
+    }
+
+    #[inline(always)]
+    fn learn_at(&mut self, address: Address, port: PortIndex, now: Time) -> Learned {
+        self.learn_at(address, port, now)
+    }
+
+    #[inline(always)]
+    fn lookup_at(&self, address: Address, now: Time) -> Option<PortIndex> {
+        self.lookup_at(address, now)
+    }
+
+    #[inline]
+    fn record(&self, sources: &mut Sources, mac: MacAddr, now: Time) {
+        sources.record(mac, now, self);
+    }
+}
+
 /// Judges a burst, learns its sources, looks up its destinations. Counts drops; [`Plan::count`]
 /// counts the rest.
-pub(crate) fn classify<S: Source>(
+pub(crate) fn classify<S: Source, A: Addresses>(
     source: &S,
     ingress: &mut Ingress<'_>,
-    table: &mut MacTable,
+    table: &mut A,
     plan: &mut Plan,
     now: Time,
 ) {
@@ -448,7 +478,7 @@ pub(crate) fn classify<S: Source>(
             }
             _ => {
                 if let Some(sources) = &mut ingress.sources {
-                    sources.record(from.mac(), now, table);
+                    table.record(sources, from.mac(), now);
                 }
             }
         }
@@ -468,10 +498,10 @@ pub(crate) fn classify<S: Source>(
 
 /// Judges each frame by itself and counts the good ones; returns the number of runs. Prefetches the
 /// lines of the table here, so that no look-up waits for its own.
-fn check_frames<S: Source>(
+fn check_frames<S: Source, A: Addresses>(
     source: &S,
     ingress: &Ingress<'_>,
-    table: &MacTable,
+    table: &A,
     plan: &mut Plan,
 ) -> usize {
     let mut tally = Tally::default();
@@ -565,7 +595,7 @@ enum Route {
     Unknown,
 }
 
-fn route(table: &MacTable, destination: Address, now: Time) -> Route {
+fn route<A: Addresses>(table: &A, destination: Address, now: Time) -> Route {
     if destination.is_group() {
         return Route::Group;
     }

@@ -11,6 +11,7 @@ pub mod counters;
 mod delivery;
 pub mod drop_reason;
 pub mod engine;
+pub mod explain;
 mod faults;
 mod filter;
 mod flow;

@@ -239,14 +239,15 @@ impl MacTable {
     }
 
     /// Does the same as [`MacTable::lookup`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lookup_at(&self, address: Address, now: Time) -> Option<PortIndex> {
         let value = self.value(self.find(address)?);
         self.is_live(value, tick(now)).then(|| value.port())
     }
 
     /// Does the same as [`MacTable::learn`].
-    #[inline]
+    // Else it is called for each run, since bursts are judged in two places.
+    #[inline(always)]
     pub(crate) fn learn_at(&mut self, address: Address, port: PortIndex, now: Time) -> Learned {
         let index = usize::from(port.0);
         if index >= self.ports.len() {
@@ -258,6 +259,17 @@ impl MacTable {
             Some(slot) if self.value(slot) == value => Learned::Known,
             Some(slot) => self.update(slot, address, value, tick),
             None => self.insert(address, value, tick),
+        }
+    }
+
+    /// Returns what [`MacTable::learn_at`] would; `Refreshed` or `New` for whatever it would write.
+    pub(crate) fn would_learn(&self, address: Address, port: PortIndex) -> Learned {
+        match self.find(address).map(|slot| self.value(slot)) {
+            Some(value) if !value.is_static() => Learned::Refreshed,
+            Some(value) if value.port() == port => Learned::Known,
+            Some(_) => Learned::Foreign,
+            None if address.is_station() => Learned::New,
+            None => Learned::Ignored,
         }
     }
 

@@ -101,6 +101,7 @@ struct Bucket {
 }
 
 /// The state of a port's limits.
+#[derive(Clone)]
 pub(crate) struct StormControl {
     buckets: [Bucket; FloodKind::ALL.len()],
 }

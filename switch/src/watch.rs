@@ -15,9 +15,9 @@ mod sink;
 
 use crate::drop_reason::DropReason;
 use crate::types::PortId;
-pub(crate) use list::{Sighting, View, Watches};
+pub(crate) use list::{Burst, NO_REASONS, Sight, Sighting, Watches};
 pub use queue::{Reader, Record, Writer, queue};
-pub(crate) use sink::CopyingSink;
+pub(crate) use sink::NotingSink;
 
 /// Most watches of one network.
 pub const MAX_WATCHES: usize = 8;

@@ -65,7 +65,7 @@ impl Lab {
     fn seen(&self, reader: &mut Reader) -> Vec<Seen> {
         let place = |id: PortId| self.stations.iter().position(|station| station.id == id).unwrap();
         std::iter::from_fn(|| {
-            let record = reader.next()?;
+            let record = reader.read()?;
             Some(Seen {
                 port: place(record.port),
                 way: record.way,

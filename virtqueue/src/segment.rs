@@ -1,6 +1,7 @@
 //! A range of bytes that may change while it is read.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 /// Pointer and length of bytes that a guest may write at any time. They are only copied from, never
 /// borrowed as a slice. The layout is that of `struct iovec`, so a slice of segments can be passed
@@ -79,6 +80,15 @@ impl<'a> Segment<'a> {
         // SAFETY: n bytes are readable at ptr and writable in `to`; a guest's memory never overlaps
         // a Rust slice, and a segment made from a slice cannot overlap a `&mut` one.
         unsafe { crate::copy::copy(self.ptr, to.as_mut_ptr(), n) };
+        n
+    }
+
+    /// Does the same as [`Segment::copy_to`] into memory that holds nothing yet.
+    #[inline]
+    pub fn copy_to_uninit(&self, to: &mut [MaybeUninit<u8>]) -> usize {
+        let n = self.len.min(to.len());
+        // SAFETY: as in `copy_to`; bytes are only written.
+        unsafe { crate::copy::copy(self.ptr, to.as_mut_ptr().cast(), n) };
         n
     }
 }

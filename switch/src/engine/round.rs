@@ -505,8 +505,8 @@ impl Pipeline {
             port.seers.sent != 0 || from.is_some_and(|(_, port)| port.seers.received != 0);
         let carried = match from {
             _ if is_watched => {
-                let view = self.view(watches, index);
-                deliver_watched(source, &self.plan, frames, port, from, &view, &mut self.scratch)
+                let view = (index, self.burst(), watches);
+                deliver_watched(source, &self.plan, frames, port, from, view, &mut self.scratch)
             }
             Some(from) => deliver_marked(source, &self.plan, frames, port, from, &mut self.scratch),
             // Nobody sent it that could be named.

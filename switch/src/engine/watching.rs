@@ -1,18 +1,16 @@
 //! Watches: control adds and removes them, and bursts of watched ports take their way here.
 
-use std::cell::RefCell;
-
-use trama_virtqueue::{MAX_BURST, Segment};
+use trama_virtqueue::MAX_BURST;
 
 use super::round::entry;
 use super::{Engine, EngineError, Network, NetworkId, Pipeline, PortId, PortLocation};
 use crate::delivery::carried_frames;
 use crate::filter::EgressFilter;
-use crate::forward::{FrameSet, Plan, Source, all_frames, classify, members};
+use crate::forward::{FrameSet, Plan, Source, all_frames, classify};
 use crate::mac_table::PortIndex;
 use crate::ports::{Device, Port};
 use crate::time::Time;
-use crate::watch::{MAX_WATCHES, Sighting, View, Watch, WatchCount, WatchId, Watches, Way, Writer};
+use crate::watch::{Burst, MAX_WATCHES, Sight, Sighting, Watch, WatchCount, WatchId, Way, Writer};
 
 /// Bits of a frame's ID for its place in the worker's bursts; the engine's number is above them.
 const BURST_BITS: u32 = 48;
@@ -59,16 +57,11 @@ impl Engine {
 }
 
 impl Pipeline {
-    /// Returns what the watches need to know of the burst that is switched, at port `index`.
-    pub(super) fn view<'a>(&self, watches: &'a mut Watches, index: PortIndex) -> View<'a> {
-        let burst = self.counters.bursts.get() * MAX_BURST as u64;
-        View {
-            watches: RefCell::new(watches),
-            first_id: self.engine << BURST_BITS | burst & ((1 << BURST_BITS) - 1),
-            time: self.now,
-            queue: None,
-            index,
-        }
+    /// Returns what the watches need to know of the burst that is switched.
+    pub(super) fn burst(&self) -> Burst {
+        let frames = self.counters.bursts.get() * MAX_BURST as u64;
+        let first_id = self.engine << BURST_BITS | frames & ((1 << BURST_BITS) - 1);
+        Burst { first_id, time: self.now, queue: None }
     }
 
     /// Runs passes 2 and 3 over a burst from a port that is closed or watched. Out of line, so that
@@ -84,7 +77,7 @@ impl Pipeline {
         let Some(Some(port)) = network.ports.get(usize::from(ingress.0)) else { return };
         let is_open = port.is_open;
         if port.seers.received != 0 {
-            self.plan.keep_drops();
+            self.plan.keep_drops(true);
         }
         if !is_open {
             self.refuse(network, source, ingress, now);
@@ -116,27 +109,15 @@ impl Pipeline {
 
     /// Shows the frames of a burst to the watches of its ingress port.
     fn show_received<S: Source>(&mut self, network: &mut Network, source: &S, ingress: PortIndex) {
-        let drops = self.plan.take_drops();
         let Network { ports, watches, .. } = network;
-        if let Some(Some(port)) = ports.get(usize::from(ingress.0)) {
-            let seers = port.seers.received;
-            let seen = Sighting { port: port.id, index: ingress, way: Way::Received, seers };
-            let is_ring = matches!(port.device, Device::Vhost(_));
-            let view = View { queue: is_ring.then_some(self.pair), ..self.view(watches, ingress) };
-            for i in members(all_frames(source)).filter(|_| seers != 0) {
-                match drops.of(i) {
-                    Some(reason) => view.show_dropped(source, i, seen, reason),
-                    None => {
-                        let header = self.plan.meta[i].header.to_bytes();
-                        let show = |head: &[u8], body: &[Segment<'_>]| {
-                            view.show(i, seen, &header, (head, body), None);
-                        };
-                        source.with_frame(i, show);
-                    }
-                }
-            }
-        }
-        self.plan.return_drops(drops);
+        let Some(Some(port)) = ports.get(usize::from(ingress.0)) else { return };
+        let seers = port.seers.received;
+        let seen = Sighting { port: port.id, index: ingress, way: Way::Received, seers };
+        let queue = matches!(port.device, Device::Vhost(_)).then_some(self.pair);
+        let burst = Burst { queue, ..self.burst() };
+        let (plan, frames, reasons) = (&self.plan, all_frames(source), self.plan.reasons());
+        watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags: None });
+        self.plan.keep_drops(false);
     }
 }
 

@@ -82,6 +82,11 @@ impl Address {
         self.key == key(vlan, mac)
     }
 
+    /// Returns whether it is the same address in the same VLAN.
+    pub(crate) fn is_same(&self, other: Address) -> bool {
+        self.key == other.key
+    }
+
     /// Returns whether it is a group address.
     #[inline]
     pub(crate) fn is_group(&self) -> bool {

@@ -239,7 +239,7 @@ pub(crate) trait Sink {
     /// has to know. If the sender's memory is at fault, its port counts the frame, as the device
     /// has noted.
     #[inline(always)]
-    fn count_refused(&self, reason: DropReason, receiver: &PortCounters) {
+    fn count_refused(&mut self, reason: DropReason, receiver: &PortCounters) {
         if reason != DropReason::MemoryHole {
             receiver.drop(reason, 1);
         }

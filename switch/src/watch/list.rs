@@ -1,19 +1,20 @@
 //! The watches of a network.
 
-use std::cell::RefCell;
-
+use trama_frame::VlanTag;
+use trama_frame::ethernet::TAG_LEN;
+use trama_frame::retag::{self, start_len};
 use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD};
-use trama_virtqueue::Segment;
+use trama_virtqueue::{MAX_BURST, Segment};
 
+use super::queue::{Place, Room};
 use super::{Glimpse, MAX_WATCHES, Seers, Watch, WatchCount, WatchId, Way, Writer};
-use crate::drop_reason::DropReason;
-use crate::forward::Source;
+use crate::forward::{FrameSet, Plan, Reasons, Source, members};
 use crate::mac_table::PortIndex;
 use crate::ports::Port;
 use crate::time::Time;
 use crate::types::PortId;
 
-/// Where a frame was seen, and by which watches.
+/// Where frames were seen, and by which watches.
 #[derive(Clone, Copy)]
 pub(crate) struct Sighting {
     pub port: PortId,
@@ -22,80 +23,65 @@ pub(crate) struct Sighting {
     pub seers: u8,
 }
 
-/// A frame at a port.
-pub(crate) struct Frame<'a> {
-    pub seen: Sighting,
-    pub id: u64,
-    pub queue: Option<u16>,
-    pub time: Time,
-    pub drop: Option<DropReason>,
-    pub header: [u8; HEADER],
-    pub len: usize,
-    /// Its first bytes: at least the private ones.
-    pub head: &'a [u8],
-    /// The rest, where it was sent from.
-    pub body: &'a [Segment<'a>],
-}
-
-/// The watches of a network, while a burst is switched.
-pub(crate) struct View<'a> {
-    pub watches: RefCell<&'a mut Watches>,
-    /// The ID of the burst's first frame.
+/// A burst while it is switched.
+#[derive(Clone, Copy)]
+pub(crate) struct Burst {
+    /// The ID of its first frame; the others follow.
     pub first_id: u64,
     pub time: Time,
-    /// The queue pair that the burst was received from.
+    /// The queue pair that it was received from.
     pub queue: Option<u16>,
-    /// The port that it is delivered to, or that it came from.
-    pub index: PortIndex,
 }
 
-impl View<'_> {
-    /// Shows frame `i` of the burst in these pieces.
-    pub(crate) fn show(
-        &self,
-        i: usize,
-        seen: Sighting,
-        header: &[u8; HEADER],
-        (head, body): (&[u8], &[Segment<'_>]),
-        drop: Option<DropReason>,
-    ) {
-        let len = head.len() + body.iter().map(Segment::len).sum::<usize>();
-        let queue = self.queue.filter(|_| seen.way == Way::Received);
-        let (id, time, header) = (self.first_id + i as u64, self.time, *header);
-        let frame = Frame { seen, id, queue, time, drop, header, len, head, body };
-        self.watches.borrow_mut().show(&frame);
-    }
+/// Frames of a burst at a port.
+pub(crate) struct Sight<'a, S> {
+    pub source: &'a S,
+    pub plan: &'a Plan,
+    pub burst: Burst,
+    pub seen: Sighting,
+    pub frames: FrameSet,
+    /// Why those were dropped that were.
+    pub reasons: &'a Reasons,
+    /// The tags with which frames leave, where some change.
+    pub tags: Option<&'a dyn Fn(usize) -> Option<VlanTag>>,
+}
 
-    /// Shows frame `i` of the burst as it entered, dropped.
-    #[cold]
-    pub(crate) fn show_dropped<S: Source>(
-        &self,
-        source: &S,
-        i: usize,
-        seen: Sighting,
-        reason: DropReason,
-    ) {
-        let show = |head: &[u8], body: &[Segment<'_>]| {
-            self.show(i, seen, &[0; HEADER], (head, body), Some(reason));
-        };
-        match source.error(i) {
-            // Nothing of it may be read.
-            Some(_) => show(&[], &[]),
-            None => source.with_frame(i, show),
+/// No frame was dropped.
+pub(crate) const NO_REASONS: Reasons = [None; MAX_BURST];
+
+impl<S: Source> Sight<'_, S> {
+    /// Passes the virtio-net header of a frame, its beginning and the rest.
+    #[inline(always)]
+    fn with<R>(&self, i: usize, f: impl FnOnce(&[u8; HEADER], &[u8], &[Segment<'_>]) -> R) -> R {
+        if self.reasons[i].is_some() {
+            return self.with_dropped(i, f);
         }
+        let Some(tags) = self.tags else {
+            let header = self.source.header(i);
+            return self.source.with_frame(i, |head, body| f(&header, head, body));
+        };
+        let meta = &self.plan.meta[i];
+        let (was_tagged, tag) = (meta.tag.is_some(), tags(i));
+        let growth = start_len(tag.is_some()) as i16 - start_len(was_tagged) as i16;
+        let header = meta.header.shifted(growth).to_bytes();
+        let mut room = [0; TAG_LEN + PRIVATE_HEAD];
+        let retagged = |head: &[u8], body: &[Segment<'_>]| {
+            f(&header, retag::write(head, was_tagged, tag, &mut room), body)
+        };
+        self.source.with_frame(i, retagged)
     }
-}
 
-impl Frame<'_> {
-    /// Copies the frame's beginning.
-    pub(super) fn copy_to(&self, room: &mut [u8]) {
-        let mut done = self.head.len().min(room.len());
-        room[..done].copy_from_slice(&self.head[..done]);
-        for segment in self.body {
-            if done == room.len() {
-                break;
-            }
-            done += segment.copy_to(&mut room[done..]);
+    /// Passes a frame as it entered. Its header may be what is wrong with it.
+    #[cold]
+    fn with_dropped<R>(
+        &self,
+        i: usize,
+        f: impl FnOnce(&[u8; HEADER], &[u8], &[Segment<'_>]) -> R,
+    ) -> R {
+        match self.source.error(i) {
+            // Nothing of it may be read.
+            Some(_) => f(&[0; HEADER], &[], &[]),
+            None => self.source.with_frame(i, |head, body| f(&[0; HEADER], head, body)),
         }
     }
 }
@@ -157,12 +143,10 @@ impl Watches {
     ) -> Option<(Writer, Vec<WatchCount>)> {
         let place = self.place(id)?;
         let watching = self.0[place].take()?;
+        let rest = !(1 << place);
         for port in ports.iter_mut().flatten() {
             let Seers { received, sent } = port.seers;
-            port.set_seers(Seers {
-                received: received & !(1 << place),
-                sent: sent & !(1 << place),
-            });
+            port.set_seers(Seers { received: received & rest, sent: sent & rest });
         }
         let counts = watching.counts.into_iter().flatten().map(|count| count.total).collect();
         Some((watching.watch.queue, counts))
@@ -172,13 +156,13 @@ impl Watches {
         self.0.iter().position(|watching| watching.as_ref().is_some_and(|known| known.id == id))
     }
 
-    /// Shows a frame to the watches that see it.
-    fn show(&mut self, frame: &Frame<'_>) {
+    /// Shows frames to the watches that see them.
+    pub(crate) fn show<S: Source>(&mut self, sight: &Sight<'_, S>) {
         for (place, watching) in self.0.iter_mut().enumerate() {
-            if frame.seen.seers & 1 << place != 0
+            if sight.seen.seers & 1 << place != 0
                 && let Some(watching) = watching
             {
-                watching.show(frame);
+                watching.show(sight);
             }
         }
     }
@@ -199,26 +183,34 @@ impl Watching {
         self.counts[index] = Some(Count { total, missed: 0 });
     }
 
-    fn show(&mut self, frame: &Frame<'_>) {
+    fn show<S: Source>(&mut self, sight: &Sight<'_, S>) {
         let Watch { frames, drops, filter, snaplen, queue, .. } = &mut self.watch;
-        let is_wanted = frame.drop.map_or(*frames, |reason| drops.contains(reason));
-        let Some(Some(count)) = self.counts.get_mut(usize::from(frame.seen.index.0)) else {
-            return;
-        };
-        if !is_wanted {
-            return;
-        }
-        let head = &frame.head[..frame.head.len().min(PRIVATE_HEAD)];
-        let glimpse = Glimpse { head, len: frame.len, drop: frame.drop };
-        if filter.as_ref().is_some_and(|filter| !filter(&glimpse)) {
-            return;
-        }
-        if queue.write(frame, count.missed, *snaplen) {
-            count.total.captured += 1;
-            count.missed = 0;
-        } else {
-            count.total.missed += 1;
-            count.missed += 1;
-        }
+        let index = usize::from(sight.seen.index.0);
+        let Some(Some(count)) = self.counts.get_mut(index) else { return };
+        queue.write(sight.burst, sight.seen, |room: &mut Room<'_>| {
+            for i in members(sight.frames) {
+                let drop = sight.reasons[i];
+                if !drop.map_or(*frames, |reason| drops.contains(reason)) {
+                    continue;
+                }
+                sight.with(i, |header, head, body| {
+                    let len = head.len() + body.iter().map(Segment::len).sum::<usize>();
+                    if let Some(filter) = filter {
+                        let head = &head[..head.len().min(PRIVATE_HEAD)];
+                        if !filter(&Glimpse { head, len, drop }) {
+                            return;
+                        }
+                    }
+                    let place = Place { i, drop, header, len, missed: count.missed };
+                    if room.put(place, head, body, *snaplen) {
+                        count.total.captured += 1;
+                        count.missed = 0;
+                    } else {
+                        count.total.missed += 1;
+                        count.missed += 1;
+                    }
+                });
+            }
+        });
     }
 }

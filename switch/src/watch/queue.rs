@@ -1,30 +1,36 @@
 //! The queue between a worker and the reader of a capture.
 //!
-//! A ring of bytes with one writer and one reader. A record is a head of fixed size and the frame's
-//! bytes, padded to [`ALIGN`]; it never wraps around: where the rest of the ring is too short, a
-//! filler takes it.
+//! A ring of bytes with one writer and one reader. What a burst adds is published at once: a
+//! [`BurstHead`], then each frame's [`FrameHead`] and bytes, padded to [`ALIGN`]. None of these
+//! wraps around: where the rest of the ring is too short, a filler takes it.
+#![expect(unsafe_code, reason = "publishes memory that was written piece by piece")]
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 use rustix::event::{EventfdFlags, eventfd};
 use trama_frame::vnet::{LEN as HEADER, VnetHeader};
+use trama_virtqueue::Segment;
 
 use super::Way;
-use super::list::Frame;
+use super::list::{Burst, Sighting};
 use crate::drop_reason::DropReason;
 use crate::ports::signal;
 use crate::time::Time;
 use crate::types::PortId;
 
-/// Alignment of records, so that a filler's length always fits.
+/// Alignment of everything in the queue, so that a filler's first word always fits.
 const ALIGN: usize = 8;
-/// Bytes of a record before its frame.
-const HEAD: usize = 64;
-/// The bit in a record's length that marks a filler.
+/// Bytes before the frames of a burst.
+const BURST: usize = 48;
+/// Bytes before a frame's.
+const FRAME: usize = 24;
+/// Bits above the length in the first word of what is in the queue: a filler, or a burst's head.
 const FILLER: u32 = 1 << 31;
+const BURST_HEAD: u32 = 1 << 30;
 /// Part of the queue after which the reader is woken.
 const WAKE_PART: usize = 4;
 
@@ -41,7 +47,9 @@ pub struct Writer {
 pub struct Reader {
     ring: Consumer<u8>,
     wake: Arc<OwnedFd>,
-    /// The record that was read last.
+    /// The head of the burst that is read.
+    burst: [u8; BURST],
+    /// The frame that was read last, with its head.
     bytes: Vec<u8>,
 }
 
@@ -75,11 +83,11 @@ pub struct Record<'a> {
 /// # Errors
 /// The system is out of descriptors.
 pub fn queue(bytes: usize) -> io::Result<(Writer, Reader)> {
-    let capacity = bytes.max(2 * HEAD).next_multiple_of(ALIGN);
+    let capacity = bytes.max(BURST + FRAME).next_multiple_of(ALIGN);
     let wake = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
     let (producer, consumer) = RingBuffer::new(capacity);
     let writer = Writer { ring: producer, wake: Arc::clone(&wake), unannounced: 0, capacity };
-    Ok((writer, Reader { ring: consumer, wake, bytes: Vec::new() }))
+    Ok((writer, Reader { ring: consumer, wake, burst: [0; BURST], bytes: Vec::new() }))
 }
 
 impl Drop for Writer {
@@ -89,26 +97,17 @@ impl Drop for Writer {
 }
 
 impl Writer {
-    /// Adds a record with up to `snaplen` bytes of the frame; returns `false` without room for it.
-    pub(super) fn write(&mut self, frame: &Frame<'_>, missed: u64, snaplen: usize) -> bool {
-        let kept = frame.len.min(snaplen);
-        let size = (HEAD + kept).next_multiple_of(ALIGN);
-        let Ok(mut chunk) = self.ring.write_chunk(size) else { return false };
-        let (mut record, rest) = chunk.as_mut_slices();
-        if !rest.is_empty() {
-            let filler = record.len();
-            record[..4].copy_from_slice(&(filler as u32 | FILLER).to_le_bytes());
-            chunk.commit(filler);
-            let Ok(whole) = self.ring.write_chunk(size) else { return false };
-            chunk = whole;
-            record = chunk.as_mut_slices().0;
-        }
-        let Some((head, room)) = record.split_first_chunk_mut::<HEAD>() else { return false };
-        *head = encode(frame, size, kept, missed);
-        frame.copy_to(&mut room[..kept]);
-        chunk.commit_all();
-        self.announce(size);
-        true
+    /// Adds the frames of a burst that `fill` puts into the room.
+    pub(super) fn write(&mut self, burst: Burst, seen: Sighting, fill: impl FnOnce(&mut Room<'_>)) {
+        let free = self.ring.slots();
+        let Ok(mut chunk) = self.ring.write_chunk_uninit(free) else { return };
+        let (first, second) = chunk.as_mut_slices();
+        let mut room = Room { first, second, done: 0, at: 0, burst, seen, is_begun: false };
+        fill(&mut room);
+        let written = room.done + room.at;
+        // SAFETY: `room` has written every byte of what it handed out.
+        unsafe { chunk.commit(written) };
+        self.announce(written);
     }
 
     /// Wakes the reader from time to time.
@@ -121,25 +120,131 @@ impl Writer {
     }
 }
 
+/// A frame of a burst, for the queue.
+pub(super) struct Place<'a> {
+    pub i: usize,
+    pub drop: Option<DropReason>,
+    pub header: &'a [u8; HEADER],
+    /// Length of the frame, in bytes.
+    pub len: usize,
+    /// Frames of this port that found no room since the last one.
+    pub missed: u64,
+}
+
+/// Free room of a queue.
+pub(super) struct Room<'a> {
+    /// The room up to the ring's end, then that from its beginning.
+    first: &'a mut [MaybeUninit<u8>],
+    second: &'a mut [MaybeUninit<u8>],
+    /// Bytes of an earlier `first` that are used.
+    done: usize,
+    /// Bytes of `first` that are used.
+    at: usize,
+    burst: Burst,
+    seen: Sighting,
+    is_begun: bool,
+}
+
+impl Room<'_> {
+    /// Adds a frame with up to `snaplen` of its bytes; returns `false` without room for it.
+    #[inline(always)]
+    pub(super) fn put(
+        &mut self,
+        mut place: Place<'_>,
+        head: &[u8],
+        body: &[Segment<'_>],
+        snaplen: usize,
+    ) -> bool {
+        let kept = place.len.min(snaplen);
+        let size = (FRAME + kept).next_multiple_of(ALIGN);
+        if !self.is_begun {
+            if !self.begin(size, place.missed) {
+                return false;
+            }
+            place.missed = 0;
+        }
+        let Some(room) = self.take(size) else { return false };
+        let Some((front, bytes)) = room.split_first_chunk_mut::<FRAME>() else { return false };
+        front.write_copy_of_slice(&frame_head(&place, size, kept));
+        // The padding; the frame overwrites what is not.
+        if let Some(last) = bytes.last_chunk_mut::<ALIGN>() {
+            last.write_copy_of_slice(&[0; ALIGN]);
+        }
+        let Some(bytes) = bytes.get_mut(..kept) else { return false };
+        let mut done = Segment::from(head).copy_to_uninit(bytes);
+        for piece in body {
+            done += piece.copy_to_uninit(&mut bytes[done..]);
+        }
+        true
+    }
+
+    /// Adds the head of the burst, if there is room for it and for `more`.
+    #[cold]
+    fn begin(&mut self, more: usize, missed: u64) -> bool {
+        let most = (self.first.len() - self.at).max(self.second.len());
+        if most < BURST + more {
+            return false;
+        }
+        let head = burst_head(self.burst, self.seen, missed);
+        let Some(room) = self.take(BURST) else { return false };
+        let Some((front, _)) = room.split_first_chunk_mut::<BURST>() else { return false };
+        front.write_copy_of_slice(&head);
+        self.is_begun = true;
+        true
+    }
+
+    /// Takes the next `size` bytes in one piece.
+    #[inline(always)]
+    fn take(&mut self, size: usize) -> Option<&mut [MaybeUninit<u8>]> {
+        if self.first.len() - self.at < size {
+            self.wrap(size)?;
+        }
+        let start = self.at;
+        self.at += size;
+        Some(&mut self.first[start..start + size])
+    }
+
+    /// Goes on at the ring's beginning, if there is room.
+    #[cold]
+    fn wrap(&mut self, size: usize) -> Option<()> {
+        if self.second.len() < size {
+            return None;
+        }
+        let rest = &mut self.first[self.at..];
+        let filler = rest.len() as u32 | FILLER;
+        for word in rest.chunks_exact_mut(ALIGN) {
+            word.write_copy_of_slice(&u64::from(filler).to_le_bytes());
+        }
+        self.done += self.first.len();
+        (self.first, self.second) = (std::mem::take(&mut self.second), &mut []);
+        self.at = 0;
+        Some(())
+    }
+}
+
 impl Reader {
     /// Returns the next record, if there is one.
-    pub fn next(&mut self) -> Option<Record<'_>> {
-        let size = loop {
-            let chunk = self.ring.read_chunk(4).ok()?;
-            let mut length = [0; 4];
-            length.iter_mut().zip(chunk.as_slices().0).for_each(|(to, from)| *to = *from);
-            let length = u32::from_le_bytes(length);
-            let size = (length & !FILLER) as usize;
-            if length & FILLER == 0 {
-                break size;
+    pub fn read(&mut self) -> Option<Record<'_>> {
+        loop {
+            let first = self.ring.read_chunk(4).ok()?;
+            let word = u32::from_le_bytes(*first.as_slices().0.first_chunk()?);
+            let size = (word & !(FILLER | BURST_HEAD)) as usize;
+            let chunk = self.ring.read_chunk(size).ok()?;
+            let bytes = chunk.as_slices().0;
+            if word & BURST_HEAD != 0 {
+                self.burst.copy_from_slice(bytes);
+            } else if word & FILLER == 0 {
+                self.bytes.clear();
+                self.bytes.extend_from_slice(bytes);
+                chunk.commit_all();
+                break;
             }
-            self.ring.read_chunk(size).ok()?.commit_all();
-        };
-        let chunk = self.ring.read_chunk(size).ok()?;
-        self.bytes.clear();
-        self.bytes.extend_from_slice(chunk.as_slices().0);
-        chunk.commit_all();
-        decode(&self.bytes)
+            chunk.commit_all();
+        }
+        let record = decode(&self.burst, &self.bytes);
+        // They were missed before the first frame of the burst.
+        self.burst[MISSED..MISSED + 8].fill(0);
+        record
     }
 
     /// Returns the descriptor that becomes readable when much waits, or when the watch has ended. A
@@ -154,39 +259,57 @@ impl Reader {
     }
 }
 
-/// Returns the head of a record.
-fn encode(frame: &Frame<'_>, size: usize, kept: usize, missed: u64) -> [u8; HEAD] {
-    let mut head = [0; HEAD];
-    head[..4].copy_from_slice(&(size as u32).to_le_bytes());
-    head[4] = (frame.seen.way == Way::Sent).into();
-    head[5] = frame.drop.map_or(u8::MAX, |reason| reason as u8);
-    head[6..8].copy_from_slice(&frame.queue.unwrap_or(u16::MAX).to_le_bytes());
-    head[8..16].copy_from_slice(&frame.seen.port.0.to_le_bytes());
-    head[16..24].copy_from_slice(&frame.id.to_le_bytes());
-    head[24..32].copy_from_slice(&frame.time.0.to_le_bytes());
-    head[32..40].copy_from_slice(&missed.to_le_bytes());
-    head[40..44].copy_from_slice(&(frame.len as u32).to_le_bytes());
-    head[44..48].copy_from_slice(&(kept as u32).to_le_bytes());
-    head[48..48 + HEADER].copy_from_slice(&frame.header);
+/// Where the head of a burst has the number of missed frames.
+const MISSED: usize = 32;
+
+/// Returns the head of a burst.
+fn burst_head(burst: Burst, seen: Sighting, missed: u64) -> [u8; BURST] {
+    let mut head = [0; BURST];
+    head[..4].copy_from_slice(&(BURST as u32 | BURST_HEAD).to_le_bytes());
+    head[4] = (seen.way == Way::Sent).into();
+    head[6..8].copy_from_slice(&burst.queue.unwrap_or(u16::MAX).to_le_bytes());
+    head[8..16].copy_from_slice(&seen.port.0.to_le_bytes());
+    head[16..24].copy_from_slice(&burst.first_id.to_le_bytes());
+    head[24..32].copy_from_slice(&burst.time.0.to_le_bytes());
+    head[MISSED..MISSED + 8].copy_from_slice(&missed.to_le_bytes());
     head
 }
 
-/// Does the reverse of [`encode`], and adds the bytes behind.
-fn decode(record: &[u8]) -> Option<Record<'_>> {
-    let (head, bytes) = record.split_first_chunk::<HEAD>()?;
-    let u32_at = |at: usize| Some(u32::from_le_bytes(*head[at..].first_chunk()?));
-    let u64_at = |at: usize| Some(u64::from_le_bytes(*head[at..].first_chunk()?));
-    let queue = u16::from_le_bytes([head[6], head[7]]);
+/// Returns what stands before a frame's bytes.
+#[inline(always)]
+fn frame_head(place: &Place<'_>, size: usize, kept: usize) -> [u8; FRAME] {
+    // As whole words, as they are stored.
+    let drop = place.drop.map_or(u8::MAX, |reason| reason as u8);
+    let padding = size - FRAME - kept;
+    // Fewer than a burst has.
+    let missed = place.missed as u8;
+    let marks = u32::from_le_bytes([place.i as u8, drop, padding as u8, missed]);
+    let first = u64::from(size as u32) | u64::from(marks) << 32;
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = *place.header;
+    let second = u64::from(place.len as u32) | u64::from(u32::from_le_bytes([a, b, c, d])) << 32;
+    let third = u64::from_le_bytes([e, f, g, h, i, j, k, l]);
+    let mut head = [0; FRAME];
+    head[..8].copy_from_slice(&first.to_le_bytes());
+    head[8..16].copy_from_slice(&second.to_le_bytes());
+    head[16..].copy_from_slice(&third.to_le_bytes());
+    head
+}
+
+/// Puts together what [`burst_head`] and [`frame_head`] say of a frame.
+fn decode<'a>(burst: &[u8; BURST], frame: &'a [u8]) -> Option<Record<'a>> {
+    let (head, bytes) = frame.split_first_chunk::<FRAME>()?;
+    let u64_at = |at: usize| Some(u64::from_le_bytes(*burst[at..].first_chunk()?));
+    let queue = u16::from_le_bytes([burst[6], burst[7]]);
     Some(Record {
         port: PortId(u64_at(8)?),
-        way: if head[4] == 0 { Way::Received } else { Way::Sent },
-        id: u64_at(16)?,
+        way: if burst[4] == 0 { Way::Received } else { Way::Sent },
+        id: u64_at(16)? + u64::from(head[4]),
         queue: (queue != u16::MAX).then_some(queue),
         time: Time(u64_at(24)?),
         drop: DropReason::ALL.get(usize::from(head[5])).copied(),
-        missed: u64_at(32)?,
-        len: u32_at(40)? as usize,
-        header: VnetHeader::from_bytes(head[48..].first_chunk()?),
-        bytes: bytes.get(..u32_at(44)? as usize)?,
+        missed: u64_at(MISSED)? + u64::from(head[7]),
+        len: u32::from_le_bytes(*head[8..].first_chunk()?) as usize,
+        header: VnetHeader::from_bytes(head[12..].first_chunk()?),
+        bytes: bytes.get(..bytes.len().checked_sub(usize::from(head[6]))?)?,
     })
 }

@@ -1,28 +1,33 @@
-//! The way to a watched port: its device, and the watches that see what it gets.
+//! The way to a watched port: its device, and what became of each frame.
 
 use trama_frame::vnet::LEN as HEADER;
 use trama_virtqueue::Segment;
 
-use super::list::{Sighting, View};
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
-use crate::forward::Source;
+use crate::forward::{FrameSet, Reasons};
 use crate::ports::{Sink, Unsent};
 
-/// Passes frames on to a device and shows them to watches.
-pub(crate) struct CopyingSink<'a, 'w, S> {
-    pub device: &'a mut dyn Sink,
-    pub source: &'a S,
+/// Passes frames on to a device and notes which it takes.
+pub(crate) struct NotingSink<'a> {
+    device: &'a mut dyn Sink,
     /// The frame of the burst that is delivered.
-    pub frame: usize,
-    /// Where frames are seen that the device takes.
-    pub seen: Sighting,
-    /// Where frames are seen that it refuses: at the port where they are counted.
-    pub dropped: Sighting,
-    pub view: &'a View<'w>,
+    frame: usize,
+    /// Frames that were taken, at least in part.
+    pub taken: FrameSet,
+    /// Frames that were refused, at least in part, and why.
+    pub refused: FrameSet,
+    pub reasons: Reasons,
 }
 
-impl<S: Source> Sink for CopyingSink<'_, '_, S> {
+impl<'a> NotingSink<'a> {
+    pub(crate) fn new(device: &'a mut dyn Sink) -> NotingSink<'a> {
+        NotingSink { device, frame: 0, taken: 0, refused: 0, reasons: super::NO_REASONS }
+    }
+}
+
+impl Sink for NotingSink<'_> {
+    #[inline(always)]
     fn begin(&mut self, frame: usize) {
         self.frame = frame;
     }
@@ -38,14 +43,16 @@ impl<S: Source> Sink for CopyingSink<'_, '_, S> {
         body: &[Segment<'_>],
     ) -> Result<(), DropReason> {
         self.device.put(header, head, body)?;
-        self.view.show(self.frame, self.seen, header, (head, body), None);
+        self.taken |= 1 << self.frame;
         Ok(())
     }
 
-    fn count_refused(&self, reason: DropReason, receiver: &PortCounters) {
+    fn count_refused(&mut self, reason: DropReason, receiver: &PortCounters) {
         self.device.count_refused(reason, receiver);
+        // Counted at the sender's port, by the device.
         if reason != DropReason::MemoryHole {
-            self.view.show_dropped(self.source, self.frame, self.dropped, reason);
+            self.refused |= 1 << self.frame;
+            self.reasons[self.frame] = Some(reason);
         }
     }
 

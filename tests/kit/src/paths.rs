@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use trama_frame::{MacAddr, Offloads};
+use trama_switch::watch::{self, Reader, ReasonSet, Watch};
 use trama_switch::{
     CounterSlab, Device, Dgram, DgramPeer, Doorbell, Engine, Epoch, HdrLen, NetworkId,
     PortSettings, Stream, StreamLink, Tap, Time, VlanMode,
@@ -37,7 +38,7 @@ pub trait Path {
 pub type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub const ALL: [Named; 19] = [
+pub const ALL: [Named; 21] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
@@ -45,6 +46,8 @@ pub const ALL: [Named; 19] = [
     ("unicast-60B-header-apart", header_split),
     ("unicast-1514B", || unicast(access(10), access(10), frame(mac(2), mac(1), 1514))),
     ("unicast-60B-to-gateway", gateway),
+    ("unicast-60B-seen-at-entry", || seen(0)),
+    ("unicast-60B-seen-at-exit", || seen(1)),
     ("flood-60B-to-8", flood),
     ("learn-60B-every-source-new", learn),
     ("unicast-60B-kept", || kept(None)),
@@ -208,6 +211,8 @@ struct Switch {
     copies: usize,
     /// The number of the last new source, if each frame has its own.
     fresh: Option<u64>,
+    /// A watch's reader, which gets each frame once.
+    reader: Option<Reader>,
 }
 
 impl Switch {
@@ -245,6 +250,10 @@ impl Path for Switch {
         for receiver in &mut self.receivers {
             receiver.take(self.batch * self.copies);
         }
+        if let Some(reader) = &mut self.reader {
+            assert!((0..self.batch).all(|_| reader.read().is_some()));
+            assert!(reader.read().is_none());
+        }
         self.sender.publish();
     }
 }
@@ -261,6 +270,7 @@ fn switch(engine: Engine, sender: End, receivers: Vec<End>, frame: Vec<u8>) -> S
         batch: BATCH,
         copies: 1,
         fresh: None,
+        reader: None,
     }
 }
 
@@ -305,6 +315,30 @@ fn flood() -> Box<dyn Path> {
     let receivers = (0..8).map(|_| End::guest(&mut engine, lab)).collect();
     let frame = frame(MacAddr::BROADCAST, mac(1), 60);
     Box::new(switch(engine, sender, receivers, frame))
+}
+
+/// Makes a path whose frames a watch sees at the sender's port (0) or at the receiver's (1).
+fn seen(place: usize) -> Box<dyn Path> {
+    let (mut engine, lab) = lab();
+    let guests =
+        [0; 2].map(|_| Guest::add(&mut engine, port(lab, access(10)), options(), options()));
+    let ports = vec![guests[place].id];
+    let [sender, receiver] = guests.map(|guest| End::Guest(Box::new(guest)));
+    let mut switch = switch(engine, sender, vec![receiver], small());
+    let (queue, reader) = watch::queue(1 << 20).unwrap();
+    let watch = Watch {
+        ports,
+        received: place == 0,
+        sent: place == 1,
+        frames: true,
+        drops: ReasonSet::ALL,
+        snaplen: usize::from(u16::MAX),
+        filter: None,
+        queue,
+    };
+    switch.engine.watch(lab, watch).unwrap();
+    switch.reader = Some(reader);
+    switch.teach(&hello())
 }
 
 fn learn() -> Box<dyn Path> {

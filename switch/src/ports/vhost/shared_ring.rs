@@ -80,7 +80,7 @@ impl Sink for SharedRing<'_> {
     }
 
     /// The user sees which machine loses.
-    fn count_refused(&self, reason: DropReason, _receiver: &PortCounters) {
+    fn count_refused(&mut self, reason: DropReason, _receiver: &PortCounters) {
         self.counters.drop(reason, 1);
     }
 }
