@@ -8,6 +8,7 @@
 //! - [`transaction`]: the bodies of requests and answers
 //! - [`value`]: the values in tables, as Open vSwitch prints them
 //! - [`values`]: the words that columns take
+//! - [`explain`]: what would happen to a frame
 //! - [`commands`]: the table of commands, from which `tramactl` makes its help
 //! - [`folders`]: where the daemon's files are, above all its control socket
 //! - [`nearest`]: what a misspelt word was meant to be
@@ -37,6 +38,7 @@
 
 pub mod attach;
 pub mod commands;
+pub mod explain;
 pub mod folders;
 pub mod nearest;
 pub mod transaction;

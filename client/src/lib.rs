@@ -6,6 +6,7 @@
 
 mod approve;
 mod exchange;
+mod explain;
 mod failed;
 mod interface;
 mod transact;

@@ -19,6 +19,7 @@ pub mod ctl;
 pub mod describe;
 pub mod descriptors;
 mod devices;
+mod explain;
 mod fault;
 mod floods;
 pub mod gateway;

@@ -26,6 +26,7 @@ use crate::changes::Changes;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
 use crate::crashes::Crashes;
+use crate::explain::Explained;
 use crate::gateway::AskError;
 use crate::host;
 use crate::moves::MoveError;
@@ -477,6 +478,11 @@ impl Daemon {
     /// Returns the learnt MAC addresses of a network; `None` if there is no such network.
     pub fn fdb(&self, network: &str) -> Option<Vec<FdbRow>> {
         self.lock().data_plane.fdb(network)
+    }
+
+    /// Says what would happen to a frame; `None` if the port does not run.
+    pub(crate) fn explain(&self, port: &str, on: Option<&str>, frame: &[u8]) -> Option<Explained> {
+        self.lock().data_plane.explain(port, on, frame)
     }
 
     /// Forgets the learnt MAC addresses of one network, or of all. Returns `false` if there is no

@@ -34,6 +34,7 @@ pub use drop_reason::{Counters, DropReason, NatDrop, ServiceDrop};
 pub use gateway::Gateway;
 pub use io::{Output, Upstream};
 // What the settings and the engine take from the NAT.
+pub use trama_nat::explain;
 pub use trama_nat::{
     Discovery, Forward, LoopbackMap, PortMark, Random, Rules, Service, Station, Transport,
 };

@@ -11,6 +11,7 @@ mod classify;
 mod context;
 pub mod dns;
 mod drop_reason;
+pub mod explain;
 mod flow_table;
 mod forward;
 #[cfg(test)]

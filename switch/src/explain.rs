@@ -4,6 +4,8 @@
 //! limits are tried on copies. Two things are not foreseen: a full table that would forget the
 //! frame's destination to learn its source, and whether the device of an egress port has room.
 
+use std::time::Duration;
+
 use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD};
 use trama_frame::{MacAddr, VlanId, VlanTag};
 use trama_virtqueue::{RingError, Segment};
@@ -39,7 +41,13 @@ pub enum Route {
     /// No port is known for it.
     Unknown,
     /// It is known on this port.
-    Port(PortId),
+    Port {
+        /// The port.
+        port: PortId,
+        /// Time since it was last seen there; `None` if the address is static, or the frame's own
+        /// source.
+        age: Option<Duration>,
+    },
 }
 
 /// A port that a frame would leave by.

@@ -4,10 +4,11 @@ use trama_api::commands::{self, COMMANDS, Command, Group, Help, Words};
 use trama_api::nearest::suggestion;
 
 /// What the exit statuses mean.
-pub(crate) const EXIT_STATUS: [(&str, &str); 5] = [
+pub(crate) const EXIT_STATUS: [(&str, &str); 6] = [
     ("0", "success"),
     ("1", "refused; nothing has changed"),
     ("2", "br-exists: no such bridge"),
+    ("4", "explain: nobody would get the frame"),
     ("65", "stored, but does not run, or not as stored"),
     ("142", "wait-until: the conditions did not hold in time"),
 ];
@@ -24,7 +25,7 @@ pub(crate) struct Local {
 }
 
 /// Commands that need no transaction.
-pub(crate) const LOCAL: [Local; 12] = [
+pub(crate) const LOCAL: [Local; 13] = [
     Local {
         name: "qemu",
         arguments: "PORT",
@@ -117,6 +118,21 @@ pub(crate) const LOCAL: [Local; 12] = [
                    traffic does not run before root approves it.",
             examples: ["approve eth0", "approve /run/vms/vm1.sock", "approve 192.0.2.7/24"],
             see_also: &["show", "reload"],
+        },
+    },
+    Local {
+        name: "explain",
+        arguments: "PORT dst=MAC [src=MAC] [vlan=N] [len=N] [type=N] [ip=A>B] [proto=tcp|udp|icmp] [port=N] | PORT HEX|-",
+        summary: "Say what would happen to a frame that a port's machine sends",
+        help: Help {
+            group: Group::State,
+            text: "The code that switches frames is asked, and the rules of the network's gateway; nothing is sent, learned or counted. Exit 4 if nobody would get the frame.",
+            examples: [
+                "explain vm1 dst=52:54:00:00:00:02",
+                "explain vm1 dst=ff:ff:ff:ff:ff:ff vlan=20 type=0x0806",
+                "-f json explain vm1 dst=52:54:00:00:00:02 len=1514",
+            ],
+            see_also: &["counters", "fdb/show"],
         },
     },
     Local {

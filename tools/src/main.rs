@@ -9,6 +9,7 @@ mod attach;
 mod cli;
 mod complete;
 mod doctor;
+mod explain;
 mod help;
 mod manual;
 mod names;
@@ -110,10 +111,14 @@ fn print_for(invocation: &cli::Invocation, vmm: Vmm, port: &str) -> Result<Vec<u
 /// Carries out a command that is not the daemon's; returns its output and exit status.
 fn local(program: &str, invocation: &cli::Invocation) -> Option<Result<(Vec<u8>, u8), Failed>> {
     if let [words] = invocation.commands.as_slice()
-        && let Some(("doctor", arguments)) = words.split_first().map(|(name, it)| (&**name, it))
+        && let Some((name, arguments)) = words.split_first().map(|(name, it)| (&**name, it))
         && !arguments.contains(&"--help".to_owned())
     {
-        return Some(doctor::run(invocation, arguments));
+        match name {
+            "doctor" => return Some(doctor::run(invocation, arguments)),
+            "explain" | explain::TRACE => return Some(explain::run(invocation, name, arguments)),
+            _ => {}
+        }
     }
     Some(printed(program, invocation)?.map(|text| (text, 0)))
 }

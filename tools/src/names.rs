@@ -6,6 +6,8 @@ use std::path::Path;
 
 use trama_api::nearest::nearest;
 
+use crate::explain::TRACE;
+
 /// The program's own name.
 pub(crate) const OWN: &str = "tramactl";
 /// That of Open vSwitch's command for its configuration.
@@ -50,13 +52,7 @@ const APPCTL: [(&str, Answer); 9] = [
     ("list-commands", Answer::List),
     ("mdb/flush", Answer::Refused(NO_SNOOPING)),
     ("mdb/show", Answer::Refused(NO_SNOOPING)),
-    (
-        "ofproto/trace",
-        Answer::Refused(
-            "there are no flow tables; fdb/show says where a frame to an address goes, and \
-             tramactl counters PORT why frames were dropped",
-        ),
-    ),
+    (TRACE, Answer::Command(TRACE)),
     ("version", Answer::Command("version")),
 ];
 
@@ -155,8 +151,8 @@ mod tests {
         assert!(read("ovs-appctl bond/show").unwrap_err().contains("there are coverage/show"));
         assert!(read("ovs-appctl fdb/shwo").unwrap_err().contains("did you mean fdb/show?"));
         assert!(read("ovs-appctl mdb/show lab").unwrap_err().contains("snooping is disabled"));
-        let trace = read("ovs-appctl ofproto/trace lab in_port=1").unwrap_err();
-        assert!(trace.contains("tramactl counters PORT"), "{trace}");
+        let (_, trace) = read("ovs-appctl ofproto/trace lab in_port=vm1").unwrap();
+        assert_eq!(trace, "ofproto/trace lab in_port=vm1");
         let (_, list) = read("ovs-appctl list-commands").unwrap();
         assert!(list.starts_with("The available commands are:\n  coverage/show\n"), "{list}");
         assert!(read("ovs-appctl --color fdb/show").is_err());

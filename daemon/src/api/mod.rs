@@ -1,8 +1,8 @@
 //! The control API: HTTP on a Unix socket, and the metrics on TCP for a Prometheus server.
 //!
 //! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
-//! [`Daemon::transact`]; `POST /v1/attach` takes a device (`attach`); `GET /metrics` renders the
-//! counters. A client of the socket can do
+//! [`Daemon::transact`]; `POST /v1/attach` takes a device (`attach`); `POST /v1/explain` says what
+//! would happen to a frame; `GET /metrics` renders the counters. A client of the socket can do
 //! everything; the mode of its file controls access. Transactions wait for workers, files and
 //! devices, so they run on threads for blocking work, one after another. `connections` limits
 //! what clients can occupy, `scrape` what they can have made.
@@ -28,6 +28,7 @@ use axum::response::{IntoResponse, Json, Response as HttpResponse};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, UnixListener};
 use trama_api::commands::CommandId;
 use trama_api::transaction::{
@@ -42,6 +43,7 @@ use self::scrape::Scrapes;
 use crate::config::derived::running::is_part_of;
 use crate::config::model::{Network, Port};
 use crate::ctl::{self, After, Call, Failure, HostInterfaces, Snapshot};
+use crate::explain::explain;
 use crate::state::{Daemon, TransactError, TransactOptions};
 use crate::{host, panics};
 use crate::{metrics, status};
@@ -96,6 +98,7 @@ fn control_router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/transaction", post(transaction))
         .route("/v1/attach", post(attach_device))
+        .route("/v1/explain", post(explain_frame))
         .route("/metrics", get(scrape))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
@@ -124,7 +127,8 @@ async fn no_such_path(request: HttpRequest) -> HttpResponse {
         StatusCode::NOT_FOUND,
         format!(
             "there is no {asked}: this tramad {} speaks version {VERSION} of the API, POST \
-             /v{VERSION}/transaction, POST /v{VERSION}/attach and GET /metrics; use the tramactl \
+             /v{VERSION}/transaction, POST /v{VERSION}/attach, POST /v{VERSION}/explain and GET \
+             /metrics; use the tramactl \
              that came with it",
             env!("CARGO_PKG_VERSION")
         ),
@@ -147,11 +151,22 @@ async fn attach_device(
     Extension(passed): Extension<Passed>,
     body: Result<Bytes, BytesRejection>,
 ) -> HttpResponse {
-    let request = match read_body(body, attach::read_request) {
+    let request = match read_body(body, read_versioned) {
         Ok(request) => request,
         Err((status, message)) => return refuse(status, message),
     };
     answer(move || api.attach(&request, &passed)).await
+}
+
+async fn explain_frame(
+    State(api): State<Arc<Api>>,
+    body: Result<Bytes, BytesRejection>,
+) -> HttpResponse {
+    let request = match read_body(body, read_versioned::<trama_api::explain::Request>) {
+        Ok(request) => request,
+        Err((status, message)) => return refuse(status, message),
+    };
+    answer(move || explain(&api.daemon, &request).map_err(Failure::from)).await
 }
 
 /// Reads the body of a request; else says why it is refused.
@@ -192,7 +207,17 @@ fn refuse(status: StatusCode, error: String) -> HttpResponse {
     (status, Json(Refusal { error, exit: 1 })).into_response()
 }
 
+/// Reads a request.
 fn read_request(body: &[u8]) -> Result<Request, String> {
+    let request: Request = read_versioned(body)?;
+    if request.commands.len() > MAX_COMMANDS {
+        return Err(format!("the transaction has more than {MAX_COMMANDS} commands; split it"));
+    }
+    Ok(request)
+}
+
+/// Reads the JSON of a request that states its version of the API.
+fn read_versioned<R: DeserializeOwned>(body: &[u8]) -> Result<R, String> {
     // The version is checked first, because a request of another version may have another shape.
     #[derive(serde::Deserialize)]
     struct Version {
@@ -208,12 +233,9 @@ fn read_request(body: &[u8]) -> Result<Request, String> {
         ));
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let request: Request = serde_path_to_error::deserialize(&mut json)
+    let request = serde_path_to_error::deserialize(&mut json)
         .map_err(|error| format!("the request is not understood: {error}"))?;
     json.end().map_err(|error| format!("the request is not understood: {error}"))?;
-    if request.commands.len() > MAX_COMMANDS {
-        return Err(format!("the transaction has more than {MAX_COMMANDS} commands; split it"));
-    }
     Ok(request)
 }
 

@@ -26,6 +26,11 @@ impl DataPlane {
         }
     }
 
+    /// Returns the settings of a running network's gateway.
+    pub(crate) fn gateway_settings(&self, network: &str) -> Option<trama_gateway::Config> {
+        convert::gateway(&self.networks.get(network)?.config, &self.state)
+    }
+
     pub(super) fn set_network(&mut self, network: &Network, wanted: &Config) {
         let Some(running) = self.networks.get_mut(&network.name) else { return };
         let (worker, id) = (running.worker, running.id);

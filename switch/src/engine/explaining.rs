@@ -1,5 +1,7 @@
 //! Explains what would happen to a frame.
 
+use trama_frame::MacAddr;
+
 use super::round::entry;
 use super::{Engine, EngineError, PortId, PortLocation};
 use crate::counters::PortCounters;
@@ -60,8 +62,10 @@ impl Engine {
         let known = plan.unicast().first().map(|(port, _)| *port);
         let known = known.or((dropped == Some(DropReason::Hairpin)).then_some(index));
         let id = |index: PortIndex| Some(network.ports[usize::from(index.0)].as_ref()?.id);
+        let destination = frame.first_chunk().copied().map(MacAddr);
+        let age = || network.table.age(vlan?, destination?, now);
         let route = match known {
-            Some(index) => id(index).map(Route::Port),
+            Some(index) => id(index).map(|port| Route::Port { port, age: age() }),
             None if is_unknown => Some(Route::Unknown),
             None => is_flood.then_some(Route::Group),
         };

@@ -17,7 +17,8 @@ use crate::ports::Port;
 use crate::time::{Epoch, Time};
 use crate::types::{EngineError, MAX_PORTS, NetworkId, NetworkSettings, PortId, Promiscuous};
 use crate::vlan::VlanMode;
-use crate::watch::{Seers, WatchId, Watches};
+use crate::watch::types::Seers;
+use crate::watch::{WatchId, Watches};
 
 /// A network with its ports and state.
 pub struct Network {

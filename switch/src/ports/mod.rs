@@ -32,7 +32,7 @@ use crate::engine::{HdrLen, PortFault, PortId, PortSettings};
 use crate::sources::Sources;
 use crate::storm::StormControl;
 use crate::time::Time;
-use crate::watch::Seers;
+use crate::watch::types::Seers;
 use calls::Calls;
 use dgram::Dgram;
 use dummy::DummyDevice;

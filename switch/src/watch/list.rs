@@ -4,33 +4,36 @@ use trama_frame::VlanTag;
 use trama_frame::ethernet::TAG_LEN;
 use trama_frame::retag::{self, start_len};
 use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD};
-use trama_virtqueue::{MAX_BURST, Segment};
+use trama_virtqueue::Segment;
 
-use super::queue::{Place, Room};
-use super::{Glimpse, MAX_WATCHES, Seers, Watch, WatchCount, WatchId, Way, Writer};
+use super::queue::{Place, Room, Writer};
+use super::types::{Burst, Glimpse, MAX_WATCHES, ReasonSet, Seers, Sighting, WatchCount, WatchId};
 use crate::forward::{FrameSet, Plan, Reasons, Source, members};
 use crate::mac_table::PortIndex;
 use crate::ports::Port;
-use crate::time::Time;
 use crate::types::PortId;
 
-/// Where frames were seen, and by which watches.
-#[derive(Clone, Copy)]
-pub(crate) struct Sighting {
-    pub port: PortId,
-    pub index: PortIndex,
-    pub way: Way,
-    pub seers: u8,
-}
+/// Decides by a frame's beginning whether it is copied. Called on the worker.
+pub type Filter = Box<dyn Fn(&Glimpse<'_>) -> bool + Send>;
 
-/// A burst while it is switched.
-#[derive(Clone, Copy)]
-pub(crate) struct Burst {
-    /// The ID of its first frame; the others follow.
-    pub first_id: u64,
-    pub time: Time,
-    /// The queue pair that it was received from.
-    pub queue: Option<u16>,
+/// What to copy of the frames at some ports of a network.
+pub struct Watch {
+    /// The ports; those that are not on the network are left out.
+    pub ports: Vec<PortId>,
+    /// Whether frames from the machine are copied.
+    pub received: bool,
+    /// Whether frames to the machine are copied.
+    pub sent: bool,
+    /// Whether frames that pass are copied.
+    pub frames: bool,
+    /// Reasons for which dropped frames are copied, at the port where they are counted.
+    pub drops: ReasonSet,
+    /// Most bytes copied of a frame.
+    pub snaplen: usize,
+    /// Which of all these are copied; all if `None`.
+    pub filter: Option<Filter>,
+    /// Where they are copied to.
+    pub queue: Writer,
 }
 
 /// Frames of a burst at a port.
@@ -45,9 +48,6 @@ pub(crate) struct Sight<'a, S> {
     /// The tags with which frames leave, where some change.
     pub tags: Option<&'a dyn Fn(usize) -> Option<VlanTag>>,
 }
-
-/// No frame was dropped.
-pub(crate) const NO_REASONS: Reasons = [None; MAX_BURST];
 
 impl<S: Source> Sight<'_, S> {
     /// Passes the virtio-net header of a frame, its beginning and the rest.

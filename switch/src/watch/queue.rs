@@ -15,8 +15,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use trama_frame::vnet::{LEN as HEADER, VnetHeader};
 use trama_virtqueue::Segment;
 
-use super::Way;
-use super::list::{Burst, Sighting};
+use super::types::{Burst, Sighting, Way};
 use crate::drop_reason::DropReason;
 use crate::ports::signal;
 use crate::time::Time;

@@ -3,6 +3,7 @@
 use trama_frame::vnet::LEN as HEADER;
 use trama_virtqueue::Segment;
 
+use super::types::NO_REASONS;
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
 use crate::forward::{FrameSet, Reasons};
@@ -22,7 +23,7 @@ pub(crate) struct NotingSink<'a> {
 
 impl<'a> NotingSink<'a> {
     pub(crate) fn new(device: &'a mut dyn Sink) -> NotingSink<'a> {
-        NotingSink { device, frame: 0, taken: 0, refused: 0, reasons: super::NO_REASONS }
+        NotingSink { device, frame: 0, taken: 0, refused: 0, reasons: NO_REASONS }
     }
 }
 

@@ -45,7 +45,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("client", &["api", "tap", "frame"]),
     ("containers", &["api", "client", "tap", "frame"]),
-    ("tools", &["api", "client", "tap"]),
+    ("tools", &["api", "client", "tap", "frame"]),
     (TEST_KIT, &["switch", "vhost-net-backend", "virtqueue", "frame"]),
     ("tests", &["*"]),
     ("bench", &["*"]),

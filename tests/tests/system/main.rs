@@ -16,6 +16,7 @@ mod dhcp;
 mod docs;
 mod doctor;
 mod edits;
+mod explain;
 mod firmware;
 mod gateway;
 mod gateway_restart;

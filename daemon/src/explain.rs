@@ -1,0 +1,46 @@
+//! `explain`: what would happen to a frame, asked of the code that switches frames and of the rules
+//! that a gateway has. Nothing is sent, learned or counted.
+
+mod frame;
+mod running;
+mod words;
+
+use trama_api::explain::{Answer, Frame, Request};
+
+pub(crate) use running::Explained;
+use words::{NO_STATION, Subject};
+
+use crate::state::Daemon;
+
+/// Answers a request.
+///
+/// # Errors
+/// The port does not exist or does not run, or there is no such frame.
+pub(crate) fn explain(daemon: &Daemon, request: &Request) -> Result<Answer, String> {
+    let (config, status) = (daemon.config(), daemon.status());
+    let name = &request.port;
+    let port =
+        config.port(name).ok_or_else(|| no_port(name, config.ports.iter().map(|it| &*it.name)))?;
+    let running = status.port(name).filter(|it| it.not_running.is_none()).ok_or_else(|| {
+        let reason = status.port(name).and_then(|it| it.not_running.as_deref());
+        format!("port {name} does not run: {}", reason.unwrap_or("it is not started yet"))
+    })?;
+    let own = running.mac.as_deref().and_then(|mac| mac.parse().ok());
+    let bytes = match &request.frame {
+        Frame::Bytes(bytes) => bytes.clone(),
+        Frame::Described(it) => frame::build(it, port.mac.or(own).unwrap_or(NO_STATION))?,
+    };
+    let network = port.network.as_deref().and_then(|name| config.network(name));
+    let running_on = network.map(|network| network.running_name(port));
+    let explained = daemon.explain(name, running_on.as_deref(), &bytes);
+    let explained = explained.ok_or_else(|| format!("port {name} does not run"))?;
+    let link = running.link;
+    Ok(Subject { port, network, link, frame: &bytes, explained: &explained }.answer())
+}
+
+fn no_port<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    let near = trama_api::nearest::nearest(name, &known);
+    let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    format!("there is no port {name}{near}")
+}
