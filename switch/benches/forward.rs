@@ -8,7 +8,8 @@
 
 use std::time::Instant;
 
-use trama_switch::{Engine, Time, VlanMode};
+use trama_switch::watch::{self, ReasonSet, Watch, Writer};
+use trama_switch::{Engine, PortId, Time, VlanMode};
 use trama_test_kit::{
     Guest, IN_ORDER_FEATURES, LINUX_FEATURES, PLAIN, access, driver_options, frame, mac, network,
     port, ticks, trunk,
@@ -26,6 +27,8 @@ struct Case {
     features: RingFeatures,
     /// Number of destinations and sources used in turn.
     stations: u8,
+    /// Whether the sender's port is watched, as by a capture.
+    seen: bool,
 }
 
 fn run(case: &Case) {
@@ -45,6 +48,11 @@ fn run(case: &Case) {
         step(&mut engine);
     }
     a.frames();
+    // As large as that of a capture.
+    let (queue, mut reader) = watch::queue(4 << 20).unwrap();
+    if case.seen {
+        engine.watch(lab, everything_from(a.id, queue)).unwrap();
+    }
     let frames: Vec<Vec<u8>> = (0..case.stations)
         .map(|station| frame(mac(100 + station), mac(station), case.len))
         .collect();
@@ -63,6 +71,7 @@ fn run(case: &Case) {
         let end = Instant::now();
         assert_eq!(b.rx.discard(BATCH).unwrap(), BATCH);
         b.rx.refill();
+        while reader.read().is_some() {}
         driver_nanos.push((start - begin + end.elapsed()).as_nanos() as u64);
         nanos.push((end - start).as_nanos() as u64);
         cycles.push(end_ticks - start_ticks);
@@ -76,6 +85,19 @@ fn run(case: &Case) {
     );
 }
 
+fn everything_from(port: PortId, queue: Writer) -> Watch {
+    Watch {
+        ports: vec![port],
+        received: true,
+        sent: false,
+        frames: true,
+        drops: ReasonSet::ALL,
+        snaplen: usize::from(u16::MAX),
+        filter: None,
+        queue,
+    }
+}
+
 fn median(mut values: Vec<u64>) -> f64 {
     values.sort_unstable();
     values[values.len() / 2] as f64 / BATCH as f64
@@ -85,13 +107,14 @@ fn main() {
     let plain = RingFeatures { mergeable: true, ..Default::default() };
     let trunks = || (trunk(), trunk());
     let cases = [
-        Case { name: "60 B", len: 60, vlans: trunks(), features: plain, stations: 1 },
+        Case { name: "60 B", len: 60, vlans: trunks(), features: plain, stations: 1, seen: false },
         Case {
             name: "60 B, in order",
             len: 60,
             vlans: trunks(),
             features: IN_ORDER_FEATURES,
             stations: 1,
+            seen: false,
         },
         Case {
             name: "60 B, event index",
@@ -99,6 +122,7 @@ fn main() {
             vlans: trunks(),
             features: LINUX_FEATURES,
             stations: 1,
+            seen: false,
         },
         Case {
             name: "60 B, in order, 50 stations each side",
@@ -106,6 +130,7 @@ fn main() {
             vlans: trunks(),
             features: IN_ORDER_FEATURES,
             stations: 50,
+            seen: false,
         },
         Case {
             name: "60 B, in order, access to access",
@@ -113,6 +138,7 @@ fn main() {
             vlans: (access(10), access(10)),
             features: IN_ORDER_FEATURES,
             stations: 1,
+            seen: false,
         },
         Case {
             name: "60 B, in order, access to trunk (tag pushed)",
@@ -120,14 +146,39 @@ fn main() {
             vlans: (access(10), trunk()),
             features: IN_ORDER_FEATURES,
             stations: 1,
+            seen: false,
         },
-        Case { name: "1500 B", len: 1500, vlans: trunks(), features: plain, stations: 1 },
+        Case {
+            name: "60 B, event index, captured",
+            len: 60,
+            vlans: trunks(),
+            features: LINUX_FEATURES,
+            stations: 1,
+            seen: true,
+        },
+        Case {
+            name: "1500 B",
+            len: 1500,
+            vlans: trunks(),
+            features: plain,
+            stations: 1,
+            seen: false,
+        },
         Case {
             name: "1500 B, in order",
             len: 1500,
             vlans: trunks(),
             features: IN_ORDER_FEATURES,
             stations: 1,
+            seen: false,
+        },
+        Case {
+            name: "1500 B, captured",
+            len: 1500,
+            vlans: trunks(),
+            features: plain,
+            stations: 1,
+            seen: true,
         },
     ];
     for case in &cases {

@@ -6,8 +6,9 @@ use trama_frame::retag::{self, start_len};
 use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD};
 use trama_virtqueue::Segment;
 
-use super::queue::{Place, Room, Writer};
+use super::queue::{Entry, Room, Writer};
 use super::types::{Burst, Glimpse, MAX_WATCHES, ReasonSet, Seers, Sighting, WatchCount, WatchId};
+use crate::drop_reason::DropReason;
 use crate::forward::{FrameSet, Plan, Reasons, Source, members};
 use crate::mac_table::PortIndex;
 use crate::ports::Port;
@@ -50,38 +51,71 @@ pub(crate) struct Sight<'a, S> {
 }
 
 impl<S: Source> Sight<'_, S> {
-    /// Passes the virtio-net header of a frame, its beginning and the rest.
-    #[inline(always)]
-    fn with<R>(&self, i: usize, f: impl FnOnce(&[u8; HEADER], &[u8], &[Segment<'_>]) -> R) -> R {
-        if self.reasons[i].is_some() {
-            return self.with_dropped(i, f);
-        }
-        let Some(tags) = self.tags else {
-            let header = self.source.header(i);
-            return self.source.with_frame(i, |head, body| f(&header, head, body));
+    /// Gives a frame that was dropped, as it entered, or that leaves with another tag.
+    #[inline(never)]
+    fn give_other(&self, i: usize, copying: &mut Copying<'_, '_>) {
+        let (drop, len) = (self.reasons[i], self.source.frame_len(i));
+        let (meta, tags) = match (drop, self.tags) {
+            (None, Some(tags)) => (&self.plan.meta[i], tags),
+            // Nothing of it may be read.
+            _ if self.source.error(i).is_some() => {
+                return copying.take(i, drop, &[0; HEADER], 0, &[], &[]);
+            }
+            // Its header may be what is wrong with it.
+            _ => {
+                return self.source.with_frame(i, |head, body| {
+                    copying.take(i, drop, &[0; HEADER], len, head, body);
+                });
+            }
         };
-        let meta = &self.plan.meta[i];
         let (was_tagged, tag) = (meta.tag.is_some(), tags(i));
         let growth = start_len(tag.is_some()) as i16 - start_len(was_tagged) as i16;
         let header = meta.header.shifted(growth).to_bytes();
+        let len = len.wrapping_add_signed(growth.into());
         let mut room = [0; TAG_LEN + PRIVATE_HEAD];
-        let retagged = |head: &[u8], body: &[Segment<'_>]| {
-            f(&header, retag::write(head, was_tagged, tag, &mut room), body)
-        };
-        self.source.with_frame(i, retagged)
+        self.source.with_frame(i, |head, body| {
+            let head = retag::write(head, was_tagged, tag, &mut room);
+            copying.take(i, drop, &header, len, head, body);
+        });
     }
+}
 
-    /// Passes a frame as it entered. Its header may be what is wrong with it.
-    #[cold]
-    fn with_dropped<R>(
-        &self,
+/// Copies frames of a burst into a queue.
+struct Copying<'a, 'q> {
+    room: &'a mut Room<'q>,
+    filter: Option<&'a Filter>,
+    snaplen: usize,
+    captured: u64,
+    lost: u64,
+    /// Frames lost since the last one that was copied.
+    missed: u64,
+}
+
+impl Copying<'_, '_> {
+    /// Copies a frame unless the filter leaves it out.
+    #[inline(always)]
+    fn take(
+        &mut self,
         i: usize,
-        f: impl FnOnce(&[u8; HEADER], &[u8], &[Segment<'_>]) -> R,
-    ) -> R {
-        match self.source.error(i) {
-            // Nothing of it may be read.
-            Some(_) => f(&[0; HEADER], &[], &[]),
-            None => self.source.with_frame(i, |head, body| f(&[0; HEADER], head, body)),
+        drop: Option<DropReason>,
+        header: &[u8; HEADER],
+        len: usize,
+        head: &[u8],
+        body: &[Segment<'_>],
+    ) {
+        if let Some(filter) = self.filter {
+            let head = &head[..head.len().min(PRIVATE_HEAD)];
+            if !filter(&Glimpse { head, len, drop }) {
+                return;
+            }
+        }
+        let entry = Entry { i, drop, missed: self.missed, header, len };
+        if self.room.put(entry, head, body, self.snaplen) {
+            self.captured += 1;
+            self.missed = 0;
+        } else {
+            self.lost += 1;
+            self.missed += 1;
         }
     }
 }
@@ -188,29 +222,25 @@ impl Watching {
         let index = usize::from(sight.seen.index.0);
         let Some(Some(count)) = self.counts.get_mut(index) else { return };
         queue.write(sight.burst, sight.seen, |room: &mut Room<'_>| {
+            let (filter, snaplen, missed) = (filter.as_ref(), *snaplen, count.missed);
+            let mut copying = Copying { room, filter, snaplen, captured: 0, lost: 0, missed };
             for i in members(sight.frames) {
-                let drop = sight.reasons[i];
-                if !drop.map_or(*frames, |reason| drops.contains(reason)) {
-                    continue;
+                match sight.reasons[i] {
+                    Some(reason) if !drops.contains(reason) => {}
+                    None if !*frames => {}
+                    None if sight.tags.is_none() => {
+                        let (header, len) = (sight.source.header(i), sight.source.frame_len(i));
+                        sight.source.with_frame(i, |head, body| {
+                            copying.take(i, None, &header, len, head, body);
+                        });
+                    }
+                    _ => sight.give_other(i, &mut copying),
                 }
-                sight.with(i, |header, head, body| {
-                    let len = head.len() + body.iter().map(Segment::len).sum::<usize>();
-                    if let Some(filter) = filter {
-                        let head = &head[..head.len().min(PRIVATE_HEAD)];
-                        if !filter(&Glimpse { head, len, drop }) {
-                            return;
-                        }
-                    }
-                    let place = Place { i, drop, header, len, missed: count.missed };
-                    if room.put(place, head, body, *snaplen) {
-                        count.total.captured += 1;
-                        count.missed = 0;
-                    } else {
-                        count.total.missed += 1;
-                        count.missed += 1;
-                    }
-                });
             }
+            let Copying { captured, lost, missed, .. } = copying;
+            count.missed = missed;
+            count.total.captured += captured;
+            count.total.missed += lost;
         });
     }
 }

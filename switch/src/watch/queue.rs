@@ -120,7 +120,7 @@ impl Writer {
 }
 
 /// A frame of a burst, for the queue.
-pub(super) struct Place<'a> {
+pub(super) struct Entry<'a> {
     pub i: usize,
     pub drop: Option<DropReason>,
     pub header: &'a [u8; HEADER],
@@ -149,22 +149,33 @@ impl Room<'_> {
     #[inline(always)]
     pub(super) fn put(
         &mut self,
-        mut place: Place<'_>,
+        entry: Entry<'_>,
         head: &[u8],
         body: &[Segment<'_>],
         snaplen: usize,
     ) -> bool {
-        let kept = place.len.min(snaplen);
+        let Entry { i, drop, mut missed, header, len } = entry;
+        let kept = len.min(snaplen);
         let size = (FRAME + kept).next_multiple_of(ALIGN);
         if !self.is_begun {
-            if !self.begin(size, place.missed) {
+            if !self.begin(size, missed) {
                 return false;
             }
-            place.missed = 0;
+            missed = 0;
         }
         let Some(room) = self.take(size) else { return false };
         let Some((front, bytes)) = room.split_first_chunk_mut::<FRAME>() else { return false };
-        front.write_copy_of_slice(&frame_head(&place, size, kept));
+        // As whole words, as they are stored. Of what was missed within a burst, a byte is enough.
+        let reason = drop.map_or(u8::MAX, |reason| reason as u8);
+        let marks = [i as u8, reason, (size - FRAME - kept) as u8, missed as u8];
+        let (Some(first), Some(rest)) = (header.first_chunk(), header.last_chunk()) else {
+            return false;
+        };
+        let pair = |low: u32, high| u64::from(low) | u64::from(u32::from_le_bytes(high)) << 32;
+        let words = [pair(size as u32, marks), pair(len as u32, *first), u64::from_le_bytes(*rest)];
+        for (room, word) in front.chunks_exact_mut(8).zip(words) {
+            room.write_copy_of_slice(&word.to_le_bytes());
+        }
         // The padding; the frame overwrites what is not.
         if let Some(last) = bytes.last_chunk_mut::<ALIGN>() {
             last.write_copy_of_slice(&[0; ALIGN]);
@@ -274,27 +285,7 @@ fn burst_head(burst: Burst, seen: Sighting, missed: u64) -> [u8; BURST] {
     head
 }
 
-/// Returns what stands before a frame's bytes.
-#[inline(always)]
-fn frame_head(place: &Place<'_>, size: usize, kept: usize) -> [u8; FRAME] {
-    // As whole words, as they are stored.
-    let drop = place.drop.map_or(u8::MAX, |reason| reason as u8);
-    let padding = size - FRAME - kept;
-    // Fewer than a burst has.
-    let missed = place.missed as u8;
-    let marks = u32::from_le_bytes([place.i as u8, drop, padding as u8, missed]);
-    let first = u64::from(size as u32) | u64::from(marks) << 32;
-    let [a, b, c, d, e, f, g, h, i, j, k, l] = *place.header;
-    let second = u64::from(place.len as u32) | u64::from(u32::from_le_bytes([a, b, c, d])) << 32;
-    let third = u64::from_le_bytes([e, f, g, h, i, j, k, l]);
-    let mut head = [0; FRAME];
-    head[..8].copy_from_slice(&first.to_le_bytes());
-    head[8..16].copy_from_slice(&second.to_le_bytes());
-    head[16..].copy_from_slice(&third.to_le_bytes());
-    head
-}
-
-/// Puts together what [`burst_head`] and [`frame_head`] say of a frame.
+/// Puts together what the heads of a burst and of its frame say.
 fn decode<'a>(burst: &[u8; BURST], frame: &'a [u8]) -> Option<Record<'a>> {
     let (head, bytes) = frame.split_first_chunk::<FRAME>()?;
     let u64_at = |at: usize| Some(u64::from_le_bytes(*burst[at..].first_chunk()?));
