@@ -10,7 +10,7 @@ use trama_frame::ethernet::{ETHERTYPE_VLAN, TAG_LEN};
 use trama_frame::retag::{self, start_len};
 use trama_frame::vnet::{DATA_VALID, LEN as HEADER_LEN, PRIVATE_HEAD, VnetHeader};
 use trama_frame::{Offloads, VlanId, VlanTag, checksum, gso};
-use trama_virtqueue::{MAX_BURST, Segment};
+use trama_virtqueue::Segment;
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
@@ -18,7 +18,7 @@ use crate::forward::{FrameMeta, FrameSet, MAX_FRAME, Plan, Reasons, Source, memb
 use crate::mac_table::PortIndex;
 use crate::ports::{Device, Port, Sink};
 use crate::vlan::Egress;
-use crate::watch::{Burst, NO_REASONS, NotingSink, Sight, Sighting, Watches, Way};
+use crate::watch::{Burst, NotingSink, Sight, Sighting, Watches, Way};
 
 mod rewrite;
 
@@ -81,7 +81,7 @@ pub(crate) fn deliver<S: Source>(
         return 0;
     }
     if let Some(reason) = refusal(port) {
-        port.count_drops(reason, u64::from(egress.carried.count_ones()));
+        refuse(source, plan, egress.carried, reason, port);
         return egress.carried;
     }
     port.touched = true;
@@ -108,7 +108,7 @@ pub(crate) fn deliver_marked<S: Source>(
         return 0;
     }
     if let Some(reason) = refusal(port) {
-        ingress.count_drops(reason, u64::from(egress.carried.count_ones()));
+        refuse(source, plan, egress.carried, reason, ingress);
         return egress.carried;
     }
     port.touched = true;
@@ -156,36 +156,46 @@ pub(crate) fn deliver_watched<S: Source>(
     };
     if let Some(reason) = refusal(port) {
         let counted_at = from.map_or(&*port, |(_, port)| port);
-        counted_at.count_drops(reason, u64::from(egress.carried.count_ones()));
-        show(dropped, egress.carried, &[Some(reason); MAX_BURST], None);
+        refuse(source, plan, egress.carried, reason, counted_at);
+        let mut reasons = Reasons::NONE;
+        reasons.add(egress.carried, reason);
+        show(dropped, egress.carried, &reasons, None);
         return egress.carried;
     }
     port.touched = true;
     scratch.segments_left = SEGMENT_BUDGET;
     let mark = from.map(|(_, port)| port.settings.mark);
     let batch = Batch::new(source, plan, &egress, port.offloads, mark, &port.counters);
-    let (taken, refused, reasons);
+    let (taken, refused);
     if let Some((index, ingress)) = from
         && let Device::Vhost(vhost) = &mut port.device
         && let Some(mut ring) = vhost.shared_ring(index, &ingress.counters)
     {
         let mut sink = NotingSink::new(&mut ring);
         batch.deliver(egress.carried, &mut sink, scratch);
-        (taken, refused, reasons) = (sink.taken, sink.refused, sink.reasons);
+        (taken, refused) = (sink.taken, sink.refused);
         let broken = ring.ring.broken;
         vhost.record_broken(broken);
     } else {
         let mut sink = NotingSink::new(port.device.sink());
         batch.deliver(egress.carried, &mut sink, scratch);
-        (taken, refused, reasons) = (sink.taken, sink.refused, sink.reasons);
+        (taken, refused) = (sink.taken, sink.refused);
     }
     let tag = |i| batch.tag(i);
     let retags = batch.retagged(taken) != 0;
-    show(sent, taken, &NO_REASONS, retags.then_some(&tag as &dyn Fn(usize) -> Option<VlanTag>));
-    if refused != 0 {
-        show(dropped, refused, &reasons, None);
+    show(sent, taken, &Reasons::NONE, retags.then_some(&tag as &dyn Fn(usize) -> Option<VlanTag>));
+    if refused.dropped() != 0 {
+        show(dropped, refused.dropped(), &refused, None);
     }
     egress.carried
+}
+
+/// Counts frames that are not delivered, at the port `at`.
+#[cold]
+#[inline(never)]
+fn refuse<S: Source>(source: &S, plan: &Plan, frames: FrameSet, reason: DropReason, at: &Port) {
+    at.count_drops(reason, u64::from(frames.count_ones()));
+    plan.note_dropped(source, frames, reason, &at.counters);
 }
 
 /// Returns why the port takes no frames now, if it does not.
@@ -462,8 +472,21 @@ impl<'a, S: Source> Batch<'a, S> {
             let put = |head: &[u8], body: &[Segment<'_>]| rewrite.put(sink, &header, head, body);
             match self.source.with_frame(i, put) {
                 Ok(()) => tally.add(len, meta.header.is_gso()),
-                Err(reason) => sink.count_refused(reason, self.counters),
+                Err(reason) => self.refused(i, reason, sink),
             }
+        }
+    }
+
+    /// Counts a frame that the receiver did not take.
+    #[cold]
+    #[inline(never)]
+    fn refused<K: Sink>(&self, i: usize, reason: DropReason, sink: &mut K) {
+        sink.note_refused(reason);
+        // If the sender's memory is at fault, its port counts the frame, as the device has noted.
+        if reason != DropReason::MemoryHole {
+            let counters = sink.counted_at(self.counters);
+            counters.drop(reason, 1);
+            self.plan.note_dropped(self.source, 1 << i, reason, counters);
         }
     }
 
@@ -480,19 +503,20 @@ impl<'a, S: Source> Batch<'a, S> {
                 let wanted = header.segments(frame.len());
                 *segments_left =
                     segments_left.checked_sub(wanted).ok_or(DropReason::OffloadFailed)?;
-                self.cut(frame, &header, segment, sink, tally)
+                self.cut(i, frame, &header, segment, sink, tally)
             } else {
                 self.fill_checksum(frame, header, sink, tally)
             }
         });
         if let Err(reason) = result {
-            sink.count_refused(reason, self.counters);
+            self.refused(i, reason, sink);
         }
     }
 
     /// Cuts a large frame into complete ones. Counts one drop for each segment without room.
     fn cut<K: Sink>(
         &self,
+        i: usize,
         frame: &[u8],
         header: &VnetHeader,
         scratch: &mut [u8],
@@ -502,7 +526,7 @@ impl<'a, S: Source> Batch<'a, S> {
         let plain = self.edit.apply(&VnetHeader::default());
         let emit = |segment: &[u8]| match sink.put(&plain, segment, &[]) {
             Ok(()) => tally.add(segment.len(), false),
-            Err(reason) => sink.count_refused(reason, self.counters),
+            Err(reason) => self.refused(i, reason, sink),
         };
         gso::segment(frame, header, scratch, emit).map_err(|_| DropReason::OffloadFailed)?;
         self.counters.software_gso_frames.add(1);

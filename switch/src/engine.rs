@@ -28,6 +28,7 @@ use crate::counters::{Lasting, PortCounters, WorkerCounters};
 use crate::delivery::Scratch;
 use crate::forward::Plan;
 use crate::mac_table::{FdbEntry, KeptMac, PortIndex};
+use crate::news::DropTeller;
 use crate::notes::Note;
 use crate::ports::calls::Calls;
 use crate::ports::packet::SlotBurst;
@@ -173,6 +174,11 @@ impl Engine {
     pub fn set_note(&mut self, note: Lasting<Note>) {
         note.take();
         self.pipeline.note = note;
+    }
+
+    /// Tells control of dropped frames from now on.
+    pub fn set_drop_teller(&mut self, teller: DropTeller) {
+        self.pipeline.plan.news.set_teller(teller);
     }
 
     pub(crate) fn counters(&self) -> Arc<WorkerCounters> {

@@ -15,6 +15,7 @@ use trama_virtqueue::{HEADER_LEN, MAX_BURST, RingError, Segment, TxBurst};
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
 use crate::mac_table::{Address, Learned, MacTable, PortIndex};
+use crate::news::News;
 use crate::sources::Sources;
 use crate::storm::{FloodKind, StormControl, StormLimits};
 use crate::time::Time;
@@ -139,17 +140,41 @@ pub(crate) struct Plan {
     /// The port that the burst came from.
     pub ingress: PortIndex,
     tally: Tally,
-    /// What was dropped of the burst, while it is kept.
-    drops: Drops,
+    /// What was dropped of the burst at its ingress port, until it is settled.
+    pub reasons: Reasons,
+    /// What control is told of it.
+    pub news: News,
 }
 
 /// Why frames of a burst were dropped.
-pub(crate) type Reasons = [Option<DropReason>; MAX_BURST];
+#[derive(Clone, Copy)]
+pub(crate) struct Reasons {
+    dropped: FrameSet,
+    /// Meaningful for the dropped ones alone.
+    of: [DropReason; MAX_BURST],
+}
 
-/// The reasons for which frames of a burst were dropped; kept for watches alone.
-struct Drops {
-    is_kept: bool,
-    reasons: Reasons,
+impl Reasons {
+    /// None was dropped.
+    pub(crate) const NONE: Reasons =
+        Reasons { dropped: 0, of: [DropReason::NotAttached; MAX_BURST] };
+
+    /// Adds frames that were dropped.
+    pub(crate) fn add(&mut self, frames: FrameSet, reason: DropReason) {
+        self.dropped |= frames;
+        members(frames).for_each(|i| self.of[i] = reason);
+    }
+
+    /// Returns why frame `i` was dropped, if it was.
+    #[inline(always)]
+    pub(crate) fn get(&self, i: usize) -> Option<DropReason> {
+        (self.dropped & 1 << i != 0).then(|| self.of[i])
+    }
+
+    /// Returns the frames that were dropped.
+    pub(crate) fn dropped(&self) -> FrameSet {
+        self.dropped
+    }
 }
 
 impl Plan {
@@ -165,7 +190,8 @@ impl Plan {
             tagged: 0,
             ingress: PortIndex(0),
             tally: Tally::default(),
-            drops: Drops { is_kept: false, reasons: [None; MAX_BURST] },
+            reasons: Reasons::NONE,
+            news: News::new(),
         }
     }
 
@@ -204,7 +230,7 @@ impl Plan {
         self.ports += 1;
     }
 
-    /// Counts frames that are dropped at the port with these counters.
+    /// Counts frames that are dropped at the ingress port, which has these counters.
     #[cold]
     #[inline(never)]
     pub(crate) fn count_dropped(
@@ -214,19 +240,33 @@ impl Plan {
         counters: &PortCounters,
     ) {
         counters.drop(reason, u64::from(frames.count_ones()));
-        if self.drops.is_kept {
-            members(frames).for_each(|i| self.drops.reasons[i] = Some(reason));
+        self.reasons.add(frames, reason);
+    }
+
+    /// Notes for control what was dropped of the burst, and forgets it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn settle_drops<S: Source>(&mut self, source: &S, counters: &PortCounters) {
+        let reasons = std::mem::replace(&mut self.reasons, Reasons::NONE);
+        for i in members(reasons.dropped()) {
+            self.note_dropped(source, 1 << i, reasons.of[i], counters);
         }
     }
 
-    /// Keeps for each frame why it is dropped, from now on or no longer.
-    pub(crate) fn keep_drops(&mut self, is_kept: bool) {
-        self.drops = Drops { is_kept, reasons: [None; MAX_BURST] };
-    }
-
-    /// Returns why frames were dropped, while that is kept.
-    pub(crate) fn reasons(&self) -> &Reasons {
-        &self.drops.reasons
+    /// Notes for control that frames were dropped.
+    pub(crate) fn note_dropped<S: Source>(
+        &self,
+        source: &S,
+        frames: FrameSet,
+        reason: DropReason,
+        counters: &PortCounters,
+    ) {
+        // The newest of them.
+        let Some(i) = frames.checked_ilog2().map(|i| i as usize) else { return };
+        self.news.note(reason, counters, || match source.error(i) {
+            Some(_) => (&[], 0),
+            None => (source.head(i), source.frame_len(i)),
+        });
     }
 
     /// Drops frames that were counted as good.

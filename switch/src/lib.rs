@@ -19,6 +19,7 @@ mod forward;
 mod kept;
 mod loops;
 pub mod mac_table;
+pub mod news;
 pub mod notes;
 pub mod ports;
 mod probe;

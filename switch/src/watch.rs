@@ -18,5 +18,5 @@ pub use list::{Filter, Watch};
 pub(crate) use list::{Sight, Watches};
 pub use queue::{Reader, Record, Writer, queue};
 pub(crate) use sink::NotingSink;
-pub(crate) use types::{Burst, NO_REASONS, Sighting};
+pub(crate) use types::{Burst, Sighting};
 pub use types::{Glimpse, MAX_WATCHES, ReasonSet, WatchCount, WatchId, Way};

@@ -9,7 +9,7 @@ use crate::delivery::{carried_frames, egress_tag, refusal};
 use crate::drop_reason::DropReason;
 use crate::explain::{Exit, Explanation, OneFrame, Peek, Route};
 use crate::filter::EgressFilter;
-use crate::forward::{Ingress, Plan, classify};
+use crate::forward::{Ingress, Plan, Reasons, classify};
 use crate::mac_table::PortIndex;
 use crate::ports::Port;
 use crate::time::Time;
@@ -40,7 +40,6 @@ impl Engine {
             return Ok(Explanation::dropped(refused));
         }
         let (source, counters) = (OneFrame(frame), PortCounters::default());
-        plan.keep_drops(true);
         plan.ingress = index;
         let at = entry(found, index, &network.settings);
         let mut at = Ingress { sources: None, counters: &counters, ..at };
@@ -52,7 +51,7 @@ impl Engine {
             plan.limit_flood(&source, limits, &mut found.storm.clone(), &counters, now);
         }
         let (exits, withheld) = exits(plan, &source, &network.ports, index);
-        let dropped = match plan.reasons()[0] {
+        let dropped = match plan.reasons.get(0) {
             None if plan.flood != 0 && exits.is_empty() && withheld.is_empty() => {
                 Some(DropReason::NoMember)
             }
@@ -69,7 +68,7 @@ impl Engine {
             None if is_unknown => Some(Route::Unknown),
             None => is_flood.then_some(Route::Group),
         };
-        plan.keep_drops(false);
+        plan.reasons = Reasons::NONE;
         Ok(Explanation { vlan, dropped, route, exits, withheld })
     }
 }

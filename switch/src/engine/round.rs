@@ -17,8 +17,9 @@ use crate::delivery::{carried_frames, deliver, deliver_marked, deliver_watched};
 use crate::drop_reason::DropReason;
 use crate::faults::{self, Place};
 use crate::filter::EgressFilter;
-use crate::forward::{FrameSet, Ingress, Source, classify};
+use crate::forward::{FrameSet, Ingress, Source, all_frames, classify};
 use crate::mac_table::PortIndex;
+use crate::news;
 use crate::ports::packet::{SlotBurst, Uplink};
 use crate::ports::pool::PoolBurst;
 use crate::ports::stream::Stream;
@@ -390,7 +391,9 @@ impl Pipeline {
             return;
         }
         if id.is_none() {
-            port.count_drops(DropReason::NotAttached, source.len() as u64);
+            let all = all_frames(source);
+            self.plan.count_dropped(all, DropReason::NotAttached, &port.counters);
+            self.plan.settle_drops(source, &port.counters);
             return;
         }
         self.plan.ingress = ingress;
@@ -399,6 +402,9 @@ impl Pipeline {
         self.note.delivered();
         if let Some(port) = &network.ports[usize::from(ingress.0)] {
             self.plan.count(source, reached, withheld, &port.counters);
+            if self.plan.reasons.dropped() != 0 {
+                self.plan.settle_drops(source, &port.counters);
+            }
         }
     }
 
@@ -532,10 +538,22 @@ impl Pipeline {
         self.note.delivered();
     }
 
+    /// Tells control of frames that were dropped in this turn.
+    #[cold]
+    fn tell_drops(&self, ports: &[Option<Port>]) {
+        self.plan.news.tell(|counters| {
+            let mut ports = ports.iter().flatten();
+            ports.find(|port| news::address(&port.counters) == counters).map(|port| port.id)
+        });
+    }
+
     /// Ends a turn of port `ingress`, or of the switch itself: makes the calls, then drops the
     /// rings of receivers that broke, with their call descriptors.
     pub(super) fn finish_turn(&mut self, ports: &mut [Option<Port>], ingress: Option<PortIndex>) {
         self.calls.make();
+        if self.plan.news.has_pending() {
+            self.tell_drops(ports);
+        }
         let mut holes = 0;
         for index in self.touched.drain(..) {
             if let Some(port) = &mut ports[usize::from(index.0)] {

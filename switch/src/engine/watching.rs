@@ -76,9 +76,6 @@ impl Pipeline {
     ) {
         let Some(Some(port)) = network.ports.get(usize::from(ingress.0)) else { return };
         let is_open = port.is_open;
-        if port.seers.received != 0 {
-            self.plan.keep_drops(true);
-        }
         if !is_open {
             self.refuse(network, source, ingress, now);
             self.show_received(network, source, ingress);
@@ -115,9 +112,9 @@ impl Pipeline {
         let seen = Sighting { port: port.id, index: ingress, way: Way::Received, seers };
         let queue = matches!(port.device, Device::Vhost(_)).then_some(self.pair);
         let burst = Burst { queue, ..self.burst() };
-        let (plan, frames, reasons) = (&self.plan, all_frames(source), self.plan.reasons());
+        let (plan, frames, reasons) = (&self.plan, all_frames(source), &self.plan.reasons);
         watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags: None });
-        self.plan.keep_drops(false);
+        self.plan.settle_drops(source, &port.counters);
     }
 }
 

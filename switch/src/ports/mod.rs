@@ -235,15 +235,15 @@ pub(crate) trait Sink {
         self.put(header, head.copy_to(&mut [0; PRIVATE_HEAD + TAG_LEN]), body)
     }
 
-    /// Counts a frame that [`Sink::put`] refused, at the receiver's counters unless the sender
-    /// has to know. If the sender's memory is at fault, its port counts the frame, as the device
-    /// has noted.
-    #[inline(always)]
-    fn count_refused(&mut self, reason: DropReason, receiver: &PortCounters) {
-        if reason != DropReason::MemoryHole {
-            receiver.drop(reason, 1);
-        }
+    /// Returns where a frame that [`Sink::put`] refused is counted: at its `receiver`, unless the
+    /// sender has to know.
+    fn counted_at<'c>(&'c self, receiver: &'c PortCounters) -> &'c PortCounters {
+        receiver
     }
+
+    /// Notes why the frame was refused.
+    #[inline(always)]
+    fn note_refused(&mut self, _reason: DropReason) {}
 
     /// Ends a burst; returns the frames that were taken but could not be sent.
     fn finish(&mut self) -> Unsent {

@@ -54,7 +54,7 @@ impl<S: Source> Sight<'_, S> {
     /// Gives a frame that was dropped, as it entered, or that leaves with another tag.
     #[inline(never)]
     fn give_other(&self, i: usize, copying: &mut Copying<'_, '_>) {
-        let (drop, len) = (self.reasons[i], self.source.frame_len(i));
+        let (drop, len) = (self.reasons.get(i), self.source.frame_len(i));
         let (meta, tags) = match (drop, self.tags) {
             (None, Some(tags)) => (&self.plan.meta[i], tags),
             // Nothing of it may be read.
@@ -225,7 +225,7 @@ impl Watching {
             let (filter, snaplen, missed) = (filter.as_ref(), *snaplen, count.missed);
             let mut copying = Copying { room, filter, snaplen, captured: 0, lost: 0, missed };
             for i in members(sight.frames) {
-                match sight.reasons[i] {
+                match sight.reasons.get(i) {
                     Some(reason) if !drops.contains(reason) => {}
                     None if !*frames => {}
                     None if sight.tags.is_none() => {

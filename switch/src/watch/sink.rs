@@ -3,7 +3,6 @@
 use trama_frame::vnet::LEN as HEADER;
 use trama_virtqueue::Segment;
 
-use super::types::NO_REASONS;
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
 use crate::forward::{FrameSet, Reasons};
@@ -16,14 +15,13 @@ pub(crate) struct NotingSink<'a> {
     frame: usize,
     /// Frames that were taken, at least in part.
     pub taken: FrameSet,
-    /// Frames that were refused, at least in part, and why.
-    pub refused: FrameSet,
-    pub reasons: Reasons,
+    /// Why others were refused, at least in part.
+    pub refused: Reasons,
 }
 
 impl<'a> NotingSink<'a> {
     pub(crate) fn new(device: &'a mut dyn Sink) -> NotingSink<'a> {
-        NotingSink { device, frame: 0, taken: 0, refused: 0, reasons: NO_REASONS }
+        NotingSink { device, frame: 0, taken: 0, refused: Reasons::NONE }
     }
 }
 
@@ -48,12 +46,14 @@ impl Sink for NotingSink<'_> {
         Ok(())
     }
 
-    fn count_refused(&mut self, reason: DropReason, receiver: &PortCounters) {
-        self.device.count_refused(reason, receiver);
+    fn counted_at<'c>(&'c self, receiver: &'c PortCounters) -> &'c PortCounters {
+        self.device.counted_at(receiver)
+    }
+
+    fn note_refused(&mut self, reason: DropReason) {
         // Counted at the sender's port, by the device.
         if reason != DropReason::MemoryHole {
-            self.refused |= 1 << self.frame;
-            self.reasons[self.frame] = Some(reason);
+            self.refused.add(1 << self.frame, reason);
         }
     }
 

@@ -1,9 +1,6 @@
 //! What control asks of a watch, and what the pieces of it tell each other.
 
-use trama_virtqueue::MAX_BURST;
-
 use crate::drop_reason::DropReason;
-use crate::forward::Reasons;
 use crate::mac_table::PortIndex;
 use crate::time::Time;
 use crate::types::PortId;
@@ -95,6 +92,3 @@ pub(crate) struct Burst {
     /// The queue pair that it was received from.
     pub queue: Option<u16>,
 }
-
-/// No frame was dropped.
-pub(crate) const NO_REASONS: Reasons = [None; MAX_BURST];
