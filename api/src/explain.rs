@@ -26,6 +26,11 @@ pub enum Frame {
     Bytes(Vec<u8>),
     /// A frame that the daemon makes.
     Described(Described),
+    /// The last one that was dropped at the port, for this reason if one is given.
+    Last {
+        /// The reason, as in the metrics.
+        reason: Option<String>,
+    },
 }
 
 /// What a frame has; the rest is chosen.

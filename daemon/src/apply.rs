@@ -26,6 +26,7 @@ use std::thread::JoinHandle;
 use trama_frame::MacAddr;
 use trama_helper::{Entry, Rights};
 use trama_switch::counters::{Lasting, NetworkCounters, PortCounters};
+use trama_switch::news::drop_notices;
 use trama_switch::{
     Engine, Epoch, NamespaceId, NetworkId, PortFault, PortId, PortSettings, Time, WorkerGroup,
     WorkerHandle,
@@ -40,6 +41,7 @@ use crate::convert;
 use crate::crashes::Crashes;
 use crate::gateway::{Gateway, Starts};
 use crate::kept::KeptState;
+use crate::last_drops::LastDrops;
 use crate::links::Links;
 use crate::loops::Loops;
 use crate::namespaces::NamespaceWatch;
@@ -92,6 +94,8 @@ pub struct DataPlane {
     links: Links,
     /// Devices that clients have handed over.
     pub(crate) attached: AttachedDevices,
+    /// The last frames that were dropped.
+    pub(crate) last_drops: LastDrops,
 }
 
 pub(crate) struct Worker {
@@ -151,6 +155,8 @@ impl DataPlane {
         let (event, readable) = UnixStream::pair()?;
         event.set_nonblocking(true)?;
         readable.set_nonblocking(true)?;
+        let (teller, notices) = drop_notices();
+        let last_drops = LastDrops::start(notices)?;
         let mut workers = Vec::with_capacity(daemon.workers);
         for index in 0..daemon.workers {
             // A single worker has no other to give load to.
@@ -166,10 +172,12 @@ impl DataPlane {
                 );
             }
             let (alarm, note) = (event.try_clone()?, crashes.worker());
+            let teller = teller.clone();
             // A worker that has just ended sends no alarm.
             let _ = handle.call(move |engine, _| {
                 engine.set_alarm(alarm.into());
                 engine.set_note(note);
+                engine.set_drop_teller(teller);
             });
             workers.push(Worker { handle, thread: Some(thread) });
         }
@@ -197,6 +205,7 @@ impl DataPlane {
             namespaces: None,
             links: Links::default(),
             attached: AttachedDevices::default(),
+            last_drops,
         };
         Ok((data_plane, readable))
     }

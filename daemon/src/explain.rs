@@ -6,6 +6,8 @@ mod running;
 mod words;
 
 use trama_api::explain::{Answer, Frame, Request};
+use trama_api::nearest::nearest;
+use trama_switch::DropReason;
 
 pub(crate) use running::Explained;
 use words::{NO_STATION, Subject};
@@ -27,6 +29,7 @@ pub(crate) fn explain(daemon: &Daemon, request: &Request) -> Result<Answer, Stri
     })?;
     let own = running.mac.as_deref().and_then(|mac| mac.parse().ok());
     let bytes = match &request.frame {
+        Frame::Last { reason } => return last(daemon, name, reason.as_deref()),
         Frame::Bytes(bytes) => bytes.clone(),
         Frame::Described(it) => frame::build(it, port.mac.or(own).unwrap_or(NO_STATION))?,
     };
@@ -38,9 +41,30 @@ pub(crate) fn explain(daemon: &Daemon, request: &Request) -> Result<Answer, Stri
     Ok(Subject { port, network, link, frame: &bytes, explained: &explained }.answer())
 }
 
+/// Says what was dropped last.
+fn last(daemon: &Daemon, port: &str, reason: Option<&str>) -> Result<Answer, String> {
+    let reason = reason.map(reason_of).transpose()?;
+    let last = daemon.last_drop(port, reason).ok_or_else(|| {
+        let why = reason.map(|reason| format!(" for {}", reason.name())).unwrap_or_default();
+        format!(
+            "no frame was dropped at {port}{why} since tramad started; see tramactl counters {port}"
+        )
+    })?;
+    Ok(words::of_last(port, &last))
+}
+
+fn reason_of(name: &str) -> Result<DropReason, String> {
+    let known: Vec<&str> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+    let reason = DropReason::ALL.iter().find(|reason| reason.name() == name);
+    reason.copied().ok_or_else(|| match nearest(name, &known) {
+        Some(near) => format!("there is no drop reason {name}; did you mean {near}?"),
+        None => format!("there is no drop reason {name}; there are {}", known.join(", ")),
+    })
+}
+
 fn no_port<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
-    let near = trama_api::nearest::nearest(name, &known);
+    let near = nearest(name, &known);
     let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
     format!("there is no port {name}{near}")
 }

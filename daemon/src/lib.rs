@@ -28,6 +28,7 @@ mod growth;
 mod handed;
 pub mod host;
 mod kept;
+mod last_drops;
 mod links;
 pub mod listeners;
 mod loops;

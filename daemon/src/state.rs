@@ -18,7 +18,7 @@ use trama_api::folders::{self, Folders};
 use trama_api::transaction::NotRunning;
 use trama_gateway::question::Row;
 use trama_helper::{Rights, Setup};
-use trama_switch::WorkerHandle;
+use trama_switch::{DropReason, WorkerHandle};
 
 use crate::Fault;
 use crate::apply::DataPlane;
@@ -29,6 +29,7 @@ use crate::crashes::Crashes;
 use crate::explain::Explained;
 use crate::gateway::AskError;
 use crate::host;
+use crate::last_drops::LastDrop;
 use crate::moves::MoveError;
 use crate::panics;
 use crate::plan::{Step, daemon_keys, plan};
@@ -483,6 +484,11 @@ impl Daemon {
     /// Says what would happen to a frame; `None` if the port does not run.
     pub(crate) fn explain(&self, port: &str, on: Option<&str>, frame: &[u8]) -> Option<Explained> {
         self.lock().data_plane.explain(port, on, frame)
+    }
+
+    /// Returns the last frame that was dropped at a port.
+    pub(crate) fn last_drop(&self, port: &str, reason: Option<DropReason>) -> Option<LastDrop> {
+        self.lock().data_plane.last_drop(port, reason)
     }
 
     /// Forgets the learnt MAC addresses of one network, or of all. Returns `false` if there is no

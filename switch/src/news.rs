@@ -7,8 +7,9 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use trama_frame::vnet::PRIVATE_HEAD;
 
 use crate::counters::PortCounters;
@@ -48,6 +49,15 @@ pub struct DropNotices {
     window: Arc<AtomicU32>,
 }
 
+/// Why there is no notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoNotice {
+    /// None came in time.
+    Late,
+    /// Every worker has ended.
+    Over,
+}
+
 /// A notice without a heap, as it travels.
 #[derive(Clone, Copy)]
 struct Told {
@@ -67,9 +77,19 @@ pub fn drop_notices() -> (DropTeller, DropNotices) {
 }
 
 impl DropNotices {
-    /// Waits for the next notice; `None` once every worker has ended.
-    pub fn wait(&self) -> Option<DropNotice> {
-        self.notices.recv().ok().map(DropNotice::from)
+    /// Waits for the next notice, for at most `limit` if there is one.
+    ///
+    /// # Errors
+    /// None came in time, or every worker has ended.
+    pub fn wait(&self, limit: Option<Duration>) -> Result<DropNotice, NoNotice> {
+        let told = match limit {
+            None => self.notices.recv().map_err(|_| NoNotice::Over),
+            Some(limit) => self.notices.recv_timeout(limit).map_err(|error| match error {
+                RecvTimeoutError::Timeout => NoNotice::Late,
+                RecvTimeoutError::Disconnected => NoNotice::Over,
+            }),
+        };
+        told.map(DropNotice::from)
     }
 
     /// Returns the next notice, if one has come.

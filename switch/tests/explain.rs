@@ -109,7 +109,7 @@ fn some_frame() -> impl Strategy<Value = (usize, Vec<u8>)> {
             let mut bytes = frame(to, source, len.max(14));
             for (vlan, priority, is_service) in tags {
                 let tpid = if is_service { 0x88a8 } else { 0x8100 };
-                bytes = tagged(VlanTag { tpid, tci: priority << 13 | vlan * 10 }, &bytes);
+                bytes = tagged(VlanTag { tpid, tci: (priority << 13) | (vlan * 10) }, &bytes);
             }
             bytes.truncate(if len < 14 { len } else { usize::MAX });
             (from, bytes)

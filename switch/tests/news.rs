@@ -43,7 +43,7 @@ fn each_reason_is_told_once_in_a_window_with_the_frame() {
         lab.send(0, &long);
     }
     lab.send(2, &frame(MacAddr::BROADCAST, mac(3), 60));
-    let [ids @ ..] = [0, 2].map(|place: usize| lab.stations[place].id);
+    let ids = [0, 2].map(|place: usize| lab.stations[place].id);
     let told = lab.told();
     assert_eq!(told.len(), 2);
     let DropNotice { port, reason, len, head } = &told[0];

@@ -122,15 +122,15 @@ pub(crate) const LOCAL: [Local; 13] = [
     },
     Local {
         name: "explain",
-        arguments: "PORT dst=MAC [src=MAC] [vlan=N] [len=N] [type=N] [ip=A>B] [proto=tcp|udp|icmp] [port=N] | PORT HEX|-",
+        arguments: "PORT dst=MAC [src=MAC] [vlan=N] [len=N] [type=N] [ip=A>B] [proto=tcp|udp|icmp] [port=N] | PORT HEX|- | --last PORT [REASON]",
         summary: "Say what would happen to a frame that a port's machine sends",
         help: Help {
             group: Group::State,
-            text: "The code that switches frames is asked, and the rules of the network's gateway; nothing is sent, learned or counted. Exit 4 if nobody would get the frame.",
+            text: "The code that switches frames is asked, and the rules of the network's gateway; nothing is sent, learned or counted. With --last it says which frame was dropped last at the port. Exit 4 if nobody would get the frame.",
             examples: [
                 "explain vm1 dst=52:54:00:00:00:02",
                 "explain vm1 dst=ff:ff:ff:ff:ff:ff vlan=20 type=0x0806",
-                "-f json explain vm1 dst=52:54:00:00:00:02 len=1514",
+                "explain --last vm1 vlan_not_allowed",
             ],
             see_also: &["counters", "fdb/show"],
         },

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use trama_frame::ethernet::{self, TAG_LEN};
 use trama_gateway::NatDrop;
 use trama_gateway::explain::{Fate, explain};
-use trama_switch::PortId;
 use trama_switch::explain::{Exit, Explanation};
+use trama_switch::{DropReason, PortId};
 
 use crate::apply::DataPlane;
+use crate::last_drops::LastDrop;
 
 /// The name of a network's gateway among the ports.
 pub(super) const GATEWAY: &str = "gateway";
@@ -49,6 +50,13 @@ impl DataPlane {
             Some(explain(settings.nat(), &as_it_leaves(frame, exit)))
         });
         Some(Explained { explanation, names, fate })
+    }
+}
+
+impl DataPlane {
+    /// Returns the last frame that was dropped at a port, for this reason or for any.
+    pub(crate) fn last_drop(&self, port: &str, reason: Option<DropReason>) -> Option<LastDrop> {
+        self.last_drops.of(self.ports.get(port)?.id, reason)
     }
 }
 

@@ -11,6 +11,7 @@ use trama_switch::{DropReason, PortId};
 
 use super::running::{Explained, GATEWAY};
 use crate::config::model::{Network, Port};
+use crate::last_drops::LastDrop;
 
 /// What the answer is about.
 pub(super) struct Subject<'a> {
@@ -65,14 +66,7 @@ impl Subject<'_> {
     }
 
     fn of_frame(&self) -> String {
-        let (name, len) = (&self.port.name, self.frame.len());
-        match ethernet::parse(self.frame) {
-            None => format!("{name} → ?, {len} bytes: it ends within its header"),
-            Some(header) => {
-                let (dst, src) = (header.dst, header.src);
-                format!("{name} → {dst}, source {src}, {}, {len} bytes", tagged(header.tag))
-            }
-        }
+        format!("{} → {}", self.port.name, described(self.frame, self.frame.len()))
     }
 
     fn of_port(&self) -> String {
@@ -166,6 +160,27 @@ fn to(exit: &Exit) -> String {
     match exit.tag {
         Some(tag) => format!("{}, tagged {tag}", exit.port),
         None => format!("{}, untagged", exit.port),
+    }
+}
+
+/// Says what was dropped last at a port, and when.
+pub(super) fn of_last(port: &str, last: &LastDrop) -> Answer {
+    let LastDrop { at, notice } = last;
+    let ago = at.elapsed().as_secs();
+    let frame = format!("{ago} s ago, to {}", described(&notice.head, notice.len));
+    let mut answer = Answer { dropped: Some(dropped(port, notice.reason)), ..Answer::default() };
+    answer.steps = vec![step("frame", frame), step("verdict", verdict(&answer))];
+    answer
+}
+
+/// The destination of a frame, its source, tag and length.
+fn described(head: &[u8], len: usize) -> String {
+    match ethernet::parse(head) {
+        None => format!("?, {len} bytes: it ends within its header"),
+        Some(header) => {
+            let (dst, src) = (header.dst, header.src);
+            format!("{dst}, source {src}, {}, {len} bytes", tagged(header.tag))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `explain` with a running switch: what it says, and that it happens.
 
 use trama_tests::nat::{GATEWAY, NETWORK, VM1, guest_port, host_and_server, namespace, route};
-use trama_tests::{Host, Netns, RawTap, Tramad};
+use trama_tests::{Host, Netns, RawTap, SOON, Tramad, wait_until};
 
 const LAB: &str = "[[network]]\nname = \"lab\"\n";
 
@@ -71,6 +71,22 @@ fn what_is_said_of_a_frame_is_its_way() {
     let (down, status) = explain(&tramad, &broadcast);
     assert!(status == 4 && down.contains("dropped: egress_down\n"), "{down}");
     assert_eq!(tramad.statistic("vm3", "rx_dropped"), 0, "nothing is counted");
+
+    // What was dropped last.
+    let (none, status) = explain(&tramad, &["--last", "vm3", "runt"]);
+    assert!(status == 1 && none.contains("no frame was dropped at vm3 for runt"), "{none}");
+    let raw = RawTap::bridge(&guests, "vm3");
+    let head = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 3], &[0x81, 0, 0, 30, 0x08, 0x06]].concat();
+    raw.send(&[&head[..], &[0; 46]].concat());
+    let last = wait_until("the frame is dropped", SOON, || {
+        let (text, status) = explain(&tramad, &["--last", "vm3", "vlan_not_allowed"]);
+        (status == 4).then_some(text)
+    });
+    let frame = "to ff:ff:ff:ff:ff:ff, source 02:00:00:00:00:03, VLAN 30, 64 bytes\n";
+    assert!(last.contains(frame), "{last}");
+    assert!(last.contains("verdict  dropped at vm3: vlan_not_allowed. The port"), "{last}");
+    let (other, status) = explain(&tramad, &["--last", "vm3", "vlan_not_alowed"]);
+    assert!(status == 1 && other.contains("did you mean vlan_not_allowed?"), "{other}");
 
     // A frame as bytes, and what is no frame.
     let (bytes, _) = explain(&tramad, &["vm1", "ffffffffffff 020000000009 8100000a 0806"]);

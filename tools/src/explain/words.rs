@@ -43,6 +43,15 @@ struct Draft {
 
 /// Reads the arguments of `explain`: a port, then a frame in hexadecimal or `KEY=VALUE`.
 pub(super) fn read(arguments: &[String]) -> Result<Request, String> {
+    if let [option, port, reason @ ..] = arguments
+        && option == "--last"
+    {
+        if reason.len() > 1 {
+            return Err("'explain --last' takes a port and a drop reason".to_owned());
+        }
+        let frame = Frame::Last { reason: reason.first().cloned() };
+        return Ok(Request { version: VERSION, port: port.clone(), frame });
+    }
     let [port, words @ ..] = arguments else {
         return Err("'explain' takes a port and a frame: explain PORT dst=MAC".to_owned());
     };
@@ -207,7 +216,7 @@ mod tests {
     fn described(request: Request) -> Described {
         match request.frame {
             Frame::Described(described) => described,
-            Frame::Bytes(_) => panic!("bytes"),
+            _ => panic!("not described"),
         }
     }
 
@@ -227,6 +236,8 @@ mod tests {
         assert_eq!(bytes, Frame::Bytes(vec![0x00, 0x11, 0xaa, 0xbb]));
         let ping = described(read(&words("vm1 dst=52:54:00:00:00:02 ip=::1>::2")).unwrap());
         assert_eq!(ping.packet.map(|packet| packet.protocol), Some(Protocol::Icmp));
+        let last = read(&words("--last vm1 no_member")).unwrap();
+        assert_eq!(last.frame, Frame::Last { reason: Some("no_member".to_owned()) });
         let arp = described(read(&words("vm1 dst=ff:ff:ff:ff:ff:ff type=0x806")).unwrap());
         assert_eq!(arp.ethertype, Some(0x806));
     }
@@ -244,6 +255,7 @@ mod tests {
             ("vm1 dst=52:54:00:00:00:02 ip=10.0.0.1", "ip=A>B"),
             ("vm1 dst=52:54:00:00:00:02 ip=10.0.0.1>10.0.0.2 type=0x806", "leave one out"),
             ("vm1 dst=52:54:00:00:00:02 ip=10.0.0.1>10.0.0.2 proto=sctp", "use tcp, udp or icmp"),
+            ("--last vm1 no_member today", "takes a port and a drop reason"),
             ("vm1 001", "not two a byte"),
             ("vm1 0x", "digit 2 is not hexadecimal"),
         ] {

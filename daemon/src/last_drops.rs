@@ -1,0 +1,108 @@
+//! The last frame that was dropped for each reason at each port.
+//!
+//! A thread takes what the workers tell. Nothing is told, and the thread sleeps, while no frame is
+//! dropped; else each reason at each port is told once a second.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use trama_switch::news::{DropNotice, DropNotices, NoNotice};
+use trama_switch::{DropReason, PortId};
+
+/// How often a reason at a port is told.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Most frames that are kept; then all are forgotten.
+const MOST: usize = 1 << 16;
+
+/// A frame that was dropped.
+#[derive(Clone, Debug)]
+pub(crate) struct LastDrop {
+    pub at: Instant,
+    pub notice: DropNotice,
+}
+
+/// The last dropped frames.
+#[derive(Clone, Default)]
+pub(crate) struct LastDrops(Arc<Mutex<HashMap<(PortId, DropReason), LastDrop>>>);
+
+impl LastDrops {
+    /// Takes what the workers tell, until they have ended.
+    ///
+    /// # Errors
+    /// There are too many threads.
+    pub(crate) fn start(notices: DropNotices) -> io::Result<LastDrops> {
+        let drops = LastDrops::default();
+        let own = drops.clone();
+        let thread = std::thread::Builder::new().name("drops".into());
+        thread.spawn(move || own.run(&notices))?;
+        Ok(drops)
+    }
+
+    fn run(&self, notices: &DropNotices) {
+        while let Ok(first) = notices.wait(None) {
+            let until = Instant::now() + WINDOW;
+            self.keep(first);
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                match notices.wait(Some(left)) {
+                    Ok(notice) => self.keep(notice),
+                    Err(NoNotice::Late) => break,
+                    Err(NoNotice::Over) => return,
+                }
+            }
+            notices.open_window();
+        }
+    }
+
+    fn keep(&self, notice: DropNotice) {
+        let mut drops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if drops.len() >= MOST {
+            drops.clear();
+        }
+        let key = (notice.port, notice.reason);
+        drops.insert(key, LastDrop { at: Instant::now(), notice });
+    }
+
+    /// Returns the last frame that was dropped at a port, for this reason or for any.
+    pub(crate) fn of(&self, port: PortId, reason: Option<DropReason>) -> Option<LastDrop> {
+        let drops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_asked = |of: &DropReason| reason.is_none_or(|reason| reason == *of);
+        let of_port = drops.iter().filter(|((at, of), _)| *at == port && is_asked(of));
+        of_port.map(|(_, drop)| drop).max_by_key(|drop| drop.at).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trama_switch::news::drop_notices;
+    use trama_switch::{Device, Engine, PortSettings, Time};
+
+    #[test]
+    fn the_newest_of_a_reason_is_kept_and_the_thread_ends_with_the_workers() {
+        let (teller, notices) = drop_notices();
+        let mut engine = Engine::new(1);
+        engine.set_drop_teller(teller);
+        let (device, handle) = trama_switch::dummy(16);
+        let settings = PortSettings {
+            name: "p".into(),
+            network: None,
+            vlan: trama_switch::VlanMode::Access { tag: trama_frame::VlanId::NONE },
+            cable: true,
+            filter: Default::default(),
+            mark: 0,
+            hdr_len: Default::default(),
+        };
+        let (port, _) = engine.add_port(settings, Device::Dummy(device)).unwrap();
+        handle.inject(Default::default(), &[7; 60]).unwrap();
+        engine.poll(Time(1));
+        drop(engine);
+        let drops = LastDrops::default();
+        drops.run(&notices);
+        let last = drops.of(port, None).unwrap().notice;
+        assert_eq!((last.reason, last.head), (DropReason::NotAttached, vec![7; 60]));
+        assert!(drops.of(port, Some(DropReason::Runt)).is_none());
+    }
+}
