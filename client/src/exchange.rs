@@ -1,5 +1,6 @@
 //! One request and its answer, over HTTP on the daemon's Unix socket.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -161,7 +162,7 @@ fn read_answer<R: DeserializeOwned>(
 ) -> Result<R, Failed> {
     let socket = socket.display();
     if status.is_success() {
-        return serde_json::from_slice(body).map_err(|error| {
+        return read(body).map_err(|error| {
             let version = env!("CARGO_PKG_VERSION");
             format!(
                 "cannot read the answer from {socket} ({error}); does tramad have another version \
@@ -176,6 +177,11 @@ fn read_answer<R: DeserializeOwned>(
             Err(format!("{socket} answers {status}; is it the control socket of tramad?").into())
         }
     }
+}
+
+/// Reads JSON. That it is UTF-8 is looked at once, not for each text in it.
+fn read<R: DeserializeOwned>(json: &[u8]) -> Result<R, Box<dyn Error>> {
+    Ok(serde_json::from_str(str::from_utf8(json)?)?)
 }
 
 fn unreachable(sockets: &[PathBuf], error: &io::Error) -> Failed {

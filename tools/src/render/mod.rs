@@ -2,11 +2,9 @@
 
 mod people;
 
-use std::fmt::Write;
-
-use serde_json::json;
+use serde::Serialize;
 use trama_api::transaction::{Form, Output};
-use trama_api::value::Value;
+use trama_api::value::{AsTools, Value};
 
 pub(crate) use people::People;
 
@@ -109,16 +107,26 @@ fn cell(value: &Value, data: Data) -> String {
 fn push_cell(text: &mut String, value: &Value, data: Data) {
     match data {
         // Writing to a string does not fail.
-        Data::Text => drop(write!(text, "{value}")),
+        Data::Text => drop(value.write_text(text)),
         Data::Bare => text.push_str(&value.bare()),
-        Data::Json => text.push_str(&value.to_json().to_string()),
+        Data::Json => push_as_json(text, &AsTools(value)),
     }
 }
 
 fn push_json(text: &mut String, headings: &[String], rows: &[Vec<Value>]) {
-    let rows: Vec<Vec<_>> =
-        rows.iter().map(|row| row.iter().map(Value::to_json).collect()).collect();
-    push_line(text, &json!({ "headings": headings, "data": rows }).to_string());
+    #[derive(Serialize)]
+    struct Table<'a> {
+        data: Vec<Vec<AsTools<'a>>>,
+        headings: &'a [String],
+    }
+    let data = rows.iter().map(|row| row.iter().map(AsTools).collect()).collect();
+    push_as_json(text, &Table { data, headings });
+    text.push('\n');
+}
+
+fn push_as_json(text: &mut String, what: &impl Serialize) {
+    // What is printed has only keys that are texts, so nothing fails.
+    text.push_str(&serde_json::to_string(what).unwrap_or_default());
 }
 
 fn push_csv(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: Style) {

@@ -173,12 +173,10 @@ impl Column {
 
     /// The value of a key of its map, by any of the key's names.
     pub(crate) fn at(&self, map: &Value, key: &Atom) -> Option<Atom> {
-        let pairs = map.pairs();
         let second = SECOND_NAMES
             .iter()
             .find(|(column, name, _)| *column == self.name && *key == Atom::string(*name));
-        let value = pairs.get(key).or_else(|| pairs.get(&Atom::string(second?.2.to_owned())));
-        value.cloned()
+        map.get(key).or_else(|| map.at(second?.2)).cloned()
     }
 
     /// Whether it can be set.

@@ -1,9 +1,8 @@
 //! The table Interface: the device on each port of the configuration, and its state.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
-use trama_api::value::{Atom, Value};
+use trama_api::value::{Atom, Pairs, Value};
 use trama_switch::DropReason;
 
 use super::column::{
@@ -57,10 +56,10 @@ pub(super) static COLUMNS: [Column; 13] = [
         },
     ),
     fixed("statistics", COUNTS, |view, name| {
-        view.snapshot.status.port(name).map_or(Value::Map(BTreeMap::new()), statistics)
+        view.snapshot.status.port(name).map_or(Value::Map(Pairs::default()), statistics)
     }),
     fixed("status", STRINGS, |view, name| {
-        view.snapshot.status.port(name).map_or(Value::Map(BTreeMap::new()), session)
+        view.snapshot.status.port(name).map_or(Value::Map(Pairs::default()), session)
     }),
     free(
         "type",
@@ -157,7 +156,7 @@ fn session(port: &PortStatus) -> Value {
     if let Some(status) = &port.socket {
         return socket(status);
     }
-    let Some(vhost) = &port.vhost else { return Value::Map(Default::default()) };
+    let Some(vhost) = &port.vhost else { return Value::Map(Pairs::default()) };
     let mut pairs = vec![
         ("state", vhost.state.to_owned()),
         ("path", vhost.path.display().to_string()),
