@@ -11,9 +11,11 @@ use smol_str::SmolStr;
 
 mod json;
 mod pairs;
+mod text;
 
 pub use json::AsTools;
 pub use pairs::Pairs;
+pub use text::Text;
 
 /// A single value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,8 +129,8 @@ impl Value {
 }
 
 impl Value {
-    /// Writes the text notation. Its writer is known, so that a table of fifty thousand atoms is not
-    /// printed by way of a formatter for each.
+    /// Writes the text notation. Its writer is known, so that a table of fifty thousand atoms is
+    /// not printed by way of a formatter for each.
     ///
     /// # Errors
     /// Those of the writer; a [`String`] has none.

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -63,6 +63,9 @@ pub(crate) async fn patiently<R>(
         }
     }
 }
+
+/// More is not set aside for an answer before it is there, in bytes.
+const MOST_EXPECTED: usize = 64 << 20;
 
 /// A connection to the daemon.
 pub(crate) struct Connection<'a> {
@@ -134,7 +137,7 @@ impl Connection<'_> {
         let request = request(path, body)?;
         let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| lost(&error))?.to_bytes();
+        let body = whole(response.into_body()).await.map_err(|error| lost(&error))?;
         driver.abort();
         let answer = read_answer(socket, status, &body);
         answer.map_err(|failed| match status {
@@ -142,6 +145,16 @@ impl Connection<'_> {
             _ => failed.into(),
         })
     }
+}
+
+/// Reads a body into one piece of memory: the pieces in which it comes are used again for others.
+async fn whole(mut body: Incoming) -> hyper::Result<Vec<u8>> {
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or_default();
+    let mut whole = Vec::with_capacity(expected.min(MOST_EXPECTED));
+    while let Some(frame) = body.frame().await {
+        frame?.data_ref().into_iter().for_each(|data| whole.extend_from_slice(data));
+    }
+    Ok(whole)
 }
 
 fn request(path: &str, body: &impl Serialize) -> Result<Request<Full<Bytes>>, String> {

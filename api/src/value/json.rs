@@ -12,9 +12,9 @@ use smol_str::SmolStr;
 
 use super::{Atom, Pairs, Value};
 
-const UUID: &str = "uuid";
-const SET: &str = "set";
-const MAP: &str = "map";
+pub(super) const UUID: &str = "uuid";
+pub(super) const SET: &str = "set";
+pub(super) const MAP: &str = "map";
 
 impl Serialize for Atom {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -75,6 +75,7 @@ impl<'a> IntoIterator for &'a Pairs {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
@@ -82,7 +83,7 @@ mod tests {
     proptest! {
         /// They are what a [`BTreeMap`] of the same pairs is.
         #[test]
-        fn pairs_are_those_of_a_map(given in proptest::collection::vec((0_i64..9, any::<i64>()), 0..20)) {
+        fn pairs_are_those_of_a_map(given in vec((0_i64..9, any::<i64>()), 0..20)) {
             let given = given.into_iter().map(|(k, v)| (Atom::Integer(k), Atom::Integer(v)));
             let map: BTreeMap<Atom, Atom> = given.clone().collect();
             let pairs: Pairs = given.collect();

@@ -242,7 +242,10 @@ fn telling_columns(
     view: View<'_>,
     names: &[String],
 ) -> Vec<&'static Column> {
-    let is_default = |column: &Column| names.iter().all(|name| column.is_default(view, name));
+    // Most records keep none of twenty columns, and there may be thousands of records.
+    let keeps = |name: &&String| table.keeps(view.draft, name);
+    let keeping: Vec<&String> = names.iter().filter(keeps).collect();
+    let is_default = |column: &Column| keeping.iter().all(|name| column.is_default(view, name));
     table.columns.iter().filter(|column| !column.is_kept() || !is_default(column)).collect()
 }
 
