@@ -270,7 +270,9 @@ mod tests {
         for odd in ["", "10", "a b", "lab/x", "true", "false", "a,b", "-x", "é"] {
             assert_eq!(quoted(odd), format!("\"{odd}\""));
         }
-        assert_eq!(quoted("a\"b\n"), r#""a\"b\n""#);
+        for (odd, shown) in [("a\"b", r#""a\"b""#), ("a\nb", r#""a\nb""#), ("a\\b", r#""a\\b""#)] {
+            assert_eq!(quoted(odd), shown);
+        }
     }
 
     #[test]
