@@ -33,11 +33,11 @@ fn current_version() -> u32 {
     VERSION
 }
 
-/// The answer to a transaction that was carried out.
+/// The answer to a transaction that was carried out. The cells of its tables are read as `C`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Response {
+pub struct Response<C = Value> {
     /// The output of each command, in order.
-    pub results: Vec<Output>,
+    pub results: Vec<Output<C>>,
     /// The exit status for `tramactl`: 0, or [`STORED_NOT_RUNNING`].
     pub exit: u8,
     /// What the transaction changed and does not run, or not as stored.
@@ -110,8 +110,13 @@ pub const NOT_YET: u8 = 142;
 
 /// The output of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", from = "Parts")]
-pub enum Output {
+#[serde(
+    tag = "kind",
+    rename_all = "kebab-case",
+    from = "Parts<C>",
+    bound(deserialize = "C: Deserialize<'de>")
+)]
+pub enum Output<C = Value> {
     /// Lines of text.
     Text {
         /// The lines, without line endings.
@@ -122,7 +127,7 @@ pub enum Output {
         /// The columns' names.
         headings: Vec<String>,
         /// One value for each column.
-        rows: Vec<Vec<Value>>,
+        rows: Vec<Vec<C>>,
         /// The default form.
         form: Form,
     },
@@ -131,14 +136,15 @@ pub enum Output {
 /// The parts of an [`Output`], of which each kind has its own. Reading them as such needs no copy
 /// of a whole table until its kind is known.
 #[derive(Deserialize)]
-struct Parts {
+#[serde(bound = "C: Deserialize<'de>")]
+struct Parts<C> {
     kind: OutputKind,
     #[serde(default)]
     lines: Vec<String>,
     #[serde(default)]
     headings: Vec<String>,
     #[serde(default)]
-    rows: Vec<Vec<Value>>,
+    rows: Vec<Vec<C>>,
     form: Option<Form>,
 }
 
@@ -149,8 +155,8 @@ enum OutputKind {
     Table,
 }
 
-impl From<Parts> for Output {
-    fn from(Parts { kind, lines, headings, rows, form }: Parts) -> Output {
+impl<C> From<Parts<C>> for Output<C> {
+    fn from(Parts { kind, lines, headings, rows, form }: Parts<C>) -> Output<C> {
         match kind {
             OutputKind::Text => Output::Text { lines },
             OutputKind::Table => {

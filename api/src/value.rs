@@ -5,12 +5,17 @@
 //! and `tramactl`. The daemon decides what a column accepts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fmt::{self, Write};
 
-use serde_json::Value as Json;
 use smol_str::SmolStr;
 
 mod json;
+mod pairs;
+mod text;
+
+pub use json::AsTools;
+pub use pairs::Pairs;
+pub use text::Text;
 
 /// A single value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +38,7 @@ pub enum Value {
     /// Any number of atoms.
     Set(BTreeSet<Atom>),
     /// Atoms by key.
-    Map(BTreeMap<Atom, Atom>),
+    Map(Pairs),
 }
 
 impl Value {
@@ -59,8 +64,9 @@ impl Value {
     }
 
     /// A map of counts.
-    pub fn counts<K: Into<SmolStr>>(counts: impl IntoIterator<Item = (K, u64)>) -> Value {
-        let pair = |(name, count): (K, u64)| (Atom::string(name), Atom::from(count));
+    pub fn counts(counts: impl IntoIterator<Item = (&'static str, u64)>) -> Value {
+        let key = |name| Atom::String(SmolStr::new_static(name));
+        let pair = |(name, count)| (key(name), Atom::from(count));
         Value::Map(counts.into_iter().map(pair).collect())
     }
 
@@ -87,20 +93,25 @@ impl Value {
         }
     }
 
-    /// The pairs; none unless it is a map.
+    /// The pairs, to change them; none unless it is a map.
     pub fn pairs(&self) -> BTreeMap<Atom, Atom> {
         match self {
-            Value::Map(pairs) => pairs.clone(),
+            Value::Map(pairs) => pairs.clone().into(),
             _ => BTreeMap::new(),
+        }
+    }
+
+    /// The value of this key of a map.
+    pub fn get(&self, key: &Atom) -> Option<&Atom> {
+        match self {
+            Value::Map(pairs) => pairs.get(key),
+            _ => None,
         }
     }
 
     /// The value of this key of a map of strings.
     pub fn at(&self, key: &str) -> Option<&Atom> {
-        match self {
-            Value::Map(pairs) => pairs.get(&Atom::string(key)),
-            _ => None,
-        }
+        self.get(&Atom::string(key))
     }
 
     /// The bare notation.
@@ -115,42 +126,50 @@ impl Value {
             }
         }
     }
+}
 
-    /// RFC 7047, with a set of one written as its atom, as the tools of Open vSwitch print it.
-    pub fn to_json(&self) -> Json {
-        let json = match self {
-            Value::Set(atoms) if atoms.len() == 1 => serde_json::to_value(atoms.first()),
-            other => serde_json::to_value(other),
-        };
-        json.unwrap_or_default()
+impl Value {
+    /// Writes the text notation. Its writer is known, so that a table of fifty thousand atoms is
+    /// not printed by way of a formatter for each.
+    ///
+    /// # Errors
+    /// Those of the writer; a [`String`] has none.
+    pub fn write_text(&self, to: &mut impl Write) -> fmt::Result {
+        match self {
+            Value::One(atom) => atom.write_text(to),
+            Value::Set(atoms) => write_list(to, '[', atoms, |to, atom| atom.write_text(to), ']'),
+            Value::Map(pairs) => {
+                let pair = |to: &mut _, (key, atom): &(Atom, Atom)| {
+                    key.write_text(to)?;
+                    Write::write_char(to, '=')?;
+                    atom.write_text(to)
+                };
+                write_list(to, '{', pairs, pair, '}')
+            }
+        }
     }
+}
+
+fn write_list<W: Write, T>(
+    to: &mut W,
+    open: char,
+    items: impl IntoIterator<Item = T>,
+    write: impl Fn(&mut W, T) -> fmt::Result,
+    close: char,
+) -> fmt::Result {
+    to.write_char(open)?;
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            to.write_str(", ")?;
+        }
+        write(to, item)?;
+    }
+    to.write_char(close)
 }
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Value::One(atom) => atom.fmt(f),
-            Value::Set(atoms) => {
-                f.write_str("[")?;
-                for (index, atom) in atoms.iter().enumerate() {
-                    let comma = if index > 0 { ", " } else { "" };
-                    f.write_str(comma)?;
-                    atom.fmt(f)?;
-                }
-                f.write_str("]")
-            }
-            Value::Map(pairs) => {
-                f.write_str("{")?;
-                for (index, (key, atom)) in pairs.iter().enumerate() {
-                    let comma = if index > 0 { ", " } else { "" };
-                    f.write_str(comma)?;
-                    key.fmt(f)?;
-                    f.write_str("=")?;
-                    atom.fmt(f)?;
-                }
-                f.write_str("}")
-            }
-        }
+        self.write_text(f)
     }
 }
 
@@ -181,31 +200,47 @@ impl From<u64> for Atom {
     }
 }
 
+impl Atom {
+    fn write_text(&self, to: &mut impl Write) -> fmt::Result {
+        match self {
+            Atom::Bool(value) => write!(to, "{value}"),
+            Atom::Integer(value) => write!(to, "{value}"),
+            Atom::String(value) => write_quoted(to, value),
+            Atom::Uuid(value) => to.write_str(value),
+        }
+    }
+}
+
 impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Atom::Bool(value) => value.fmt(f),
-            Atom::Integer(value) => value.fmt(f),
-            Atom::String(value) if is_plain(value) => f.write_str(value),
-            Atom::String(value) => f.write_str(&in_quotes(value)),
-            Atom::Uuid(value) => f.write_str(value),
-        }
+        self.write_text(f)
     }
 }
 
 /// The string itself if it is a plain word, else a JSON string: `lab`, `"lab/x"`, `"10"`.
 pub fn quoted(text: &str) -> String {
-    if is_plain(text) { text.to_owned() } else { in_quotes(text) }
+    let mut quoted = String::with_capacity(text.len() + 2);
+    // Writing to a string does not fail.
+    let _ = write_quoted(&mut quoted, text);
+    quoted
+}
+
+fn write_quoted(to: &mut impl Write, text: &str) -> fmt::Result {
+    if is_plain(text) {
+        return to.write_str(text);
+    }
+    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        return to.write_str(&serde_json::to_string(text).unwrap_or_default());
+    }
+    to.write_char('"')?;
+    to.write_str(text)?;
+    to.write_char('"')
 }
 
 fn is_plain(text: &str) -> bool {
+    let is_of_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let start = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let rest = text.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-.".contains(&c));
-    start && rest && text != "true" && text != "false" && !is_uuid(text)
-}
-
-fn in_quotes(text: &str) -> String {
-    serde_json::to_string(text).unwrap_or_default()
+    start && text.bytes().all(is_of_word) && text != "true" && text != "false" && !is_uuid(text)
 }
 
 /// Whether the text has the usual form of a UUID: 32 hexadecimal digits in five groups.
@@ -235,7 +270,9 @@ mod tests {
         for odd in ["", "10", "a b", "lab/x", "true", "false", "a,b", "-x", "é"] {
             assert_eq!(quoted(odd), format!("\"{odd}\""));
         }
-        assert_eq!(quoted("a\"b\n"), r#""a\"b\n""#);
+        for (odd, shown) in [("a\"b", r#""a\"b""#), ("a\nb", r#""a\nb""#), ("a\\b", r#""a\\b""#)] {
+            assert_eq!(quoted(odd), shown);
+        }
     }
 
     #[test]
@@ -248,11 +285,11 @@ mod tests {
         assert_eq!((map.to_string(), map.bare()), (r#"{k="1"}"#.into(), "k=1".into()));
         assert_eq!(map.at("k"), Some(&Atom::String("1".into())));
         let number = |number| (Atom::Integer(number), Atom::Bool(true));
-        let by_number = Value::Map([number(10), number(9)].into());
+        let by_number = Value::Map([number(10), number(9)].into_iter().collect());
         assert_eq!(by_number.to_string(), "{9=true, 10=true}");
         assert_eq!(by_number.at("9"), None);
         assert_eq!(Value::NOTHING.to_string(), "[]");
-        assert_eq!(text(&["x"]).to_json(), json!("x"));
+        assert_eq!(serde_json::to_value(AsTools(&text(&["x"]))).unwrap(), json!("x"));
         assert_eq!(serde_json::to_value(text(&["x"])).unwrap(), json!(["set", ["x"]]));
     }
 
@@ -266,7 +303,12 @@ mod tests {
             Value::One(uuid.clone()),
             Value::NOTHING,
             Value::Set([uuid.clone()].into()),
-            Value::Map([(Atom::Integer(10), uuid.clone()), (Atom::Integer(9), uuid)].into()),
+            Value::Map(
+                [(10, uuid.clone()), (9, uuid)]
+                    .map(|(n, it)| (Atom::Integer(n), it))
+                    .into_iter()
+                    .collect(),
+            ),
             text(&["a", "b"]),
             Value::counts([("rx", 5)]),
         ];

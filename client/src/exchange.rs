@@ -1,5 +1,6 @@
 //! One request and its answer, over HTTP on the daemon's Unix socket.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -62,6 +63,9 @@ pub(crate) async fn patiently<R>(
         }
     }
 }
+
+/// More is not set aside for an answer before it is there, in bytes.
+const MOST_EXPECTED: usize = 64 << 20;
 
 /// A connection to the daemon.
 pub(crate) struct Connection<'a> {
@@ -133,7 +137,7 @@ impl Connection<'_> {
         let request = request(path, body)?;
         let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
         let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| lost(&error))?.to_bytes();
+        let body = whole(response.into_body()).await.map_err(|error| lost(&error))?;
         driver.abort();
         let answer = read_answer(socket, status, &body);
         answer.map_err(|failed| match status {
@@ -141,6 +145,16 @@ impl Connection<'_> {
             _ => failed.into(),
         })
     }
+}
+
+/// Reads a body into one piece of memory: the pieces in which it comes are used again for others.
+async fn whole(mut body: Incoming) -> hyper::Result<Vec<u8>> {
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or_default();
+    let mut whole = Vec::with_capacity(expected.min(MOST_EXPECTED));
+    while let Some(frame) = body.frame().await {
+        frame?.data_ref().into_iter().for_each(|data| whole.extend_from_slice(data));
+    }
+    Ok(whole)
 }
 
 fn request(path: &str, body: &impl Serialize) -> Result<Request<Full<Bytes>>, String> {
@@ -161,7 +175,7 @@ fn read_answer<R: DeserializeOwned>(
 ) -> Result<R, Failed> {
     let socket = socket.display();
     if status.is_success() {
-        return serde_json::from_slice(body).map_err(|error| {
+        return read(body).map_err(|error| {
             let version = env!("CARGO_PKG_VERSION");
             format!(
                 "cannot read the answer from {socket} ({error}); does tramad have another version \
@@ -176,6 +190,11 @@ fn read_answer<R: DeserializeOwned>(
             Err(format!("{socket} answers {status}; is it the control socket of tramad?").into())
         }
     }
+}
+
+/// Reads JSON. That it is UTF-8 is looked at once, not for each text in it.
+fn read<R: DeserializeOwned>(json: &[u8]) -> Result<R, Box<dyn Error>> {
+    Ok(serde_json::from_str(str::from_utf8(json)?)?)
 }
 
 fn unreachable(sockets: &[PathBuf], error: &io::Error) -> Failed {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use trama_api::transaction::{NOT_YET, Output, Request, Response, VERSION};
 
 use crate::approve::approve_at;
@@ -13,11 +14,11 @@ use crate::{Daemon, Failed};
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Daemon {
-    /// Has a transaction carried out.
+    /// Has a transaction carried out. The cells of tables are read as `C`.
     ///
     /// # Errors
     /// There is no daemon, it does not answer in time, or it refuses.
-    pub fn transact(&self, request: &Request) -> Result<Response, Failed> {
+    pub fn transact<C: DeserializeOwned>(&self, request: &Request) -> Result<Response<C>, Failed> {
         wait(self, self.until_it_holds(request), || match waits(request) {
             true => Failed::Refused {
                 message: format!(
@@ -45,7 +46,10 @@ impl Daemon {
     }
 
     /// Sends the commands, again and again while a `wait-until` among them does not hold.
-    async fn until_it_holds(&self, request: &Request) -> Result<Response, Failed> {
+    async fn until_it_holds<C: DeserializeOwned>(
+        &self,
+        request: &Request,
+    ) -> Result<Response<C>, Failed> {
         loop {
             match self.once(request).await {
                 Err(Failed::Refused { exit: NOT_YET, .. }) => tokio::time::sleep(PAUSE).await,
@@ -55,7 +59,7 @@ impl Daemon {
     }
 
     /// Sends the commands. After an upgrade, the daemon that has taken over answers.
-    async fn once(&self, request: &Request) -> Result<Response, Failed> {
+    async fn once<C: DeserializeOwned>(&self, request: &Request) -> Result<Response<C>, Failed> {
         let is_upgrade = matches!(request.commands.as_slice(), [words] if words == &["upgrade"]);
         let mut answer = self.ask(request).await;
         if is_upgrade && matches!(answer, Err(NoAnswer::Lost(_))) {
@@ -65,7 +69,7 @@ impl Daemon {
         answer.map_err(NoAnswer::reported)
     }
 
-    async fn ask(&self, request: &Request) -> Result<Response, NoAnswer> {
+    async fn ask<C: DeserializeOwned>(&self, request: &Request) -> Result<Response<C>, NoAnswer> {
         patiently(async || {
             let connection = connect(self).await?;
             // Users other than root cannot, and have to do without.

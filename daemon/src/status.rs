@@ -217,8 +217,8 @@ impl DataPlane {
     pub(crate) fn status(&self, config: &Config, needs_restart: Vec<&'static str>) -> Status {
         let mut networks = Vec::with_capacity(config.networks.len());
         // Ports are reported as they are written, networks as they run.
-        for network in &config.expanded().networks {
-            let Some(running) = self.networks.get(&network.name) else { continue };
+        for name in config.running_names() {
+            let Some(running) = self.networks.get(&name) else { continue };
             let (id, worker) = (running.id, running.worker);
             let part = |part| {
                 let count = self.on_worker(worker, move |e, now| e.count_macs(id, part, now));
@@ -227,7 +227,7 @@ impl DataPlane {
             let moves = self.on_worker(worker, move |engine, _| engine.mac_moves(id));
             let gateway = running.gateway.as_ref();
             networks.push(NetworkStatus {
-                name: network.name.clone(),
+                name,
                 worker,
                 mac_entries: (0..).map_while(part).sum(),
                 mac_moves: moves.ok().flatten().unwrap_or_default(),

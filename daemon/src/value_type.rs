@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trama_api::value::{Atom, Value, is_uuid};
+use trama_api::value::{Atom, Pairs, Value, is_uuid};
 
 use crate::Fault;
 
@@ -111,7 +111,7 @@ impl Type {
     /// The value of a column of this type that nobody has set.
     pub(crate) fn default(&self) -> Value {
         match (self.shape, self.kind) {
-            (Shape::Map, _) => Value::Map(BTreeMap::new()),
+            (Shape::Map, _) => Value::Map(Pairs::default()),
             (Shape::Optional | Shape::Set, _) => Value::NOTHING,
             (Shape::One, Kind::Bool) => Value::One(Atom::Bool(false)),
             (Shape::One, Kind::Integer(..)) => Value::One(Atom::Integer(0)),
@@ -405,7 +405,7 @@ mod tests {
             name in ".*",
         ) {
             for (of, value) in [
-                (IDS, Value::Map(map)),
+                (IDS, Value::Map(map.into())),
                 (TRUNKS, Value::Set(trunks)),
                 (NAME, Value::string(name)),
             ] {

@@ -8,7 +8,7 @@
 //!  tramad ──── Request, descriptors ───▶ helper ── opens TAPs, packet sockets, Unix sockets,
 //!  (Rights)    one datagram each         (Acts)     the configuration file, lease folders
 //!         ◀─── Reply, descriptors ─────       │
-//!            └── is the parent of ──▶ gateway ◀── starts (clone3(2), CLONE_PARENT)
+//!            └── is the parent of ──▶ gateway ◀── starts (clone(2), CLONE_PARENT)
 //! ```
 //!
 //! The helper parses nothing that a guest, a peer or a VMM has sent. It takes requests from

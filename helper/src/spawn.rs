@@ -1,13 +1,16 @@
 //! Starts a process in namespaces of its own, as a child of the caller's parent if wanted
-//! (clone3(2)), which the standard library cannot do.
-#![expect(unsafe_code, reason = "clone3(2), and what its child does before execve(2)")]
+//! (clone(2)), which the standard library cannot do.
+//!
+//! It is not clone3(2), whose flags no filter sees: where a service manager restricts namespaces,
+//! that fails.
+#![expect(unsafe_code, reason = "clone(2), and what its child does before execve(2)")]
 
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
-use libc::{c_char, c_int};
+use libc::{c_char, c_int, c_long, c_void};
 use rustix::process::getpid;
 
 /// A process to start.
@@ -54,16 +57,15 @@ pub(crate) fn spawn(wanted: &Spawn<'_>) -> io::Result<Spawned> {
         maps: wanted.maps,
     };
     let mut pidfd: c_int = -1;
-    // SAFETY: all zeroes is a valid value.
-    let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
-    how.flags = (wanted.flags | libc::CLONE_PIDFD) as u64;
-    how.pidfd = (&raw mut pidfd) as u64;
-    // The kernel takes none with this flag, and uses that of the caller.
+    // The kernel uses the signal of the caller with this flag.
     let has_parents_signal = wanted.flags & libc::CLONE_PARENT != 0;
-    how.exit_signal = if has_parents_signal { 0 } else { libc::SIGCHLD as u64 };
-    // SAFETY: without CLONE_VM the child has a copy of the memory and its own stack, as after
-    // fork(2). It calls only what is async-signal-safe (`Child::run`), and does not return.
-    let process = unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of_val(&how)) };
+    let signal = if has_parents_signal { 0 } else { libc::SIGCHLD };
+    let flags = c_long::from(wanted.flags | libc::CLONE_PIDFD | signal);
+    let (stack, none) = (ptr::null::<c_void>(), ptr::null::<c_void>());
+    // SAFETY: without CLONE_VM the child has a copy of the memory and of the caller's stack, as
+    // after fork(2). It calls only what is async-signal-safe (`Child::run`), and does not return.
+    let process =
+        unsafe { libc::syscall(libc::SYS_clone, flags, stack, &raw mut pidfd, none, none) };
     match process {
         0 => child.run(),
         1.. => {

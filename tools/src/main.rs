@@ -21,7 +21,10 @@ use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
 use names::Call;
+use render::Cell;
+use serde::de::DeserializeOwned;
 use trama_api::transaction::STORED_NOT_RUNNING;
+use trama_api::value::{Text, Value};
 use trama_client::Failed;
 use vmm::Vmm;
 
@@ -79,7 +82,18 @@ fn print(program: &str, text: &[u8], exit: u8) -> ExitCode {
 fn remote(program: &str, invocation: &cli::Invocation) -> Result<(Vec<u8>, u8), Failed> {
     // Needs no daemon.
     invocation.commands.iter().try_for_each(|words| help::check_name(words))?;
-    let response = invocation.daemon.transact(&invocation.request())?;
+    match invocation.style.is_text(&invocation.commands) {
+        true => answered::<Text>(program, invocation),
+        false => answered::<Value>(program, invocation),
+    }
+}
+
+/// Asks the daemon; returns what is printed, from cells that are read as `C`.
+fn answered<C: Cell + DeserializeOwned>(
+    program: &str,
+    invocation: &cli::Invocation,
+) -> Result<(Vec<u8>, u8), Failed> {
+    let response = invocation.daemon.transact::<C>(&invocation.request())?;
     response.warnings.iter().for_each(|warning| eprintln!("{program}: {warning}"));
     response.not_running.iter().for_each(|it| eprintln!("{program}: {it}"));
     if invocation.dry_run {

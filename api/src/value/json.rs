@@ -3,18 +3,18 @@
 //! They are written and read without a tree of JSON values between: a table of a thousand ports has
 //! fifty thousand atoms.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smol_str::SmolStr;
 
-use super::{Atom, Value};
+use super::{Atom, Pairs, Value};
 
-const UUID: &str = "uuid";
-const SET: &str = "set";
-const MAP: &str = "map";
+pub(super) const UUID: &str = "uuid";
+pub(super) const SET: &str = "set";
+pub(super) const MAP: &str = "map";
 
 impl Serialize for Atom {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -32,16 +32,26 @@ impl Serialize for Value {
         match self {
             Value::One(atom) => atom.serialize(serializer),
             Value::Set(atoms) => (SET, atoms).serialize(serializer),
-            Value::Map(pairs) => (MAP, Pairs(pairs)).serialize(serializer),
+            Value::Map(pairs) => (MAP, pairs).serialize(serializer),
         }
     }
 }
 
-struct Pairs<'a>(&'a BTreeMap<Atom, Atom>);
+/// A value as the tools of Open vSwitch print it: a set of one is written as its atom.
+pub struct AsTools<'a>(pub &'a Value);
 
-impl Serialize for Pairs<'_> {
+impl Serialize for AsTools<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0)
+        match self.0 {
+            Value::Set(atoms) if atoms.len() == 1 => atoms.first().serialize(serializer),
+            other => other.serialize(serializer),
+        }
+    }
+}
+
+impl Serialize for Pairs {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self)
     }
 }
 

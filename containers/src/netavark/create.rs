@@ -142,7 +142,7 @@ fn make(daemon: &Daemon, network: &Network, name: &str, subnets: &[IpNet]) -> Re
         words(&["set", "Bridge", name, &format!("mode={mode}"), &subnets, &noted]),
     ];
     let request = Request { version: VERSION, commands, dry_run: false, no_save: false };
-    let not_running = daemon.transact(&request)?.not_running;
+    let not_running = daemon.transact::<Value>(&request)?.not_running;
     match not_running.into_iter().next() {
         None => Ok(()),
         Some(why) => {

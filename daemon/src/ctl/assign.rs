@@ -33,7 +33,7 @@ pub(super) fn set_one(
         Some(key) => {
             let mut pairs = column.read(context.view(), record).pairs();
             pairs.insert(column.of.parse_key(&key)?, column.of.parse_atom(text)?);
-            Value::Map(pairs)
+            Value::Map(pairs.into())
         }
     };
     write(context, table, column, record, value)

@@ -100,7 +100,7 @@ pub(super) fn emer_reset(context: &mut Context<'_>, _: &Call) -> Result<Output, 
         if let Some(column) = BRIDGE.column(OTHER_CONFIG) {
             let mut pairs = column.read(context.view(), &name).pairs();
             pairs.retain(|key, _| key.bare() == "hwaddr");
-            column.write(&mut context.draft, &name, Value::Map(pairs))?;
+            column.write(&mut context.draft, &name, Value::Map(pairs.into()))?;
         }
     }
     for name in PORT.records(&context.draft) {

@@ -1,7 +1,7 @@
 //! The conditions of `find`: `tag=10`, `trunks{>=}5`, `external_ids:owner!=me`.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use trama_api::value::{Atom, Value};
 
@@ -136,7 +136,7 @@ fn relate(
 
 /// The atoms of a set, or the pairs of a map.
 fn elements(value: &Value) -> BTreeSet<(Option<Atom>, Atom)> {
-    let pairs: BTreeMap<Atom, Atom> = value.pairs();
+    let pairs = value.pairs();
     let atoms = value.atoms().into_iter().map(|atom| (None, atom));
     atoms.chain(pairs.into_iter().map(|(key, atom)| (Some(key), atom))).collect()
 }

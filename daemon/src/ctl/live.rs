@@ -117,7 +117,8 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
         cells.push(Value::counts(drops));
         if all {
             let refused = counts.gateway_drops.iter();
-            cells.push(Value::counts(refused.map(|(reason, count)| (reason.clone(), *count))));
+            let refused = refused.map(|(reason, n)| (Atom::string(reason), Atom::from(*n)));
+            cells.push(Value::Map(refused.collect()));
             cells.extend(remedies(counts).map(|(_, text)| Value::string(text)));
             cells.extend(counts.others.iter().map(|(_, count)| Value::One((*count).into())));
         }

@@ -123,9 +123,10 @@ pub(super) fn add(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
     change(context, call, |column, have, text| {
         let many = column.parse_many(text)?;
         Ok(match have {
-            Value::Map(mut pairs) => {
+            Value::Map(_) => {
+                let mut pairs = have.pairs();
                 pairs.extend(many.pairs());
-                Value::Map(pairs)
+                Value::Map(pairs.into())
             }
             other => {
                 let mut atoms = other.atoms();
@@ -139,7 +140,8 @@ pub(super) fn add(context: &mut Context<'_>, call: &Call) -> Result<Output, Fail
 pub(super) fn remove(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     change(context, call, |column, have, text| {
         Ok(match have {
-            Value::Map(mut pairs) => {
+            Value::Map(_) => {
+                let mut pairs = have.pairs();
                 match column.of.parse(text) {
                     // A pair is removed only if both key and value match.
                     Ok(gone) => {
@@ -153,7 +155,7 @@ pub(super) fn remove(context: &mut Context<'_>, call: &Call) -> Result<Output, F
                         }
                     }
                 }
-                Value::Map(pairs)
+                Value::Map(pairs.into())
             }
             other => {
                 let gone = column.parse_many(text)?.atoms();
@@ -240,7 +242,10 @@ fn telling_columns(
     view: View<'_>,
     names: &[String],
 ) -> Vec<&'static Column> {
-    let is_default = |column: &Column| names.iter().all(|name| column.is_default(view, name));
+    // Most records keep none of twenty columns, and there may be thousands of records.
+    let keeps = |name: &&String| table.keeps(view.draft, name);
+    let keeping: Vec<&String> = names.iter().filter(keeps).collect();
+    let is_default = |column: &Column| keeping.iter().all(|name| column.is_default(view, name));
     table.columns.iter().filter(|column| !column.is_kept() || !is_default(column)).collect()
 }
 

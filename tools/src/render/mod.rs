@@ -2,11 +2,10 @@
 
 mod people;
 
-use std::fmt::Write;
-
-use serde_json::json;
+use serde::Serialize;
+use trama_api::commands::{CommandId, Words, find};
 use trama_api::transaction::{Form, Output};
-use trama_api::value::Value;
+use trama_api::value::{AsTools, Text, Value};
 
 pub(crate) use people::People;
 
@@ -49,8 +48,95 @@ pub(crate) struct Style {
     pub people: Option<People>,
 }
 
+/// A cell of a table.
+pub(crate) trait Cell: Sized {
+    /// Adds its text.
+    fn push(&self, text: &mut String, data: Data);
+
+    /// Adds a table in a form; `None` = the one that the command asks for.
+    fn push_rows(
+        text: &mut String,
+        table: Table<'_, Self>,
+        format: Option<Format>,
+        form: &Form,
+        style: Style,
+    );
+}
+
+/// The headings and the rows of a table.
+pub(crate) type Table<'a, C> = (&'a [String], &'a [Vec<C>]);
+
+impl Cell for Value {
+    fn push(&self, text: &mut String, data: Data) {
+        match data {
+            // Writing to a string does not fail.
+            Data::Text => drop(self.write_text(text)),
+            Data::Bare => text.push_str(&self.bare()),
+            Data::Json => push_as_json(text, &AsTools(self)),
+        }
+    }
+
+    fn push_rows(
+        text: &mut String,
+        (headings, rows): Table<'_, Value>,
+        format: Option<Format>,
+        form: &Form,
+        style: Style,
+    ) {
+        match (format, form, style.people) {
+            (Some(Format::Json), ..) => push_json(text, headings, rows),
+            (Some(Format::Csv), ..) => push_csv(text, headings, rows, style),
+            (Some(Format::List), _, Some(people)) => {
+                people.push_list(text, headings, rows, style.headings);
+            }
+            (Some(Format::List), ..) => push_list(text, headings, rows, style),
+            (.., Some(people)) => people.push_table(text, headings, rows, style.headings),
+            (None, Form::Fixed { widths }, None) => {
+                push_fixed(text, headings, rows, widths, style);
+            }
+            _ => push_table(text, headings, rows, style),
+        }
+    }
+}
+
+/// Only for what [`Style::is_text`].
+impl Cell for Text {
+    fn push(&self, text: &mut String, _: Data) {
+        text.push_str(&self.0);
+    }
+
+    fn push_rows(
+        text: &mut String,
+        (headings, rows): Table<'_, Text>,
+        format: Option<Format>,
+        _: &Form,
+        style: Style,
+    ) {
+        match format {
+            Some(Format::List) => push_list(text, headings, rows, style),
+            Some(Format::Csv) => push_csv(text, headings, rows, style),
+            _ => push_table(text, headings, rows, style),
+        }
+    }
+}
+
+impl Style {
+    /// Whether the output of these commands is values in text notation and nothing else, so that
+    /// their cells need be read only as [`Text`].
+    pub(crate) fn is_text(&self, commands: &[Vec<String>]) -> bool {
+        let lists = |words: &Vec<String>| {
+            let command = Words::of(words).ok().and_then(|words| find(words.name));
+            command.is_some_and(|it| matches!(it.id, CommandId::List | CommandId::Find))
+        };
+        self.people.is_none()
+            && self.data == Data::Text
+            && self.format != Some(Format::Json)
+            && commands.iter().all(lists)
+    }
+}
+
 /// The text of all answers of a transaction.
-pub(crate) fn render(results: &[Output], style: Style) -> String {
+pub(crate) fn render<C: Cell>(results: &[Output<C>], style: Style) -> String {
     let mut text = String::new();
     let mut tables = 0;
     for result in results {
@@ -74,21 +160,7 @@ pub(crate) fn render(results: &[Output], style: Style) -> String {
                     text.push('\n');
                 }
                 tables += 1;
-                match (format, form, style.people) {
-                    (Some(Format::Json), ..) => push_json(&mut text, headings, rows),
-                    (Some(Format::Csv), ..) => push_csv(&mut text, headings, rows, style),
-                    (Some(Format::List), _, Some(people)) => {
-                        people.push_list(&mut text, headings, rows, style.headings);
-                    }
-                    (Some(Format::List), ..) => push_list(&mut text, headings, rows, style),
-                    (.., Some(people)) => {
-                        people.push_table(&mut text, headings, rows, style.headings);
-                    }
-                    (None, Form::Fixed { widths }, None) => {
-                        push_fixed(&mut text, headings, rows, widths, style);
-                    }
-                    _ => push_table(&mut text, headings, rows, style),
-                }
+                C::push_rows(&mut text, (headings, rows), format, form, style);
             }
         }
     }
@@ -100,28 +172,29 @@ fn push_line(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-fn cell(value: &Value, data: Data) -> String {
+fn cell(cell: &impl Cell, data: Data) -> String {
     let mut text = String::new();
-    push_cell(&mut text, value, data);
+    cell.push(&mut text, data);
     text
 }
 
-fn push_cell(text: &mut String, value: &Value, data: Data) {
-    match data {
-        // Writing to a string does not fail.
-        Data::Text => drop(write!(text, "{value}")),
-        Data::Bare => text.push_str(&value.bare()),
-        Data::Json => text.push_str(&value.to_json().to_string()),
-    }
-}
-
 fn push_json(text: &mut String, headings: &[String], rows: &[Vec<Value>]) {
-    let rows: Vec<Vec<_>> =
-        rows.iter().map(|row| row.iter().map(Value::to_json).collect()).collect();
-    push_line(text, &json!({ "headings": headings, "data": rows }).to_string());
+    #[derive(Serialize)]
+    struct Table<'a> {
+        data: Vec<Vec<AsTools<'a>>>,
+        headings: &'a [String],
+    }
+    let data = rows.iter().map(|row| row.iter().map(AsTools).collect()).collect();
+    push_as_json(text, &Table { data, headings });
+    text.push('\n');
 }
 
-fn push_csv(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: Style) {
+fn push_as_json(text: &mut String, what: &impl Serialize) {
+    // What is printed has only keys that are texts, so nothing fails.
+    text.push_str(&serde_json::to_string(what).unwrap_or_default());
+}
+
+fn push_csv<C: Cell>(text: &mut String, headings: &[String], rows: &[Vec<C>], style: Style) {
     let quoted = |cell: &str| match cell.contains(['"', ',', '\t', '\r', '\n']) {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),
         false => cell.to_owned(),
@@ -135,7 +208,7 @@ fn push_csv(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: 
     }
 }
 
-fn push_list(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: Style) {
+fn push_list<C: Cell>(text: &mut String, headings: &[String], rows: &[Vec<C>], style: Style) {
     let padded = headings.iter().map(|heading| match style.headings {
         true => format!("{heading:<20}: "),
         false => String::new(),
@@ -147,13 +220,13 @@ fn push_list(text: &mut String, headings: &[String], rows: &[Vec<Value>], style:
         }
         for (heading, value) in padded.iter().zip(row) {
             text.push_str(heading);
-            push_cell(text, value, style.data);
+            value.push(text, style.data);
             text.push('\n');
         }
     }
 }
 
-fn push_table(text: &mut String, headings: &[String], rows: &[Vec<Value>], style: Style) {
+fn push_table<C: Cell>(text: &mut String, headings: &[String], rows: &[Vec<C>], style: Style) {
     let rows: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|value| cell(value, style.data)).collect()).collect();
     let mut lines: Vec<&[String]> = rows.iter().map(Vec::as_slice).collect();

@@ -104,7 +104,7 @@ impl People {
                 format!("[{}]", list(items))
             }
             Value::Map(pairs) => {
-                let pair = |(key, atom): (&Atom, &Atom)| {
+                let pair = |(key, atom): &(Atom, Atom)| {
                     let name = key.bare();
                     format!("{}={}", self.atom("", "", key), self.atom(heading, &name, atom))
                 };

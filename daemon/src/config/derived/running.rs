@@ -1,6 +1,7 @@
 //! The configuration that runs: a network of mode `nat` becomes one network for each of its ports,
 //! and networks are told what their ports state of their guests.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 use super::forward::port_rule;
@@ -51,6 +52,20 @@ impl Config {
         }
         Config { daemon: self.daemon.clone(), networks, ports, records: Vec::new() }
     }
+
+    /// The names of the networks of [`Config::expanded`], in its order.
+    pub fn running_names(&self) -> Vec<String> {
+        let on = ports_by_network(&self.ports);
+        let of_ports = |network: &Network| {
+            let ports = on.get(&network.name).into_iter().flatten();
+            ports.map(|port| network.running_name(port)).collect()
+        };
+        let names = self.networks.iter().flat_map(|network| match network.mode {
+            Mode::Nat => of_ports(network),
+            _ => vec![network.name.clone()],
+        });
+        names.collect()
+    }
 }
 
 impl Network {
@@ -76,10 +91,12 @@ fn take_guest(network: &mut Network, port: &mut Port) {
 }
 
 /// The ports on each network, in order.
-fn ports_by_network(ports: &mut [Port]) -> HashMap<String, Vec<&mut Port>> {
-    let mut on: HashMap<String, Vec<&mut Port>> = HashMap::new();
+fn ports_by_network<P: Borrow<Port>>(
+    ports: impl IntoIterator<Item = P>,
+) -> HashMap<String, Vec<P>> {
+    let mut on: HashMap<String, Vec<P>> = HashMap::new();
     for port in ports {
-        if let Some(network) = &port.network {
+        if let Some(network) = &port.borrow().network {
             on.entry(network.clone()).or_default().push(port);
         }
     }

@@ -40,6 +40,7 @@ fn each_port_of_a_nat_network_runs_on_one_of_its_own() {
     let running = config.expanded();
     let names: Vec<_> = running.networks.iter().map(|it| it.name.as_str()).collect();
     assert_eq!(names, ["out/vm1", "out/vm2", "lab"]);
+    assert_eq!(config.running_names(), names);
     assert!(running.networks[..2].iter().all(|it| it.mtu == 1400 && it.loopback.len() == 1));
     assert_eq!(running.networks[0].forward, config.ports[0].forward);
     assert!(running.networks[1].forward.is_empty());

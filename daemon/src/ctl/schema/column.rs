@@ -52,6 +52,7 @@ pub(crate) struct Table {
     /// `_uuid` first, then in alphabetical order.
     pub columns: Vec<Column>,
     records: Records,
+    place: Place,
     also: fn(&Draft, &str) -> Vec<String>,
 }
 
@@ -80,7 +81,7 @@ impl Table {
         });
         let mut columns: Vec<Column> = own.iter().copied().chain(others).collect();
         columns.sort_unstable_by_key(|column| column.name);
-        Table { name, columns, records, also: |_, _| Vec::new() }
+        Table { name, columns, records, place, also: |_, _| Vec::new() }
     }
 
     /// The table, with other texts by which records are known.
@@ -102,6 +103,11 @@ impl Table {
             Records::Named(_, has) => has(draft, record),
             Records::OfTheirOwn(table) => draft.record(record).is_some_and(|it| it.table == table),
         }
+    }
+
+    /// Whether the record of this name keeps any column of Open vSwitch.
+    pub(crate) fn keeps(&self, draft: &Draft, record: &str) -> bool {
+        draft.kept(self.place, record).is_some_and(|kept| !kept.is_empty())
     }
 
     /// The records that are known by this text besides their names and UUIDs.
@@ -173,12 +179,10 @@ impl Column {
 
     /// The value of a key of its map, by any of the key's names.
     pub(crate) fn at(&self, map: &Value, key: &Atom) -> Option<Atom> {
-        let pairs = map.pairs();
         let second = SECOND_NAMES
             .iter()
             .find(|(column, name, _)| *column == self.name && *key == Atom::string(*name));
-        let value = pairs.get(key).or_else(|| pairs.get(&Atom::string(second?.2.to_owned())));
-        value.cloned()
+        map.get(key).or_else(|| map.at(second?.2)).cloned()
     }
 
     /// Whether it can be set.
