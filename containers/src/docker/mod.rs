@@ -21,7 +21,7 @@ use trama_client::{Daemon, Failed};
 
 use self::types::{CreateEndpoint, CreateNetwork, OfEndpoint, OfNetwork};
 
-pub use self::server::{ServeError, listen, serve};
+pub use self::server::{ListenError, listen, serve};
 
 /// How long the daemon may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::MAX_INPUT;
 /// What dockerd expects of answers.
 const CONTENT_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 
-/// Why the plug-in cannot listen or does not any more.
+/// Why the plug-in cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error("socket {path}: {error}; {remedy}")]
-pub struct ServeError {
+pub struct ListenError {
     path: PathBuf,
     error: io::Error,
     remedy: &'static str,
@@ -35,8 +35,8 @@ pub struct ServeError {
 ///
 /// # Errors
 /// Another plug-in listens there, or the socket cannot be made.
-pub fn listen(path: &Path) -> Result<UnixListener, ServeError> {
-    let failed = |remedy| move |error| ServeError { path: path.to_owned(), error, remedy };
+pub fn listen(path: &Path) -> Result<UnixListener, ListenError> {
+    let failed = |remedy| move |error| ListenError { path: path.to_owned(), error, remedy };
     if UnixStream::connect(path).is_ok() {
         let error = io::ErrorKind::AddrInUse.into();
         return Err(failed("another plug-in listens there; stop it, or use --socket")(error));
@@ -45,9 +45,13 @@ pub fn listen(path: &Path) -> Result<UnixListener, ServeError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(failed(remedy))?;
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(remedy)(error)),
-        _ => {}
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let error = io::ErrorKind::AlreadyExists.into();
+            return Err(failed("it is no socket; use another path")(error));
+        }
+        Ok(_) => fs::remove_file(path).map_err(failed(remedy))?,
+        Err(_) => {}
     }
     let listener = UnixListener::bind(path).map_err(failed(remedy))?;
     fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(failed(remedy))?;
@@ -104,4 +108,26 @@ fn refuse(path: &str, status: StatusCode, why: String) -> Response {
 
 fn reply(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_taken_over_only_from_a_plug_in_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plugins/trama.sock");
+        let first = listen(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let said = listen(&path).unwrap_err().to_string();
+        assert!(said.contains("another plug-in listens"), "{said}");
+        drop(first);
+        drop(listen(&path).unwrap());
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "text").unwrap();
+        let said = listen(&path).unwrap_err().to_string();
+        assert!(said.contains("no socket"), "{said}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "text");
+    }
 }
