@@ -2,7 +2,7 @@
 //! it. `docs/docker.md` has what is configured.
 //!
 //! dockerd posts JSON to a Unix socket, one request for each step in a container's life, and may
-//! repeat one whose answer it did not get. [`Plugin::answer`] carries a request out; `server.rs`
+//! repeat one whose answer it did not get. `Plugin::answer` carries a request out; `server.rs`
 //! has the socket. This program keeps nothing: what a later request needs is in the columns
 //! `external_ids` of networks and ports, so that it, `tramad` and dockerd may each restart.
 
