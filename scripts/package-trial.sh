@@ -53,7 +53,7 @@ for revision in 1 2; do
         --output "$place/root/trial/$revision.deb" >/dev/null
 done
 (cd containers && cargo deb --quiet --no-build --profile "$profile" --no-dbgsym --fast \
-    --variant docker --output "$place/root/trial/docker.deb")
+    --variant docker --output "$place/root/trial/docker.deb" >/dev/null)
 cp packaging/trial/inside.sh "$place/root/trial/"
 cat >"$place/root/etc/systemd/system/trial.service" <<'UNIT'
 [Unit]
