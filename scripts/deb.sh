@@ -38,9 +38,10 @@ END
 (cd daemon && cargo deb --quiet --no-build --profile "$profile" "${options[@]}")
 if [ $# -le 1 ]; then
     (cd containers && cargo deb --quiet --no-build --profile "$profile" "${options[@]}" &&
-        cargo deb --quiet --no-build --profile "$profile" "${options[@]}" --variant podman)
+        cargo deb --quiet --no-build --profile "$profile" "${options[@]}" --variant podman &&
+        cargo deb --quiet --no-build --profile "$profile" "${options[@]}" --variant docker)
 fi
 if [ $# = 0 ]; then
     lintian --allow-root --fail-on error,warning \
-        "$target"/debian/trama{,-cni,-podman}_"$version"-1_*.deb
+        "$target"/debian/trama{,-cni,-podman,-docker}_"$version"-1_*.deb
 fi

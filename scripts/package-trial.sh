@@ -52,6 +52,8 @@ for revision in 1 2; do
     scripts/deb.sh "$profile" --no-dbgsym --fast --deb-revision "$revision" \
         --output "$place/root/trial/$revision.deb" >/dev/null
 done
+(cd containers && cargo deb --quiet --no-build --profile "$profile" --no-dbgsym --fast \
+    --variant docker --output "$place/root/trial/docker.deb" >/dev/null)
 cp packaging/trial/inside.sh "$place/root/trial/"
 cat >"$place/root/etc/systemd/system/trial.service" <<'UNIT'
 [Unit]

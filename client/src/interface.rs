@@ -13,7 +13,9 @@ use trama_api::attach::{Attached, Device, Request};
 use trama_api::transaction::{Output, VERSION};
 use trama_api::value::{Atom, Value};
 use trama_frame::MacAddr;
-use trama_tap::{NamespaceError, Route, TapOptions, add_apart, in_namespace, open_apart};
+use trama_tap::{
+    NamespaceError, Route, TapOptions, add_apart, in_namespace, open_apart, open_down,
+};
 
 use crate::exchange::{NoAnswer, connect, late, patiently, wait};
 use crate::{Daemon, Failed};
@@ -77,18 +79,13 @@ impl Daemon {
     /// It cannot be made, or the daemon refuses it. Nothing is left.
     pub fn join(&self, wanted: &Interface) -> Result<Joined, Failed> {
         let settings = self.settings(&wanted.network)?;
-        let request = Request {
-            version: VERSION,
-            network: wanted.network.clone(),
-            port: wanted.port.clone(),
-            columns: [wanted.columns.clone(), settings.addresses_column(wanted)].concat(),
-            lease: wanted.lease,
-            device: wanted.device,
-        };
+        let request = settings.request(wanted);
         let (made, mac) = match wanted.device {
             Device::Descriptor => {
-                let (device, mac) = wanted.make(settings.mtu)?;
-                (Some(device), mac)
+                let options = wanted.options(settings.mtu);
+                let made = open_apart(&options, wanted.early_routes());
+                let (parts, link) = made.map_err(|error| error.to_string())?;
+                (Some(parts.fd), link.mac)
             }
             Device::VhostUser => (None, None),
         };
@@ -102,6 +99,19 @@ impl Daemon {
             return Err(failed);
         }
         Ok(joined)
+    }
+
+    /// Makes an interface that another program moves and sets up, with the addresses that are
+    /// stated, and attaches it; returns its hardware address.
+    ///
+    /// # Errors
+    /// It cannot be made, or the daemon refuses it. Nothing is left.
+    pub fn join_down(&self, wanted: &Interface) -> Result<Option<MacAddr>, Failed> {
+        let settings = self.settings(&wanted.network)?;
+        let made = open_down(&wanted.options(settings.mtu)).map_err(|error| error.to_string())?;
+        let (parts, link) = made;
+        self.attach(&settings.request(wanted), Some(parts.fd))?;
+        Ok(link.mac)
     }
 
     /// Sets what was not known before, and gives back what the namespace cannot have.
@@ -154,19 +164,16 @@ impl Interface {
         }
     }
 
-    /// Makes the device and sets it up as far as everything is known.
-    fn make(&self, mtu: u16) -> Result<(OwnedFd, Option<MacAddr>), Failed> {
-        let options = TapOptions {
+    /// What is known of the device beforehand.
+    fn options(&self, mtu: u16) -> TapOptions {
+        TapOptions {
             ifname: self.ifname.clone(),
             netns: self.netns.clone(),
             address: pairs(&self.addresses),
             mtu,
             mac: self.mac,
             vnet_header: true,
-        };
-        let made = open_apart(&options, self.early_routes());
-        let (parts, link) = made.map_err(|error| error.to_string())?;
-        Ok((parts.fd, link.mac))
+        }
     }
 
     /// Whether the interface can have IPv6 addresses.
@@ -222,6 +229,17 @@ impl Settings {
         };
         let subnets = atoms.into_iter().map(subnet).collect::<Option<_>>()?;
         Some(Settings { mtu: mtu.try_into().ok()?, subnets })
+    }
+
+    fn request(&self, wanted: &Interface) -> Request {
+        Request {
+            version: VERSION,
+            network: wanted.network.clone(),
+            port: wanted.port.clone(),
+            columns: [wanted.columns.clone(), self.addresses_column(wanted)].concat(),
+            lease: wanted.lease,
+            device: wanted.device,
+        }
     }
 
     /// The column `addresses`, unless it is empty.

@@ -19,11 +19,13 @@ wait_for() {
     done
 }
 
+# What runs programs of the system around this one.
+outside=/trial/host
+loader=("$outside/lib64/ld-linux-x86-64.so.2" --library-path "$outside/lib/x86_64-linux-gnu:$outside/lib")
+
 # A guest's VMM of the host's system. Its guest does not run.
 vmm() {
-    local host=/trial/host
-    "$host"/lib64/ld-linux-x86-64.so.2 --library-path "$host/lib/x86_64-linux-gnu:$host/lib" \
-        "$host/bin/qemu-system-x86_64" -L "$host/share/qemu" -L "$host/share/seabios" -S -nodefaults -display none \
+    "${loader[@]}" "$outside/bin/qemu-system-x86_64" -L "$outside/share/qemu" -L "$outside/share/seabios" -S -nodefaults -display none \
         -qmp unix:/run/vmm.sock,server=on,wait=off -m 128M \
         -object memory-backend-memfd,id=mem,size=128M,share=on -machine q35,memory-backend=mem \
         -chardev socket,id=c,path=/run/trama/vm1.sock,reconnect-ms=1000 \
@@ -85,6 +87,26 @@ step "tramactl upgrade";         unnoticed tramactl upgrade
 step "kill -9 of the daemon";    unnoticed kill -9 "$(main_process)"
 step "upgrade of the package";   unnoticed dpkg -i /trial/2.deb
 [ "$(tramactl list-br | tr '\n' ' ')" = "lab out " ]
+
+step "Docker's plug-in"
+dpkg -i /trial/docker.deb >/run/dpkg.log 2>&1 || { cat /run/dpkg.log; false; }
+systemctl -q is-active trama-docker && systemctl -q is-enabled trama-docker
+ask() {
+    "${loader[@]}" "$outside/bin/curl" -sS --unix-socket /run/docker/plugins/trama.sock -d "$2" \
+        "http://d/NetworkDriver.$1"
+}
+ids='"NetworkID":"0123456789abcdef","EndpointID":"0123456789abcdef"'
+[ "$(ask CreateNetwork "{$ids,\"IPv4Data\":[{\"Pool\":\"10.0.8.0/24\",\"Gateway\":\"10.0.8.1/24\"}]}")" = "{}" ]
+ask CreateEndpoint "{$ids,\"Interface\":{\"Address\":\"10.0.8.2/24\"}}" | grep -q 02:42:0a:00:08:02
+systemctl restart trama-docker
+ip -o link show trm0123456789a | grep -q DOWN
+[ "$(ask DeleteEndpoint "{$ids}")$(ask DeleteNetwork "{$ids}")" = "{}{}" ]
+wait_for 5 eval '! ip link show trm0123456789a 2>/dev/null'
+[ "$(tramactl list-br | tr '\n' ' ')" = "lab out " ]
+systemd-analyze security --no-pager trama-docker | tail -1
+dpkg --purge trama-docker >/run/dpkg.log 2>&1 || { cat /run/dpkg.log; false; }
+[ ! -e /run/docker/plugins/trama.sock ]
+rmdir /run/docker/plugins /run/docker
 
 step "a user's own daemon"
 useradd -m guest

@@ -28,17 +28,43 @@ const OWN: &str = "/proc/thread-self/ns/net";
 /// The device cannot be made or set up, and nothing is left; the error names the step and the
 /// remedy.
 pub fn open_apart(options: &TapOptions, routes: &[Route]) -> Result<(TapParts, Link), TapError> {
+    make_with(options, || {
+        configure(&TapOptions { address: Vec::new(), ..options.clone() }, false)?;
+        add(&options.ifname, &options.address, routes)
+    })
+}
+
+/// Makes a device in the stated namespace, or the current one, for another program to move and to
+/// set up: it is down there, without addresses. Also returns what it is then.
+///
+/// # Errors
+/// As [`open_apart`].
+pub fn open_down(options: &TapOptions) -> Result<(TapParts, Link), TapError> {
+    // The kernel takes a device down that it moves.
+    make_with(&TapOptions { address: Vec::new(), ..options.clone() }, || Ok(()))
+}
+
+/// Makes a device in its namespace, and has it set up there.
+fn make_with(
+    options: &TapOptions,
+    set_up: impl FnOnce() -> Result<(), Failure> + Send,
+) -> Result<(TapParts, Link), TapError> {
     let made = namespace::open(options.netns.as_deref().unwrap_or(OWN))
         .map_err(Failure::from)
-        .and_then(|(target, _)| namespace::on_thread(|| make_and_move(options, routes, &target)));
+        .and_then(|(target, _)| {
+            namespace::on_thread(|| {
+                let parts = make_and_move(options, &target)?;
+                set_up()?;
+                let failed = |error| Failure::new("look at the device", error, "");
+                let link = Link::query(&options.ifname).map_err(failed)?;
+                Ok((parts, link))
+            })
+        });
     named(&options.ifname, made)
 }
 
-fn make_and_move(
-    options: &TapOptions,
-    routes: &[Route],
-    target: &File,
-) -> Result<(TapParts, Link), Failure> {
+/// Makes a device; this thread is in the device's namespace then.
+fn make_and_move(options: &TapOptions, target: &File) -> Result<TapParts, Failure> {
     let failed =
         |step: &'static str, remedy| move |error: io::Error| Failure::new(step, error, remedy);
     // SAFETY: this thread gets a network namespace of its own, and ends soon; it shares all else.
@@ -59,10 +85,7 @@ fn make_and_move(
     })?;
     move_into_link_name_space(target.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(|error| failed("enter its namespace", "run with CAP_SYS_ADMIN")(error.into()))?;
-    configure(&TapOptions { address: Vec::new(), ..options.clone() }, false)?;
-    add(&options.ifname, &options.address, routes)?;
-    let link = Link::query(&options.ifname).map_err(failed("look at the device", ""))?;
-    Ok((parts, link))
+    Ok(parts)
 }
 
 /// Adds addresses with their prefix lengths, and then routes, to a device in the stated namespace,

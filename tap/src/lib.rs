@@ -21,7 +21,7 @@ use std::os::fd::OwnedFd;
 
 use trama_frame::{MacAddr, Offloads};
 
-pub use apart::{add_apart, open_apart};
+pub use apart::{add_apart, open_apart, open_down};
 pub use events::link_events;
 pub use identify::{HandedTap, NotATap, identify};
 pub use link::Link;

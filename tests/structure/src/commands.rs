@@ -16,13 +16,14 @@
 use std::fmt::Write;
 
 /// What commands can run in: a name, and what there is when the first command starts.
-pub const SETUPS: [(&str, &str); 7] = [
+pub const SETUPS: [(&str, &str); 8] = [
     ("page", "no daemon; the page's first TOML block is in the file trama.toml"),
     ("empty", "a daemon without networks"),
     ("networks", "a daemon with the networks lab and office, and a port vm1 on lab"),
     ("nat", "a daemon with a network of mode nat, and a port guest1 on it"),
     ("continued", "what the commands of the block before have left"),
     ("example", "no daemon; the working directory is the root of the tree"),
+    ("docker", "a daemon and a dockerd with the plug-in, where Docker is installed; its own test"),
     ("service", "nothing; the last command does not end, and opens the socket that it names"),
 ];
 

@@ -13,6 +13,7 @@ mod cni;
 mod completions;
 mod crashes;
 mod dhcp;
+mod docker;
 mod docs;
 mod doctor;
 mod edits;
