@@ -18,6 +18,7 @@ use crate::forward::{FrameMeta, FrameSet, MAX_FRAME, Plan, Source, members};
 use crate::mac_table::PortIndex;
 use crate::ports::{Device, Port, Sink};
 use crate::vlan::Egress;
+use crate::watch::{CopyingSink, Sighting, View, Way};
 
 mod rewrite;
 
@@ -122,6 +123,57 @@ pub(crate) fn deliver_marked<S: Source>(
         vhost.record_broken(broken);
     } else {
         batch.deliver_to(egress.carried, &mut port.device, scratch);
+    }
+    egress.carried
+}
+
+/// Does the same as [`deliver`] for a port whose frames are watched, or as [`deliver_marked`] with
+/// an ingress port `from`.
+#[inline(never)]
+pub(crate) fn deliver_watched<S: Source>(
+    source: &S,
+    plan: &Plan,
+    frames: FrameSet,
+    port: &mut Port,
+    from: Option<(PortIndex, &Port)>,
+    view: &View<'_>,
+    scratch: &mut Scratch,
+) -> FrameSet {
+    let egress = select_carried(plan, frames, port);
+    if egress.carried == 0 {
+        return 0;
+    }
+    let seen =
+        Sighting { port: port.id, index: view.index, way: Way::Sent, seers: port.seers.sent };
+    let ingress = |(index, port): (PortIndex, &Port)| {
+        let seers = port.seers.received;
+        Sighting { port: port.id, index, way: Way::Received, seers }
+    };
+    let dropped = from.map_or(seen, ingress);
+    if let Some(reason) = refusal(port) {
+        let counted_at = from.map_or(&*port, |(_, port)| port);
+        counted_at.count_drops(reason, u64::from(egress.carried.count_ones()));
+        for i in members(egress.carried) {
+            view.show_dropped(source, i, dropped, reason);
+        }
+        return egress.carried;
+    }
+    port.touched = true;
+    scratch.segments_left = SEGMENT_BUDGET;
+    let mark = from.map(|(_, port)| port.settings.mark);
+    let batch = Batch::new(source, plan, &egress, port.offloads, mark, &port.counters);
+    if let Some((index, ingress)) = from
+        && let Device::Vhost(vhost) = &mut port.device
+        && let Some(mut ring) = vhost.shared_ring(index, &ingress.counters)
+    {
+        let mut sink = CopyingSink { device: &mut ring, source, frame: 0, seen, dropped, view };
+        batch.deliver(egress.carried, &mut sink, scratch);
+        let broken = ring.ring.broken;
+        vhost.record_broken(broken);
+    } else {
+        let device = port.device.sink();
+        let mut sink = CopyingSink { device, source, frame: 0, seen, dropped, view };
+        batch.deliver(egress.carried, &mut sink, scratch);
     }
     egress.carried
 }
@@ -372,6 +424,7 @@ impl<'a, S: Source> Batch<'a, S> {
         tally: &mut Tally,
     ) {
         for i in members(frames) {
+            sink.begin(i);
             let meta = &self.plan.meta[i];
             if !self.offloads.contains(meta.needs) {
                 self.rework(i, sink, scratch, tally);

@@ -13,6 +13,7 @@ mod moves;
 mod network;
 mod rings;
 mod round;
+mod watching;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -89,6 +90,14 @@ struct Pipeline {
     /// The port that is worked for, for the process that follows if this one crashes.
     note: Lasting<Note>,
     probe_key: ProbeKey,
+    /// This engine's number, for the IDs of frames.
+    engine: u64,
+    /// The worker's counters, whose number of bursts tells one burst from the others.
+    counters: Arc<WorkerCounters>,
+    /// When the visit of a network began.
+    now: Time,
+    /// The queue pair of the vhost-user port whose burst is switched.
+    pair: u16,
     /// Written when a storm begins, or when there is a sign of a loop.
     alarm: Option<OwnedFd>,
 }
@@ -112,6 +121,7 @@ impl Engine {
     }
 
     pub(crate) fn with_ids(ids: Arc<IdAllocator>) -> Engine {
+        let counters = Arc::<WorkerCounters>::default();
         Engine {
             burst: MAX_BURST,
             networks: vec![Some(Network::unattached())],
@@ -120,7 +130,7 @@ impl Engine {
             locations: HashMap::new(),
             spin: None,
             doorbell: Doorbell::default(),
-            counters: Arc::default(),
+            counters: Arc::clone(&counters),
             rings: TxBurst::new(),
             pool: PoolBurst::new(),
             slots: SlotBurst::new(),
@@ -131,6 +141,10 @@ impl Engine {
                 calls: Calls::new(),
                 note: Lasting::default(),
                 probe_key: ProbeKey::new(ids.seed),
+                engine: ids.next_engine(),
+                counters,
+                now: Time::ZERO,
+                pair: 0,
                 alarm: None,
             },
             ids,

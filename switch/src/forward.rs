@@ -79,9 +79,22 @@ impl Source for TxBurst {
     }
 }
 
+impl Drops {
+    /// Returns why frame `i` was dropped, if it was.
+    pub(crate) fn of(&self, i: usize) -> Option<DropReason> {
+        let mut sets = self.sets.iter();
+        sets.find(|(frames, _)| frames & 1 << i != 0).map(|(_, reason)| *reason)
+    }
+}
+
 /// A set of frames of one burst: bit i is frame i.
 pub(crate) type FrameSet = u64;
 const _: () = assert!(MAX_BURST <= FrameSet::BITS as usize);
+
+/// Returns the set of all frames of a burst.
+pub(crate) fn all_frames<S: Source>(source: &S) -> FrameSet {
+    FrameSet::MAX.checked_shr((MAX_BURST - source.len()) as u32).unwrap_or(0)
+}
 
 /// Iterates over a set in ascending order, which is the order of arrival.
 #[inline]
@@ -134,6 +147,15 @@ pub(crate) struct Plan {
     /// The port that the burst came from.
     pub ingress: PortIndex,
     tally: Tally,
+    /// What was dropped of the burst, while it is kept.
+    drops: Drops,
+}
+
+/// Sets of frames that were dropped, with the reasons; kept for watches alone.
+#[derive(Default)]
+pub(crate) struct Drops {
+    is_kept: bool,
+    sets: Vec<(FrameSet, DropReason)>,
 }
 
 impl Plan {
@@ -149,6 +171,7 @@ impl Plan {
             tagged: 0,
             ingress: PortIndex(0),
             tally: Tally::default(),
+            drops: Drops::default(),
         }
     }
 
@@ -187,6 +210,38 @@ impl Plan {
         self.ports += 1;
     }
 
+    /// Counts frames that are dropped at the port with these counters.
+    #[cold]
+    pub(crate) fn count_dropped(
+        &mut self,
+        frames: FrameSet,
+        reason: DropReason,
+        counters: &PortCounters,
+    ) {
+        counters.drop(reason, u64::from(frames.count_ones()));
+        if self.drops.is_kept {
+            self.drops.sets.push((frames, reason));
+        }
+    }
+
+    /// Keeps what is dropped from now on.
+    pub(crate) fn keep_drops(&mut self) {
+        // Each frame is dropped once, so this allocates at the first burst alone.
+        self.drops.sets.reserve(MAX_BURST);
+        self.drops.is_kept = true;
+    }
+
+    /// Ends that; returns what was kept, for [`Plan::return_drops`].
+    pub(crate) fn take_drops(&mut self) -> Drops {
+        std::mem::take(&mut self.drops)
+    }
+
+    /// Takes the room back that [`Plan::take_drops`] gave.
+    pub(crate) fn return_drops(&mut self, drops: Drops) {
+        self.drops = Drops { is_kept: false, ..drops };
+        self.drops.sets.clear();
+    }
+
     /// Drops frames that were counted as good.
     #[cold]
     fn drop_counted<S: Source>(
@@ -197,7 +252,7 @@ impl Plan {
         counters: &PortCounters,
     ) {
         self.tally.remove(source, &self.meta, frames);
-        counters.drop(reason, u64::from(frames.count_ones()));
+        self.count_dropped(frames, reason, counters);
     }
 
     /// Drops frames whose source could not be learned. Out of line, so that this costs others no
@@ -303,7 +358,7 @@ impl Plan {
     /// Counts the burst at its ingress port. Frames of the flood that are not in `reached` went
     /// nowhere; `withheld` are those whose VLAN another port carries.
     pub(crate) fn count<S: Source>(
-        &self,
+        &mut self,
         source: &S,
         reached: FrameSet,
         withheld: FrameSet,
@@ -313,8 +368,8 @@ impl Plan {
         let mut tally = self.tally;
         if lost != 0 {
             tally.remove(source, &self.meta, lost);
-            counters.drop(DropReason::NoMember, u64::from((lost & !withheld).count_ones()));
-            counters.drop(DropReason::UnknownUnicast, u64::from((lost & withheld).count_ones()));
+            self.count_dropped(lost & !withheld, DropReason::NoMember, counters);
+            self.count_dropped(lost & withheld, DropReason::UnknownUnicast, counters);
         }
         counters.rx_frames.add(tally.frames);
         counters.rx_bytes.add(tally.bytes);
@@ -428,7 +483,7 @@ fn check_frames<S: Source>(
         let ethernet = match check_frame(source, i, ingress, meta) {
             Ok(ethernet) => ethernet,
             Err(reason) => {
-                ingress.counters.drop(reason, 1);
+                plan.count_dropped(1 << i, reason, ingress.counters);
                 continue;
             }
         };

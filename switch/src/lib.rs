@@ -27,6 +27,7 @@ mod storm;
 pub mod time;
 mod types;
 pub mod vlan;
+pub mod watch;
 pub mod worker;
 
 pub use counters::{CounterSlab, Lasting, NetworkCounters, PortCounters, WorkerCounters};

@@ -180,6 +180,12 @@ pub enum EngineError {
     /// No room for another port.
     #[error("a network holds at most {0} ports")]
     TooManyPorts(usize),
+    /// No room for another watch.
+    #[error("a network has at most {0} captures at a time; end one of them first")]
+    TooManyWatches(usize),
+    /// The watch has ended, or is another network's.
+    #[error("the capture has ended")]
+    NoSuchWatch,
     /// A ring operation on a port that has no rings.
     #[error("the port has no rings: it is not a vhost-user port")]
     NotVhost,

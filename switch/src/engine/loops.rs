@@ -5,7 +5,7 @@ use trama_frame::VlanId;
 use trama_frame::vnet::LEN as HEADER;
 
 use super::{Engine, EngineError, NetworkId, Pipeline, PortId, PortLocation};
-use crate::forward::Source;
+use crate::forward::{Source, all_frames};
 use crate::loops::LoopReport;
 use crate::mac_table::PortIndex;
 use crate::ports::Port;
@@ -55,7 +55,9 @@ impl Engine {
         pool.commit(frame.len());
         pipeline.plan.set_single(vlan);
         let is_open = std::mem::replace(&mut port.is_open, true);
-        pipeline.deliver_to(&mut network.ports, pool, at.index, 1);
+        // A burst of its own, for the IDs of frames.
+        pipeline.counters.bursts.add(1);
+        pipeline.deliver_to(&mut network.ports, &mut network.watches, pool, at.index, 1);
         pipeline.note.delivered();
         if let Some(Some(port)) = network.ports.get_mut(usize::from(at.index.0)) {
             port.is_open = is_open;
@@ -147,7 +149,8 @@ impl Pipeline {
         now: Time,
     ) {
         let Some(Some(port)) = network.ports.get(usize::from(ingress.0)) else { return };
-        port.count_drops(port.ingress_refusal(), source.len() as u64);
+        let (reason, all) = (port.ingress_refusal(), all_frames(source));
+        self.plan.count_dropped(all, reason, &port.counters);
         let Some(id) = network.id.filter(|_| port.settings.cable) else { return };
         if !network.loops.expects_probes(now) {
             return;

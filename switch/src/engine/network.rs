@@ -17,6 +17,7 @@ use crate::ports::Port;
 use crate::time::{Epoch, Time};
 use crate::types::{EngineError, MAX_PORTS, NetworkId, NetworkSettings, PortId, Promiscuous};
 use crate::vlan::VlanMode;
+use crate::watch::{Seers, WatchId, Watches};
 
 /// A network with its ports and state.
 pub struct Network {
@@ -34,6 +35,7 @@ pub struct Network {
     pub(super) awake: bool,
     pub(super) batching: Batching,
     pub(super) loops: LoopReports,
+    pub(super) watches: Watches,
     pub(super) counters: Lasting<NetworkCounters>,
 }
 
@@ -50,6 +52,7 @@ impl Network {
             awake: false,
             batching: Batching::new(),
             loops: LoopReports::new(),
+            watches: Watches::default(),
             counters: Lasting::default(),
         }
     }
@@ -89,8 +92,9 @@ impl Network {
         if free == self.ports.len() {
             self.ports.push(None);
         }
-        // It was blocked because of a loop in another network.
+        // It was blocked because of a loop in another network, and watched there.
         port.set_blocked(false);
+        port.set_seers(Seers::default());
         self.ports[free] = Some(Port { active: false, touched: false, ..port });
         // Anything that depends on the number of ports grows here, not while frames move.
         self.active.reserve(self.ports.len());
@@ -177,15 +181,24 @@ pub(crate) struct IdAllocator {
     /// Keys the hashes; unknown to guests.
     pub(crate) seed: u64,
     next: AtomicU64,
+    engines: AtomicU64,
 }
 
 impl IdAllocator {
     pub(crate) fn new(seed: u64) -> IdAllocator {
-        IdAllocator { seed, next: AtomicU64::new(1) }
+        IdAllocator { seed, next: AtomicU64::new(1), engines: AtomicU64::new(0) }
     }
 
     fn next(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn next_engine(&self) -> u64 {
+        self.engines.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn next_watch(&self) -> WatchId {
+        WatchId(self.next())
     }
 
     pub(super) fn next_port(&self) -> PortId {

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use trama_virtqueue::TxBurst;
 
-use super::{Engine, HdrLen, Network, Pipeline, PortId, PortLocation, Station};
+use super::{Engine, HdrLen, Network, NetworkSettings, Pipeline, PortId, PortLocation, Station};
 use crate::counters::WorkerCounters;
-use crate::delivery::{carried_frames, deliver, deliver_marked};
+use crate::delivery::{carried_frames, deliver, deliver_marked, deliver_watched};
 use crate::drop_reason::DropReason;
 use crate::faults::{self, Place};
 use crate::filter::EgressFilter;
@@ -25,6 +25,7 @@ use crate::ports::stream::Stream;
 use crate::ports::vhost::{RingPoll, VhostDevice};
 use crate::ports::{Device, Port, signal};
 use crate::time::Time;
+use crate::watch::Watches;
 
 /// Most bursts of one ring in a row before the next ring's turn.
 const BURSTS_PER_TURN: usize = 4;
@@ -137,6 +138,7 @@ impl Visit<'_> {
         let mut moved = false;
         let mut position = 0;
         self.network.batching.tick(now);
+        self.pipeline.now = now;
         // Each iteration passes a port or removes it.
         while let Some(index) = self.network.active.get(position).copied() {
             match self.poll_port(index, now) {
@@ -214,6 +216,7 @@ impl Visit<'_> {
 
     fn serve_ring(&mut self, index: PortIndex, pair: usize, now: Time) {
         let mut total = 0;
+        self.pipeline.pair = pair as u16;
         for _ in 0..BURSTS_PER_TURN {
             let Some(device) = vhost(&mut self.network.ports, index) else { return };
             let taken = device.fetch(pair, self.rings, self.burst);
@@ -352,6 +355,24 @@ fn stream(ports: &mut [Option<Port>], index: PortIndex) -> Option<&mut Stream> {
     }
 }
 
+/// Returns what a burst from a port is judged by.
+#[inline(always)]
+pub(super) fn entry<'a>(
+    port: &'a mut Port,
+    index: PortIndex,
+    settings: &NetworkSettings,
+) -> Ingress<'a> {
+    let filter = &port.settings.filter;
+    Ingress {
+        port: index,
+        vlan: &port.settings.vlan,
+        mtu: settings.mtu,
+        only_source: filter.only_source(),
+        sources: (filter.station != Station::Many).then_some(&mut port.sources),
+        counters: &port.counters,
+    }
+}
+
 impl Pipeline {
     /// Runs passes 2 and 3 over a burst from port `ingress`.
     fn switch<S: Source>(
@@ -364,25 +385,16 @@ impl Pipeline {
         let Network { id, settings, table, ports, .. } = network;
         let Some(port) = &mut ports[usize::from(ingress.0)] else { return };
         faults::strike(Place::Transmit, port.id);
-        if !port.is_open {
-            self.refuse(network, source, ingress, now);
+        if port.is_ingress_special {
+            self.switch_special(network, source, ingress, now);
             return;
         }
         if id.is_none() {
             port.count_drops(DropReason::NotAttached, source.len() as u64);
             return;
         }
-        let filter = &port.settings.filter;
-        let mut at = Ingress {
-            port: ingress,
-            vlan: &port.settings.vlan,
-            mtu: settings.mtu,
-            only_source: filter.only_source(),
-            sources: (filter.station != Station::Many).then_some(&mut port.sources),
-            counters: &port.counters,
-        };
         self.plan.ingress = ingress;
-        classify(source, &mut at, table, &mut self.plan, now);
+        classify(source, &mut entry(port, ingress, settings), table, &mut self.plan, now);
         let (reached, withheld) = self.deliver(network, source, ingress, now);
         self.note.delivered();
         if let Some(port) = &network.ports[usize::from(ingress.0)] {
@@ -400,14 +412,33 @@ impl Pipeline {
         now: Time,
     ) -> (FrameSet, FrameSet) {
         if self.plan.flood == 0 && !network.has_promiscuous {
-            for entry in 0..self.plan.unicast().len() {
-                let (port, frames) = self.plan.unicast()[entry];
-                self.deliver_to(&mut network.ports, source, port, frames);
-            }
+            self.deliver_unicast(network, source);
             return (0, 0);
         }
         self.guard_flood(network, source, ingress, now);
-        let ports = &mut network.ports;
+        self.deliver_flood(network, source, ingress)
+    }
+
+    /// Delivers a burst without frames for several ports.
+    #[inline(always)]
+    pub(super) fn deliver_unicast<S: Source>(&mut self, network: &mut Network, source: &S) {
+        let Network { ports, watches, .. } = network;
+        for entry in 0..self.plan.unicast().len() {
+            let (port, frames) = self.plan.unicast()[entry];
+            self.deliver_to(ports, watches, source, port, frames);
+        }
+    }
+
+    /// Delivers a burst some of whose frames may go to several ports; returns what
+    /// [`Pipeline::deliver`] returns.
+    #[inline(always)]
+    pub(super) fn deliver_flood<S: Source>(
+        &mut self,
+        network: &mut Network,
+        source: &S,
+        ingress: PortIndex,
+    ) -> (FrameSet, FrameSet) {
+        let Network { ports, watches, .. } = network;
         let filter = EgressFilter::new(&self.plan, ports, ingress);
         let (mut reached, mut withheld) = (0, 0);
         let everyone = (0..ports.len()).map(|index| PortIndex(index as u16));
@@ -418,7 +449,7 @@ impl Pipeline {
             if withheld_here != 0 {
                 withheld |= carried_frames(&self.plan, withheld_here, port);
             }
-            reached |= self.deliver_to(ports, source, index, due);
+            reached |= self.deliver_to(ports, watches, source, index, due);
         }
         (reached, withheld)
     }
@@ -435,14 +466,15 @@ impl Pipeline {
     pub(super) fn deliver_to<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
+        watches: &mut Watches,
         source: &S,
         index: PortIndex,
         frames: FrameSet,
     ) -> FrameSet {
         let Some(Some(port)) = ports.get_mut(usize::from(index.0)) else { return 0 };
         self.note.deliver(port.id);
-        if port.settings.hdr_len == HdrLen::IngressMark {
-            return self.deliver_marked(ports, source, index, frames);
+        if port.is_egress_special {
+            return self.deliver_special(ports, watches, source, index, frames);
         }
         let was_touched = port.touched;
         let carried = deliver(source, &self.plan, frames, port, &mut self.scratch);
@@ -452,22 +484,34 @@ impl Pipeline {
         carried
     }
 
-    /// Delivers to a port that is told where frames come from. Out of line, so that it costs other
-    /// ports nothing.
+    /// Delivers to a port that is told where frames come from, or is watched. Out of line, so that
+    /// it costs other ports nothing.
     #[inline(never)]
-    fn deliver_marked<S: Source>(
+    fn deliver_special<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
+        watches: &mut Watches,
         source: &S,
         index: PortIndex,
         frames: FrameSet,
     ) -> FrameSet {
         let ingress = self.plan.ingress;
         let places = [usize::from(index.0), usize::from(ingress.0)];
-        let Ok([Some(port), Some(from)]) = ports.get_disjoint_mut(places) else { return 0 };
+        let Ok([Some(port), from]) = ports.get_disjoint_mut(places) else { return 0 };
+        let is_marked = port.settings.hdr_len == HdrLen::IngressMark;
+        let from = from.as_ref().filter(|_| is_marked).map(|port| (ingress, port));
         let was_touched = port.touched;
-        let from = (ingress, &*from);
-        let carried = deliver_marked(source, &self.plan, frames, port, from, &mut self.scratch);
+        let is_watched =
+            port.seers.sent != 0 || from.is_some_and(|(_, port)| port.seers.received != 0);
+        let carried = match from {
+            _ if is_watched => {
+                let view = self.view(watches, index);
+                deliver_watched(source, &self.plan, frames, port, from, &view, &mut self.scratch)
+            }
+            Some(from) => deliver_marked(source, &self.plan, frames, port, from, &mut self.scratch),
+            // Nobody sent it that could be named.
+            None => 0,
+        };
         if port.touched && !was_touched {
             self.touched.push(index);
         }

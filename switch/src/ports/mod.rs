@@ -32,6 +32,7 @@ use crate::engine::{HdrLen, PortFault, PortId, PortSettings};
 use crate::sources::Sources;
 use crate::storm::StormControl;
 use crate::time::Time;
+use crate::watch::Seers;
 use calls::Calls;
 use dgram::Dgram;
 use dummy::DummyDevice;
@@ -87,6 +88,18 @@ impl Device {
     pub(crate) fn set_cable(&self, plugged: bool) {
         if let Device::Tap(tap) = self {
             let _ = tap.set_carrier(plugged);
+        }
+    }
+
+    /// Returns it as a receiver of frames, for those that do not know its kind.
+    pub(crate) fn sink(&mut self) -> &mut dyn Sink {
+        match self {
+            Device::Vhost(vhost) => vhost,
+            Device::Tap(tap) => tap,
+            Device::Uplink(uplink) => &mut **uplink,
+            Device::Stream(stream) => stream,
+            Device::Dgram(dgram) => &mut **dgram,
+            Device::Dummy(dummy) => dummy,
         }
     }
 
@@ -193,6 +206,10 @@ impl Unsent {
 
 /// A receiver of finished frames.
 pub(crate) trait Sink {
+    /// Tells which frame of the burst the next calls are about.
+    #[inline(always)]
+    fn begin(&mut self, _frame: usize) {}
+
     /// Announces up to `_frames` frames.
     fn expect(&mut self, _frames: usize) {}
 
@@ -211,7 +228,10 @@ pub(crate) trait Sink {
         header: &[u8; trama_frame::vnet::LEN],
         head: H,
         body: &[Segment<'_>],
-    ) -> Result<(), DropReason> {
+    ) -> Result<(), DropReason>
+    where
+        Self: Sized,
+    {
         self.put(header, head.copy_to(&mut [0; PRIVATE_HEAD + TAG_LEN]), body)
     }
 
@@ -247,6 +267,12 @@ pub(crate) struct Port {
     pub is_open: bool,
     /// Whether it is blocked because of a loop.
     pub is_blocked: bool,
+    /// The watches that see its frames.
+    pub seers: Seers,
+    /// Whether frames that it sends leave the straight path: it is not open, or watched.
+    pub is_ingress_special: bool,
+    /// Whether frames for it leave the straight path: it is told marks, or watched.
+    pub is_egress_special: bool,
     /// Whether it is on its network's list of active ports.
     pub active: bool,
     /// When it last sent a frame.
@@ -281,6 +307,9 @@ impl Port {
             id,
             is_open: settings.cable,
             is_blocked: false,
+            seers: Seers::default(),
+            is_ingress_special: !settings.cable,
+            is_egress_special: settings.hdr_len == HdrLen::IngressMark,
             settings,
             counters,
             device,
@@ -313,14 +342,28 @@ impl Port {
 
     /// Changes the settings.
     pub(crate) fn set(&mut self, settings: PortSettings) {
-        self.is_open = settings.cable && !self.is_blocked;
         self.settings = settings;
+        self.update();
+    }
+
+    /// Sets the watches that see its frames.
+    pub(crate) fn set_seers(&mut self, seers: Seers) {
+        self.seers = seers;
+        self.update();
+    }
+
+    /// Updates what depends on several of its fields.
+    fn update(&mut self) {
+        let Seers { received, sent } = self.seers;
+        self.is_open = self.settings.cable && !self.is_blocked;
+        self.is_ingress_special = !self.is_open || received != 0;
+        self.is_egress_special = self.settings.hdr_len == HdrLen::IngressMark || sent != 0;
     }
 
     /// Blocks it, or opens it again.
     pub(crate) fn set_blocked(&mut self, blocked: bool) {
         self.is_blocked = blocked;
-        self.is_open = self.settings.cable && !blocked;
+        self.update();
     }
 
     /// Returns why it takes no frames from its device while it is not open.

@@ -1,0 +1,159 @@
+//! Watches: control adds and removes them, and bursts of watched ports take their way here.
+
+use std::cell::RefCell;
+
+use trama_virtqueue::{MAX_BURST, Segment};
+
+use super::round::entry;
+use super::{Engine, EngineError, Network, NetworkId, Pipeline, PortId, PortLocation};
+use crate::delivery::carried_frames;
+use crate::filter::EgressFilter;
+use crate::forward::{FrameSet, Plan, Source, all_frames, classify, members};
+use crate::mac_table::PortIndex;
+use crate::ports::{Device, Port};
+use crate::time::Time;
+use crate::watch::{MAX_WATCHES, Sighting, View, Watch, WatchCount, WatchId, Watches, Way, Writer};
+
+/// Bits of a frame's ID for its place in the worker's bursts; the engine's number is above them.
+const BURST_BITS: u32 = 48;
+
+impl Engine {
+    /// Adds a watch of a network's ports.
+    ///
+    /// # Errors
+    /// The network does not exist, or has as many watches as it can.
+    pub fn watch(&mut self, network: NetworkId, watch: Watch) -> Result<WatchId, EngineError> {
+        let id = self.ids.next_watch();
+        let Network { watches, ports, .. } = self.network_mut(network)?;
+        match watches.add(id, watch, ports) {
+            Ok(()) => Ok(id),
+            Err(_) => Err(EngineError::TooManyWatches(MAX_WATCHES)),
+        }
+    }
+
+    /// Lets a watch also see a port that has come to its network since.
+    ///
+    /// # Errors
+    /// There is no such watch on the port's network, or no such port.
+    pub fn extend_watch(&mut self, id: WatchId, port: PortId) -> Result<(), EngineError> {
+        let PortLocation { slot, index } = self.locate(port)?;
+        let Some(Network { watches, ports, .. }) = &mut self.networks[slot] else {
+            return Err(EngineError::NoSuchPort(port));
+        };
+        let Some(Some(found)) = ports.get_mut(usize::from(index.0)) else {
+            return Err(EngineError::NoSuchPort(port));
+        };
+        if watches.extend(id, index, found) { Ok(()) } else { Err(EngineError::NoSuchWatch) }
+    }
+
+    /// Ends a watch. Returns its end of the queue, for the caller to drop, and what it did at each
+    /// of its ports; `None` if there is no such watch.
+    pub fn unwatch(
+        &mut self,
+        network: NetworkId,
+        id: WatchId,
+    ) -> Option<(Writer, Vec<WatchCount>)> {
+        let Network { watches, ports, .. } = self.network_mut(network).ok()?;
+        watches.remove(id, ports)
+    }
+}
+
+impl Pipeline {
+    /// Returns what the watches need to know of the burst that is switched, at port `index`.
+    pub(super) fn view<'a>(&self, watches: &'a mut Watches, index: PortIndex) -> View<'a> {
+        let burst = self.counters.bursts.get() * MAX_BURST as u64;
+        View {
+            watches: RefCell::new(watches),
+            first_id: self.engine << BURST_BITS | burst & ((1 << BURST_BITS) - 1),
+            time: self.now,
+            queue: None,
+            index,
+        }
+    }
+
+    /// Runs passes 2 and 3 over a burst from a port that is closed or watched. Out of line, so that
+    /// it costs other ports nothing.
+    #[inline(never)]
+    pub(super) fn switch_special<S: Source>(
+        &mut self,
+        network: &mut Network,
+        source: &S,
+        ingress: PortIndex,
+        now: Time,
+    ) {
+        let Some(Some(port)) = network.ports.get(usize::from(ingress.0)) else { return };
+        let is_open = port.is_open;
+        if port.seers.received != 0 {
+            self.plan.keep_drops();
+        }
+        if !is_open {
+            self.refuse(network, source, ingress, now);
+            self.show_received(network, source, ingress);
+            return;
+        }
+        let Network { settings, table, ports, .. } = network;
+        let Some(Some(port)) = ports.get_mut(usize::from(ingress.0)) else { return };
+        self.plan.ingress = ingress;
+        classify(source, &mut entry(port, ingress, settings), table, &mut self.plan, now);
+        let is_simple = self.plan.flood == 0 && !network.has_promiscuous;
+        let (mut reached, mut withheld) = (0, 0);
+        if !is_simple {
+            self.guard_flood(network, source, ingress, now);
+            (reached, withheld) = reach(&self.plan, &network.ports, source, ingress);
+        }
+        // Before they are delivered, so that what enters is seen before what leaves.
+        if let Some(port) = &network.ports[usize::from(ingress.0)] {
+            self.plan.count(source, reached, withheld, &port.counters);
+        }
+        self.show_received(network, source, ingress);
+        if is_simple {
+            self.deliver_unicast(network, source);
+        } else {
+            self.deliver_flood(network, source, ingress);
+        }
+        self.note.delivered();
+    }
+
+    /// Shows the frames of a burst to the watches of its ingress port.
+    fn show_received<S: Source>(&mut self, network: &mut Network, source: &S, ingress: PortIndex) {
+        let drops = self.plan.take_drops();
+        let Network { ports, watches, .. } = network;
+        if let Some(Some(port)) = ports.get(usize::from(ingress.0)) {
+            let seers = port.seers.received;
+            let seen = Sighting { port: port.id, index: ingress, way: Way::Received, seers };
+            let is_ring = matches!(port.device, Device::Vhost(_));
+            let view = View { queue: is_ring.then_some(self.pair), ..self.view(watches, ingress) };
+            for i in members(all_frames(source)).filter(|_| seers != 0) {
+                match drops.of(i) {
+                    Some(reason) => view.show_dropped(source, i, seen, reason),
+                    None => {
+                        let header = self.plan.meta[i].header.to_bytes();
+                        let show = |head: &[u8], body: &[Segment<'_>]| {
+                            view.show(i, seen, &header, (head, body), None);
+                        };
+                        source.with_frame(i, show);
+                    }
+                }
+            }
+        }
+        self.plan.return_drops(drops);
+    }
+}
+
+/// Returns the flooded and the promiscuous frames of a burst that some port carries, and those of
+/// the flood whose VLAN some port carries but may not receive.
+fn reach<S: Source>(
+    plan: &Plan,
+    ports: &[Option<Port>],
+    source: &S,
+    ingress: PortIndex,
+) -> (FrameSet, FrameSet) {
+    let filter = EgressFilter::new(plan, ports, ingress);
+    let indexed = (0..).map(PortIndex).zip(ports).filter(|(index, _)| *index != ingress);
+    indexed.fold((0, 0), |(reached, withheld), (index, port)| {
+        let Some(port) = port else { return (reached, withheld) };
+        let due = filter.frames_for(source, port) | plan.unicast_of(index);
+        let withheld_here = carried_frames(plan, plan.flood & !due, port);
+        (reached | carried_frames(plan, due, port), withheld | withheld_here)
+    })
+}
