@@ -1,10 +1,10 @@
-//! Captures of frames, as values: which frames are wanted ([`filter`]) and the file that holds them
-//! ([`pcapng`]).
+//! Captures of frames, as values: which frames are wanted ([`filter`]), the file that holds them
+//! ([`pcapng`]), and the line that shows one ([`text`]).
 //!
 //! ```text
 //!  tramad    Seen frames ─▶ filter ─▶ pcapng::Writer ──┐
 //!                                                      │ the body of an answer
-//!  tramactl             ◀─ pcapng::Reader ◀────────────┤
+//!  tramactl  text::line ◀─ pcapng::Reader ◀────────────┤
 //!            or a file  ◀──────────────────────────────┘
 //! ```
 //!
@@ -24,3 +24,4 @@
 pub mod filter;
 mod head;
 pub mod pcapng;
+pub mod text;

@@ -47,8 +47,10 @@ pub(super) fn parse(text: &str, reasons: &[&'static str]) -> Result<Node, Mistak
         Token { text: "", .. } => Ok(node),
         token @ Token { text: ")", .. } => Err(mistake(token, "there is no ( for this )")),
         token => {
-            let message = format!("{:?} follows a whole test; write and, or before it", token.text);
-            Err(unknown(token, message, vec!["and", "or"]))
+            let message =
+                format!("{:?} follows a whole test; write 'and' or 'or' before it", token.text);
+            // Perhaps it was meant to narrow the test.
+            Err(unknown(token, message, vec!["and", "or", "src", "dst", "host", "net", "port"]))
         }
     }
 }

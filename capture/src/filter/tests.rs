@@ -23,7 +23,7 @@ fn mistake(text: &str) -> Mistake {
 fn a_mistake_has_its_column_and_what_to_write() {
     for (text, column, message, word) in [
         ("tpc port 80", 1, "\"tpc\" begins no test", "tpc"),
-        ("tcp prot 80", 5, "\"prot\" follows a whole test; write and, or before it", "prot"),
+        ("tcp prot 80", 5, "\"prot\" follows a whole test; write 'and' or 'or' before it", "prot"),
         ("host 10.1.0.300", 6, "\"10.1.0.300\" is not an address", ""),
         ("arp or", 7, "a test is missing at the end", ""),
         ("", 1, "a test is missing at the end", ""),
