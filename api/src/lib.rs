@@ -6,6 +6,7 @@
 //! ```
 //!
 //! - [`transaction`]: the bodies of requests and answers
+//! - [`capture`]: those of captures
 //! - [`value`]: the values in tables, as Open vSwitch prints them
 //! - [`values`]: the words that columns take
 //! - [`commands`]: the table of commands, from which `tramactl` makes its help
@@ -36,6 +37,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attach;
+pub mod capture;
 pub mod commands;
 pub mod folders;
 pub mod nearest;

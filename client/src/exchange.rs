@@ -10,14 +10,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::task::AbortHandle;
 use trama_api::transaction::{Refusal, VERSION};
 
 use crate::{Daemon, Failed, shown};
@@ -76,13 +77,16 @@ pub(crate) fn wait<R>(
     work: impl Future<Output = Result<R, Failed>>,
     late: impl FnOnce() -> Failed,
 ) -> Result<R, Failed> {
+    run(async { tokio::time::timeout(daemon.timeout, work).await.unwrap_or_else(|_| Err(late())) })
+}
+
+/// Does work for as long as it takes.
+pub(crate) fn run<R>(work: impl Future<Output = Result<R, Failed>>) -> Result<R, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot wait for answers: {error}"))?;
-    runtime.block_on(async {
-        tokio::time::timeout(daemon.timeout, work).await.unwrap_or_else(|_| Err(late()))
-    })
+    runtime.block_on(work)
 }
 
 /// What it means if a request has no answer in time.
@@ -118,29 +122,49 @@ impl Connection<'_> {
         body: &impl Serialize,
         device: Option<OwnedFd>,
     ) -> Result<R, NoAnswer> {
+        let socket = self.socket;
+        let (answer, driver) = self.send(path, body, device).await?;
+        let answer = read(socket, answer).await;
+        driver.abort();
+        answer
+    }
+
+    /// The same, without the body of the answer. What drives the connection ends with the runtime.
+    pub(crate) async fn send(
+        self,
+        path: &str,
+        body: &impl Serialize,
+        device: Option<OwnedFd>,
+    ) -> Result<(Response<Incoming>, AbortHandle), NoAnswer> {
         let Connection { socket, stream } = self;
-        let lost = |error: &dyn Display| {
-            let socket = socket.display();
-            NoAnswer::Lost(format!(
-                "lost the connection to {socket}: {error}; see the daemon's log"
-            ))
-        };
+        let lost = |error: &dyn Display| lost(socket, error);
         let stream = TokioIo::new(Passing { stream, device });
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(stream).await.map_err(|error| lost(&error))?;
         // The request returns its errors, too.
-        let driver = tokio::spawn(connection);
+        let driver = tokio::spawn(connection).abort_handle();
         let request = request(path, body)?;
         let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| lost(&error))?.to_bytes();
-        driver.abort();
-        let answer = read_answer(socket, status, &body);
-        answer.map_err(|failed| match status {
-            StatusCode::SERVICE_UNAVAILABLE => NoAnswer::Busy(failed),
-            _ => failed.into(),
-        })
+        Ok((response, driver))
     }
+}
+
+fn lost(socket: &Path, error: &dyn Display) -> NoAnswer {
+    let socket = socket.display();
+    NoAnswer::Lost(format!("lost the connection to {socket}: {error}; see the daemon's log"))
+}
+
+/// Reads the body of an answer.
+pub(crate) async fn read<R: DeserializeOwned>(
+    socket: &Path,
+    answer: Response<Incoming>,
+) -> Result<R, NoAnswer> {
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map_err(|error| lost(socket, &error))?;
+    read_answer(socket, status, &body.to_bytes()).map_err(|failed| match status {
+        StatusCode::SERVICE_UNAVAILABLE => NoAnswer::Busy(failed),
+        _ => failed.into(),
+    })
 }
 
 fn request(path: &str, body: &impl Serialize) -> Result<Request<Full<Bytes>>, String> {

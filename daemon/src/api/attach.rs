@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
 use trama_api::attach::{Attached, Device, Request};
-use trama_api::transaction::VERSION;
 
 use super::passed::Passed;
 use super::{Api, lease};
@@ -16,24 +15,6 @@ use crate::config::model::{Config, Interface, Network};
 use crate::ctl::{self, Failure};
 use crate::handed;
 use crate::state::TransactError;
-
-/// Reads the body of a request.
-pub(super) fn read_request(body: &[u8]) -> Result<Request, String> {
-    let not_understood =
-        |error: &dyn std::fmt::Display| format!("the request is not understood: {error}");
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let request: Request =
-        serde_path_to_error::deserialize(&mut json).map_err(|error| not_understood(&error))?;
-    json.end().map_err(|error| not_understood(&error))?;
-    match request.version {
-        VERSION => Ok(request),
-        other => Err(format!(
-            "the request speaks version {other} of the API, this tramad {} version {VERSION}; use \
-             the tramactl that came with it",
-            env!("CARGO_PKG_VERSION")
-        )),
-    }
-}
 
 impl Api {
     /// Attaches what a request names. If its client has gone away by the end, nothing is left of

@@ -1,13 +1,14 @@
 //! The control API: HTTP on a Unix socket, and the metrics on TCP for a Prometheus server.
 //!
 //! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
-//! [`Daemon::transact`]; `POST /v1/attach` takes a device (`attach`); `GET /metrics` renders the
-//! counters. A client of the socket can do
+//! [`Daemon::transact`]; `POST /v1/attach` takes a device (`attach`); `POST /v1/capture` streams
+//! frames (`capture`); `GET /metrics` renders the counters. A client of the socket can do
 //! everything; the mode of its file controls access. Transactions wait for workers, files and
 //! devices, so they run on threads for blocking work, one after another. `connections` limits
 //! what clients can occupy, `scrape` what they can have made.
 
 mod attach;
+mod capture;
 mod connections;
 mod lease;
 mod numbers;
@@ -28,6 +29,7 @@ use axum::response::{IntoResponse, Json, Response as HttpResponse};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, UnixListener};
 use trama_api::commands::CommandId;
 use trama_api::transaction::{
@@ -35,7 +37,7 @@ use trama_api::transaction::{
 };
 use trama_gateway::report::FlowRow;
 
-use self::connections::Limits;
+use self::connections::{Limits, Stay};
 use self::numbers::Numbers;
 use self::passed::Passed;
 use self::scrape::Scrapes;
@@ -96,6 +98,8 @@ fn control_router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/transaction", post(transaction))
         .route("/v1/attach", post(attach_device))
+        .route("/v1/capture", post(start_capture))
+        .route("/v1/capture/end", post(end_capture))
         .route("/metrics", get(scrape))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
@@ -124,8 +128,8 @@ async fn no_such_path(request: HttpRequest) -> HttpResponse {
         StatusCode::NOT_FOUND,
         format!(
             "there is no {asked}: this tramad {} speaks version {VERSION} of the API, POST \
-             /v{VERSION}/transaction, POST /v{VERSION}/attach and GET /metrics; use the tramactl \
-             that came with it",
+             /v{VERSION}/transaction, POST /v{VERSION}/attach, POST /v{VERSION}/capture, POST \
+             /v{VERSION}/capture/end and GET /metrics; use the tramactl that came with it",
             env!("CARGO_PKG_VERSION")
         ),
     )
@@ -147,11 +151,48 @@ async fn attach_device(
     Extension(passed): Extension<Passed>,
     body: Result<Bytes, BytesRejection>,
 ) -> HttpResponse {
-    let request = match read_body(body, attach::read_request) {
+    let read =
+        |body: &[u8]| read_versioned(body, |request: &trama_api::attach::Request| request.version);
+    let request = match read_body(body, read) {
         Ok(request) => request,
         Err((status, message)) => return refuse(status, message),
     };
     answer(move || api.attach(&request, &passed)).await
+}
+
+async fn start_capture(
+    State(api): State<Arc<Api>>,
+    Extension(stay): Extension<Stay>,
+    body: Result<Bytes, BytesRejection>,
+) -> HttpResponse {
+    let read =
+        |body: &[u8]| read_versioned(body, |request: &trama_api::capture::Request| request.version);
+    let request = match read_body(body, read) {
+        Ok(request) => request,
+        Err((status, message)) => return refuse(status, message),
+    };
+    let user = stay.user;
+    let started = carry_out(move || api.capture(&request, user)).await;
+    started.map_or_else(
+        |refusal| refusal,
+        |started| {
+            // Captures have a limit of their own.
+            stay.stay();
+            started.into_response()
+        },
+    )
+}
+
+async fn end_capture(
+    State(api): State<Arc<Api>>,
+    body: Result<Bytes, BytesRejection>,
+) -> HttpResponse {
+    let read =
+        |body: &[u8]| read_versioned(body, |request: &trama_api::capture::End| request.version);
+    match read_body(body, read) {
+        Ok(end) => answer(move || api.end_capture(&end)).await,
+        Err((status, message)) => refuse(status, message),
+    }
 }
 
 /// Reads the body of a request; else says why it is refused.
@@ -172,24 +213,54 @@ fn read_body<R>(
 
 /// Carries out a request on a thread for blocking work; returns the answer.
 async fn answer<R: Serialize + Send + 'static>(
-    carry_out: impl FnOnce() -> Result<R, Failure> + Send + 'static,
+    request: impl FnOnce() -> Result<R, Failure> + Send + 'static,
 ) -> HttpResponse {
-    let carry_out = move || panics::tolerate(carry_out);
-    match tokio::task::spawn_blocking(carry_out).await {
-        Ok(Ok(response)) => Json(response).into_response(),
+    match carry_out(request).await {
+        Ok(response) => Json(response).into_response(),
+        Err(refusal) => refusal,
+    }
+}
+
+/// The same, with the result before it is an answer; else the refusal.
+async fn carry_out<R: Send + 'static>(
+    request: impl FnOnce() -> Result<R, Failure> + Send + 'static,
+) -> Result<R, HttpResponse> {
+    match tokio::task::spawn_blocking(move || panics::tolerate(request)).await {
+        Ok(Ok(result)) => Ok(result),
         Ok(Err(Failure { message, exit })) => {
             let refusal = Refusal { error: message, exit };
-            (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response()
+            Err((StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response())
         }
-        Err(_) => refuse(
+        Err(_) => Err(refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
             "tramad failed at this request; its log says where".to_owned(),
-        ),
+        )),
     }
 }
 
 fn refuse(status: StatusCode, error: String) -> HttpResponse {
     (status, Json(Refusal { error, exit: 1 })).into_response()
+}
+
+/// Reads a request that states its version; `version` returns that.
+fn read_versioned<R: DeserializeOwned>(
+    body: &[u8],
+    version: impl FnOnce(&R) -> u32,
+) -> Result<R, String> {
+    let not_understood =
+        |error: &dyn std::fmt::Display| format!("the request is not understood: {error}");
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let request: R =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| not_understood(&error))?;
+    json.end().map_err(|error| not_understood(&error))?;
+    match version(&request) {
+        VERSION => Ok(request),
+        other => Err(format!(
+            "the request speaks version {other} of the API, this tramad {} version {VERSION}; use \
+             the tramactl that came with it",
+            env!("CARGO_PKG_VERSION")
+        )),
+    }
 }
 
 fn read_request(body: &[u8]) -> Result<Request, String> {
