@@ -94,6 +94,8 @@ fn fields(file: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     for field in fields {
         tshark.args(["-e", field]);
     }
+    // Off by default.
+    tshark.args(["-o", "udp.check_checksum:TRUE"]);
     let output = tshark.output().expect("tshark; scripts/install.sh test installs it");
     let errors = String::from_utf8_lossy(&output.stderr);
     let complaints: Vec<_> = errors.lines().filter(|line| !line.contains("as user")).collect();
@@ -164,6 +166,16 @@ fn captured_and_missed_are_what_the_port_counted() {
         captured
     );
     assert!(capture.log().contains(" left In  "), "{}", capture.log());
+}
+
+#[test]
+fn a_checksum_that_was_left_to_the_card_is_filled_in() {
+    let lab = Lab::new();
+    let file = lab.path("udp.pcapng");
+    let mut capture = lab.tcpdump(&format!("left right udp port 9 -c 2 -w {}", file.display()));
+    lab.left.run("bash -c 'echo some data, more than one word >/dev/udp/10.1.0.2/9'");
+    wait_until("both are captured", SOON, || capture.status());
+    assert_eq!(fields(&file, &["udp.checksum.status"]), [["1"], ["1"]], "1 is good");
 }
 
 #[test]
