@@ -23,7 +23,11 @@ for shell in bash fish zsh; do
     "$programs/tramactl" completions "$shell" >"$made/tramactl.$shell"
 done
 # tramactl under the names of Open vSwitch's commands.
-for name in ovs-vsctl ovs-appctl; do ln -s ../../../bin/tramactl "$made/ovs/$name"; done
+for name in ovs-vsctl ovs-appctl ovs-tcpdump; do
+    ln -s ../../../bin/tramactl "$made/ovs/$name"
+done
+# And under the one that Wireshark calls.
+ln -s ../../../../bin/tramactl "$made/trama-extcap"
 gzip -9nc CHANGELOG.md >"$made/changelog.gz"
 version=$("$programs/tramad" --version | cut -d' ' -f2)
 cat >"$made/changelog" <<END

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! - [`transaction`]: the bodies of requests and answers
+//! - [`capture`]: those of captures
 //! - [`value`]: the values in tables, as Open vSwitch prints them
 //! - [`values`]: the words that columns take
 //! - [`explain`]: what would happen to a frame
@@ -37,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attach;
+pub mod capture;
 pub mod commands;
 pub mod explain;
 pub mod folders;

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::{Method, Request, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::task::AbortHandle;
 use trama_api::transaction::{Refusal, VERSION};
 
 use crate::{Daemon, Failed, shown};
@@ -80,13 +81,16 @@ pub(crate) fn wait<R>(
     work: impl Future<Output = Result<R, Failed>>,
     late: impl FnOnce() -> Failed,
 ) -> Result<R, Failed> {
+    run(async { tokio::time::timeout(daemon.timeout, work).await.unwrap_or_else(|_| Err(late())) })
+}
+
+/// Does work for as long as it takes.
+pub(crate) fn run<R>(work: impl Future<Output = Result<R, Failed>>) -> Result<R, Failed> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot wait for answers: {error}"))?;
-    runtime.block_on(async {
-        tokio::time::timeout(daemon.timeout, work).await.unwrap_or_else(|_| Err(late()))
-    })
+    runtime.block_on(work)
 }
 
 /// What it means if a request has no answer in time.
@@ -122,29 +126,49 @@ impl Connection<'_> {
         body: &impl Serialize,
         device: Option<OwnedFd>,
     ) -> Result<R, NoAnswer> {
+        let socket = self.socket;
+        let (answer, driver) = self.send(path, body, device).await?;
+        let answer = read(socket, answer).await;
+        driver.abort();
+        answer
+    }
+
+    /// The same, without the body of the answer. What drives the connection ends with the runtime.
+    pub(crate) async fn send(
+        self,
+        path: &str,
+        body: &impl Serialize,
+        device: Option<OwnedFd>,
+    ) -> Result<(Response<Incoming>, AbortHandle), NoAnswer> {
         let Connection { socket, stream } = self;
-        let lost = |error: &dyn Display| {
-            let socket = socket.display();
-            NoAnswer::Lost(format!(
-                "lost the connection to {socket}: {error}; see the daemon's log"
-            ))
-        };
+        let lost = |error: &dyn Display| lost(socket, error);
         let stream = TokioIo::new(Passing { stream, device });
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(stream).await.map_err(|error| lost(&error))?;
         // The request returns its errors, too.
-        let driver = tokio::spawn(connection);
+        let driver = tokio::spawn(connection).abort_handle();
         let request = request(path, body)?;
         let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
-        let status = response.status();
-        let body = whole(response.into_body()).await.map_err(|error| lost(&error))?;
-        driver.abort();
-        let answer = read_answer(socket, status, &body);
-        answer.map_err(|failed| match status {
-            StatusCode::SERVICE_UNAVAILABLE => NoAnswer::Busy(failed),
-            _ => failed.into(),
-        })
+        Ok((response, driver))
     }
+}
+
+fn lost(socket: &Path, error: &dyn Display) -> NoAnswer {
+    let socket = socket.display();
+    NoAnswer::Lost(format!("lost the connection to {socket}: {error}; see the daemon's log"))
+}
+
+/// Reads the body of an answer.
+pub(crate) async fn read<R: DeserializeOwned>(
+    socket: &Path,
+    answer: Response<Incoming>,
+) -> Result<R, NoAnswer> {
+    let status = answer.status();
+    let body = whole(answer.into_body()).await.map_err(|error| lost(socket, &error))?;
+    read_answer(socket, status, &body).map_err(|failed| match status {
+        StatusCode::SERVICE_UNAVAILABLE => NoAnswer::Busy(failed),
+        _ => failed.into(),
+    })
 }
 
 /// Reads a body into one piece of memory: the pieces in which it comes are used again for others.
@@ -175,7 +199,7 @@ fn read_answer<R: DeserializeOwned>(
 ) -> Result<R, Failed> {
     let socket = socket.display();
     if status.is_success() {
-        return read(body).map_err(|error| {
+        return read_json(body).map_err(|error| {
             let version = env!("CARGO_PKG_VERSION");
             format!(
                 "cannot read the answer from {socket} ({error}); does tramad have another version \
@@ -193,7 +217,7 @@ fn read_answer<R: DeserializeOwned>(
 }
 
 /// Reads JSON. That it is UTF-8 is looked at once, not for each text in it.
-fn read<R: DeserializeOwned>(json: &[u8]) -> Result<R, Box<dyn Error>> {
+fn read_json<R: DeserializeOwned>(json: &[u8]) -> Result<R, Box<dyn Error>> {
     Ok(serde_json::from_str(str::from_utf8(json)?)?)
 }
 

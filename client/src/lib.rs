@@ -1,10 +1,12 @@
-//! The client's side of the control API: transactions, and interfaces made here and handed over.
+//! The client's side of the control API: transactions, captures, and interfaces made here and
+//! handed over.
 //!
 //! `tramactl` and the plug-ins of container engines share it. A request takes a connection of its
 //! own, and blocks the caller until the answer is there or the time is over.
 #![forbid(unsafe_code)]
 
 mod approve;
+mod capture;
 mod exchange;
 mod explain;
 mod failed;

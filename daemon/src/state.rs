@@ -6,6 +6,7 @@
 mod ephemeral;
 mod follow;
 mod start;
+pub(crate) mod watches;
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -22,6 +23,7 @@ use trama_switch::{DropReason, WorkerHandle};
 
 use crate::Fault;
 use crate::apply::DataPlane;
+use crate::captures::Captures;
 use crate::changes::Changes;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
@@ -243,6 +245,8 @@ pub struct Daemon {
     inner: Mutex<Inner>,
     start: Start,
     crashes: Arc<Crashes>,
+    /// The captures that run.
+    pub(crate) captures: Arc<Captures>,
     /// Set once if there is a keeper.
     hand_over: OnceLock<HandOver>,
     /// Threads that want the lock, which [`Daemon::build`] lets go first.
@@ -309,10 +313,18 @@ impl Daemon {
         let inner = Mutex::new(inner);
         let (start, waiting) = (Start::default(), AtomicUsize::new(0));
         let started = Instant::now();
-        let hand_over = OnceLock::new();
-        let daemon =
-            Daemon { started_with, started, event, inner, start, crashes, hand_over, waiting };
-        Ok(Arc::new(daemon))
+        let (captures, hand_over) = (Arc::default(), OnceLock::new());
+        Ok(Arc::new(Daemon {
+            started_with,
+            started,
+            event,
+            inner,
+            start,
+            crashes,
+            captures,
+            hand_over,
+            waiting,
+        }))
     }
 
     /// Returns a copy of the configuration in force.

@@ -64,6 +64,7 @@ systemctl -q is-active trama && systemctl -q is-enabled trama
 getent passwd trama-gateway >/dev/null
 for page in tramactl tramad trama.toml trama-vhost-net; do ls /usr/share/man/man?/"$page".?.gz >/dev/null; done
 [ "$(readlink -f /usr/lib/trama/ovs/ovs-vsctl)" = /usr/bin/tramactl ]
+[ "$(readlink -f /usr/lib/x86_64-linux-gnu/wireshark/extcap/trama-extcap)" = /usr/bin/tramactl ]
 
 # What is left are above all the helper's capabilities.
 systemd-analyze security --no-pager trama | tail -1

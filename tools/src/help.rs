@@ -25,7 +25,7 @@ pub(crate) struct Local {
 }
 
 /// Commands that need no transaction.
-pub(crate) const LOCAL: [Local; 13] = [
+pub(crate) const LOCAL: [Local; 15] = [
     Local {
         name: "qemu",
         arguments: "PORT",
@@ -146,6 +146,37 @@ pub(crate) const LOCAL: [Local; 13] = [
                    a setting of the kernel. Works without a daemon, too.",
             examples: ["doctor", "doctor --fix", "-f json doctor"],
             see_also: &["show", "counters"],
+        },
+    },
+    Local {
+        name: "tcpdump",
+        arguments: "[PORT|BRIDGE|any]... [FILTER]... [-w FILE] [-c N] [-s SNAPLEN] [-Q in|out|inout] [--drops[=REASON,...]] [--no-frames] [-e] [-n]",
+        summary: "Show or save the frames that pass ports, and why frames were dropped",
+        help: Help {
+            group: Group::State,
+            text: "A port is seen from its machine: in is what that sends. Of a bridge and of any, \
+                   each frame is seen once, where it enters. Without -w a line is printed for each \
+                   frame, in tcpdump's words; -w writes pcapng, -w - to standard output. --drops \
+                   adds dropped frames with their reason, --no-frames leaves out the others. The \
+                   filter has the words of tcpdump, and drop REASON. ^C ends it.",
+            examples: [
+                "tcpdump vm1 -e tcp port 80",
+                "tcpdump lab -w lab.pcapng --drops",
+                "tcpdump any --drops --no-frames -c 10",
+            ],
+            see_also: &["extcap", "counters"],
+        },
+    },
+    Local {
+        name: "extcap",
+        arguments: "install",
+        summary: "Let this user's Wireshark capture at ports",
+        help: Help {
+            group: Group::State,
+            text: "Links this program as trama-extcap into the user's folders of Wireshark. The \
+                   package has done so for all users.",
+            examples: ["extcap install", "help tcpdump", "extcap --help"],
+            see_also: &["tcpdump"],
         },
     },
     Local {

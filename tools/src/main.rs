@@ -10,17 +10,19 @@ mod cli;
 mod complete;
 mod doctor;
 mod explain;
+mod extcap;
 mod help;
 mod manual;
 mod names;
 mod render;
+mod tcpdump;
 mod vmm;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
-use names::Call;
+use names::{Call, Mistake};
 use render::Cell;
 use serde::de::DeserializeOwned;
 use trama_api::transaction::STORED_NOT_RUNNING;
@@ -32,7 +34,13 @@ fn main() -> ExitCode {
     let called = match names::called(std::env::args_os().collect()) {
         Ok(Call::Run(called)) => called,
         Ok(Call::Print(text)) => return print("ovs-appctl", text.as_bytes(), 0),
-        Err(message) => return fail("ovs-appctl", &message, 1),
+        Ok(Call::Extcap(words)) => {
+            return match extcap::run(&words) {
+                Ok(text) => print(extcap::NAME, text.as_bytes(), 0),
+                Err(failed) => fail(extcap::NAME, &failed.to_string(), failed.exit()),
+            };
+        }
+        Err(Mistake { program, message }) => return fail(program, &message, 1),
     };
     let program = called.program;
     // Before the words are read: they need not make a whole command yet.
@@ -131,6 +139,10 @@ fn local(program: &str, invocation: &cli::Invocation) -> Option<Result<(Vec<u8>,
         match name {
             "doctor" => return Some(doctor::run(invocation, arguments)),
             "explain" | explain::TRACE => return Some(explain::run(invocation, name, arguments)),
+            "tcpdump" => {
+                let ended = tcpdump::run(program, &invocation.daemon, arguments);
+                return Some(ended.map(|exit| (Vec::new(), exit)));
+            }
             _ => {}
         }
     }
@@ -158,6 +170,8 @@ fn printed(program: &str, invocation: &cli::Invocation) -> Option<Result<Vec<u8>
         ["completions", shell] => Some(completions(shell)),
         ["approve"] => Some(Err("'approve' takes the names to approve".to_owned().into())),
         ["approve", ..] => Some(approve(invocation, &words[1..])),
+        ["extcap", "install"] => Some(extcap::install().map(String::into_bytes)),
+        ["extcap", ..] => Some(Err("'extcap' takes the word install".to_owned().into())),
         ["attach", ..] => Some(attach::attach(&invocation.daemon, &words[1..])),
         [name, port] if Vmm::of_command(name).is_some() => {
             Vmm::of_command(name).map(|vmm| print_for(invocation, vmm, port))

@@ -7,11 +7,15 @@ use std::path::Path;
 use trama_api::nearest::nearest;
 
 use crate::explain::TRACE;
+use crate::extcap;
 
 /// The program's own name.
 pub(crate) const OWN: &str = "tramactl";
 /// That of Open vSwitch's command for its configuration.
 pub(crate) const OVS_VSCTL: &str = "ovs-vsctl";
+
+/// That of its command for captures.
+const OVS_TCPDUMP: &str = "ovs-tcpdump";
 
 /// The command line as that of `tramactl`.
 pub(crate) struct Called {
@@ -27,6 +31,17 @@ pub(crate) enum Call {
     Run(Called),
     /// This text is the answer.
     Print(String),
+    /// These are the words of Wireshark.
+    Extcap(Vec<OsString>),
+}
+
+/// What is wrong with a command line under one of the names.
+#[derive(Debug)]
+pub(crate) struct Mistake {
+    /// The name.
+    pub program: &'static str,
+    /// What is wrong, and the remedy.
+    pub message: String,
 }
 
 /// What answers a command of `ovs-appctl`.
@@ -56,22 +71,56 @@ const APPCTL: [(&str, Answer); 9] = [
     ("version", Answer::Command("version")),
 ];
 
-/// Reads the name and, for `ovs-appctl`, its options.
+/// Reads the name and, for `ovs-appctl` and `ovs-tcpdump`, their options.
 ///
 /// # Errors
-/// It is a command of `ovs-appctl` that the daemon does not have.
-pub(crate) fn called(mut arguments: Vec<OsString>) -> Result<Call, String> {
+/// It is a command of `ovs-appctl` that the daemon does not have, or `ovs-tcpdump` without a port.
+pub(crate) fn called(mut arguments: Vec<OsString>) -> Result<Call, Mistake> {
     let name = arguments.first().map(Path::new).and_then(Path::file_name);
     match name.and_then(|name| name.to_str()) {
         Some(OVS_VSCTL) => Ok(Call::Run(Called { program: OVS_VSCTL, arguments })),
         Some("ovs-appctl") => {
             let rest = arguments.split_off(1);
-            let Some(translated) = appctl(rest)? else { return Ok(Call::Print(commands())) };
+            let translated = appctl(rest);
+            let mistake = |message| Mistake { program: "ovs-appctl", message };
+            let Some(translated) = translated.map_err(mistake)? else {
+                return Ok(Call::Print(commands()));
+            };
             arguments.extend(translated);
             Ok(Call::Run(Called { program: "ovs-appctl", arguments }))
         }
+        Some(OVS_TCPDUMP) => {
+            let rest = arguments.split_off(1);
+            let mistake = |message| Mistake { program: OVS_TCPDUMP, message };
+            arguments.extend(ovs_tcpdump(rest).map_err(mistake)?);
+            Ok(Call::Run(Called { program: OVS_TCPDUMP, arguments }))
+        }
+        Some(extcap::NAME) => Ok(Call::Extcap(arguments.split_off(1))),
         _ => Ok(Call::Run(Called { program: OWN, arguments })),
     }
+}
+
+/// Translates the arguments of `ovs-tcpdump`: the port of `-i`, then those of tcpdump. Where a
+/// database is and what a mirror is called mean nothing here.
+fn ovs_tcpdump(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
+    let mut words = arguments.into_iter();
+    let (mut port, mut rest) = (None, Vec::new());
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy().into_owned();
+        match text.as_str() {
+            "-i" | "--interface" => port = words.next(),
+            "--db-sock" | "--mirror-to" => drop(words.next()),
+            "--span" => {}
+            _ if text.starts_with("--db-sock=") || text.starts_with("--mirror-to=") => {}
+            _ if text.starts_with("--interface=") => {
+                port = text.split_once('=').map(|(_, port)| port.into());
+            }
+            _ if text.starts_with("-i") && text.len() > 2 => port = Some(text[2..].into()),
+            _ => rest.push(word),
+        }
+    }
+    let port = port.ok_or("the port is missing; name it with -i PORT")?;
+    Ok(["tcpdump".into(), port].into_iter().chain(rest).collect())
 }
 
 /// Translates the arguments of `ovs-appctl`; `None` = the list of commands is asked for. There is
@@ -128,9 +177,11 @@ mod tests {
 
     fn read(line: &str) -> Result<(String, String), String> {
         let arguments = line.split(' ').map(OsString::from).collect();
-        let Called { program, arguments } = match called(arguments)? {
+        let call = called(arguments).map_err(|mistake| mistake.message)?;
+        let Called { program, arguments } = match call {
             Call::Run(called) => called,
             Call::Print(text) => return Ok(("text".to_owned(), text)),
+            Call::Extcap(words) => return Ok((extcap::NAME.to_owned(), words.len().to_string())),
         };
         let words = arguments.iter().map(|it| it.to_string_lossy().into_owned());
         Ok((program.to_owned(), words.skip(1).collect::<Vec<_>>().join(" ")))
@@ -144,6 +195,9 @@ mod tests {
             ("ovs-appctl fdb/show lab", "ovs-appctl", "fdb/show lab"),
             ("ovs-appctl -t ovs-vswitchd -T 3 coverage/show", "ovs-appctl", "-t 3 counters"),
             ("ovs-appctl --target=x --timeout=2 version", "ovs-appctl", "--timeout=2 version"),
+            ("ovs-tcpdump -i vm1 -ne arp", "ovs-tcpdump", "tcpdump vm1 -ne arp"),
+            ("ovs-tcpdump --db-sock x --span -w f -ivm1", "ovs-tcpdump", "tcpdump vm1 -w f"),
+            ("/usr/lib/extcap/trama-extcap --extcap-interfaces", "trama-extcap", "1"),
         ] {
             assert_eq!(read(line), Ok((program.to_owned(), words.to_owned())), "{line}");
         }
@@ -156,5 +210,6 @@ mod tests {
         let (_, list) = read("ovs-appctl list-commands").unwrap();
         assert!(list.starts_with("The available commands are:\n  coverage/show\n"), "{list}");
         assert!(read("ovs-appctl --color fdb/show").is_err());
+        assert!(read("ovs-tcpdump -e arp").unwrap_err().contains("-i PORT"));
     }
 }

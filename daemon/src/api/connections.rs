@@ -2,7 +2,7 @@
 //!
 //! A connection carries one request and ends with its answer, so there is no idle one to keep. A
 //! client that is silent, slow or one of too many costs the daemon a bounded number of descriptors
-//! for a bounded time, and others get their turn.
+//! for a bounded time, and others get their turn. Only a capture stays ([`Stay`]).
 
 use std::collections::HashMap;
 use std::io;
@@ -107,7 +107,11 @@ pub(super) async fn serve(listener: impl Listen, router: Router, limits: Limits)
                 let (slots, users) = (slots.clone(), users.clone());
                 tokio::spawn(async move {
                     match users.admit(user, slot, slots).await {
-                        Some(_admitted) => converse(stream, router, limits).await,
+                        Some(admitted) => {
+                            let stay = Stay::new(user, admitted);
+                            let router = router.layer(Extension(stay.clone()));
+                            converse(stream, router, limits, stay).await;
+                        }
                         None => refuse(stream, limits).await,
                     }
                 });
@@ -128,13 +132,46 @@ async fn converse(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     router: Router,
     limits: Limits,
+    stay: Stay,
 ) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let _ = timeout(limits.request, connection).await;
+    tokio::select! {
+        _ = connection => {}
+        () = stay.late(limits.request) => {}
+    }
+}
+
+/// What a connection occupies, which it may give back to go on for as long as its client wants.
+#[derive(Clone)]
+pub(super) struct Stay {
+    /// The user at its other end, if known.
+    pub user: Option<u32>,
+    admitted: Arc<Mutex<Option<Admitted>>>,
+}
+
+impl Stay {
+    fn new(user: Option<u32>, admitted: Admitted) -> Stay {
+        Stay { user, admitted: Arc::new(Mutex::new(Some(admitted))) }
+    }
+
+    /// Lets the connection go on, limited by something else than its time and its share of
+    /// connections.
+    pub(super) fn stay(&self) {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Returns when the time of the connection is over.
+    async fn late(&self, limit: Duration) {
+        sleep(limit).await;
+        let stays = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+        if stays {
+            std::future::pending().await
+        }
+    }
 }
 
 /// Tells a client that its user has too many connections.

@@ -2,12 +2,14 @@
 //!
 //! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
 //! [`Daemon::transact`]; `POST /v1/attach` takes a device (`attach`); `POST /v1/explain` says what
-//! would happen to a frame; `GET /metrics` renders the counters. A client of the socket can do
+//! would happen to a frame; `POST /v1/capture` streams frames (`capture`); `GET /metrics` renders the
+//! counters. A client of the socket can do
 //! everything; the mode of its file controls access. Transactions wait for workers, files and
 //! devices, so they run on threads for blocking work, one after another. `connections` limits
 //! what clients can occupy, `scrape` what they can have made.
 
 mod attach;
+mod capture;
 mod connections;
 mod lease;
 mod numbers;
@@ -36,7 +38,7 @@ use trama_api::transaction::{
 };
 use trama_gateway::report::FlowRow;
 
-use self::connections::Limits;
+use self::connections::{Limits, Stay};
 use self::numbers::Numbers;
 use self::passed::Passed;
 use self::scrape::Scrapes;
@@ -99,6 +101,8 @@ fn control_router(api: Arc<Api>) -> Router {
         .route("/v1/transaction", post(transaction))
         .route("/v1/attach", post(attach_device))
         .route("/v1/explain", post(explain_frame))
+        .route("/v1/capture", post(start_capture))
+        .route("/v1/capture/end", post(end_capture))
         .route("/metrics", get(scrape))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
@@ -127,9 +131,9 @@ async fn no_such_path(request: HttpRequest) -> HttpResponse {
         StatusCode::NOT_FOUND,
         format!(
             "there is no {asked}: this tramad {} speaks version {VERSION} of the API, POST \
-             /v{VERSION}/transaction, POST /v{VERSION}/attach, POST /v{VERSION}/explain and GET \
-             /metrics; use the tramactl \
-             that came with it",
+             /v{VERSION}/transaction, POST /v{VERSION}/attach, POST /v{VERSION}/explain, POST \
+             /v{VERSION}/capture, POST /v{VERSION}/capture/end and GET /metrics; use the tramactl that \
+             came with it",
             env!("CARGO_PKG_VERSION")
         ),
     )
@@ -169,6 +173,37 @@ async fn explain_frame(
     answer(move || explain(&api.daemon, &request).map_err(Failure::from)).await
 }
 
+async fn start_capture(
+    State(api): State<Arc<Api>>,
+    Extension(stay): Extension<Stay>,
+    body: Result<Bytes, BytesRejection>,
+) -> HttpResponse {
+    let request = match read_body(body, read_versioned::<trama_api::capture::Request>) {
+        Ok(request) => request,
+        Err((status, message)) => return refuse(status, message),
+    };
+    let user = stay.user;
+    let started = carry_out(move || api.capture(&request, user)).await;
+    started.map_or_else(
+        |refusal| refusal,
+        |started| {
+            // Captures have a limit of their own.
+            stay.stay();
+            started.into_response()
+        },
+    )
+}
+
+async fn end_capture(
+    State(api): State<Arc<Api>>,
+    body: Result<Bytes, BytesRejection>,
+) -> HttpResponse {
+    match read_body(body, read_versioned::<trama_api::capture::End>) {
+        Ok(end) => answer(move || api.end_capture(&end)).await,
+        Err((status, message)) => refuse(status, message),
+    }
+}
+
 /// Reads the body of a request; else says why it is refused.
 fn read_body<R>(
     body: Result<Bytes, BytesRejection>,
@@ -187,19 +222,28 @@ fn read_body<R>(
 
 /// Carries out a request on a thread for blocking work; returns the answer.
 async fn answer<R: Serialize + Send + 'static>(
-    carry_out: impl FnOnce() -> Result<R, Failure> + Send + 'static,
+    request: impl FnOnce() -> Result<R, Failure> + Send + 'static,
 ) -> HttpResponse {
-    let carry_out = move || panics::tolerate(carry_out);
-    match tokio::task::spawn_blocking(carry_out).await {
-        Ok(Ok(response)) => Json(response).into_response(),
+    match carry_out(request).await {
+        Ok(response) => Json(response).into_response(),
+        Err(refusal) => refusal,
+    }
+}
+
+/// The same, with the result before it is an answer; else the refusal.
+async fn carry_out<R: Send + 'static>(
+    request: impl FnOnce() -> Result<R, Failure> + Send + 'static,
+) -> Result<R, HttpResponse> {
+    match tokio::task::spawn_blocking(move || panics::tolerate(request)).await {
+        Ok(Ok(result)) => Ok(result),
         Ok(Err(Failure { message, exit })) => {
             let refusal = Refusal { error: message, exit };
-            (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response()
+            Err((StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response())
         }
-        Err(_) => refuse(
+        Err(_) => Err(refuse(
             StatusCode::INTERNAL_SERVER_ERROR,
             "tramad failed at this request; its log says where".to_owned(),
-        ),
+        )),
     }
 }
 

@@ -7,6 +7,7 @@
 //! A series whose value is zero and says nothing, as that of a reason for which no frame was
 //! dropped, is left out: at a thousand ports, that is most of them.
 
+mod captures;
 mod gateways;
 mod networks;
 mod ports;
@@ -27,7 +28,9 @@ use crate::status::Status;
 /// Returns the current metrics in the Prometheus text format.
 pub fn render(daemon: &Daemon) -> String {
     let mut families = Families::default();
-    let filled = families.fill(&daemon.status(), &daemon.config());
+    let filled = families
+        .fill(&daemon.status(), &daemon.config())
+        .and_then(|()| captures::add(&mut families, daemon.captures.totals()));
     // What Prometheus's clients have of their processes: processor time, memory, descriptors. What
     // the process may not read of itself is left out.
     families.add(&ProcessCollector::for_self());

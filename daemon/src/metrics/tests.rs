@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::*;
+use crate::captures::Totals;
 use crate::changes::Changes;
 use crate::config::model::Port;
 use crate::config::text::parse;
@@ -12,6 +13,7 @@ use crate::status::{NetworkStatus, PortCounts, PortStatus, VhostStatus, WorkerSt
 fn text(status: &Status, config: &Config) -> String {
     let mut families = Families::default();
     families.fill(status, config).unwrap();
+    captures::add(&mut families, Totals { running: 1, frames: 2, missed: 3 }).unwrap();
     families.text().unwrap()
 }
 

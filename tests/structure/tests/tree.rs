@@ -13,6 +13,7 @@ use trama_structure::tree::root;
 /// the test; `*` stands for all.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("frame", &[]),
+    ("capture", &["frame"]),
     ("virtqueue", &[]),
     ("tap", &["frame"]),
     ("switch", &["virtqueue", "tap", "frame", TEST_KIT]),
@@ -30,6 +31,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "daemon",
         &[
             "api",
+            "capture",
             "tap",
             "switch",
             "vhost-net",
@@ -45,7 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     ("client", &["api", "tap", "frame"]),
     ("containers", &["api", "client", "tap", "frame"]),
-    ("tools", &["api", "client", "tap", "frame"]),
+    ("tools", &["api", "capture", "client", "tap", "frame"]),
     (TEST_KIT, &["switch", "vhost-net-backend", "virtqueue", "frame"]),
     ("tests", &["*"]),
     ("bench", &["*"]),

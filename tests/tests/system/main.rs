@@ -8,6 +8,7 @@ mod attach_lease;
 mod attach_sockets;
 mod bad_input;
 mod bad_records;
+mod capture;
 mod checksums;
 mod cni;
 mod completions;

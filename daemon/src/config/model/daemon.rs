@@ -34,6 +34,9 @@ pub struct DaemonConfig {
     pub spin: Spin,
     /// How strictly processes are restricted to the files and system calls that they need.
     pub sandbox: Sandbox,
+    /// Whether users of the control socket may capture frames. A change is in force for new
+    /// captures.
+    pub capture: bool,
     /// Columns of the table Open_vSwitch that are kept.
     pub openvswitch: Kept,
 }
@@ -64,6 +67,7 @@ impl DaemonConfig {
             workers: 1,
             spin: Spin::For(SPIN),
             sandbox: Sandbox::default(),
+            capture: true,
             openvswitch: Kept::new(),
         }
     }

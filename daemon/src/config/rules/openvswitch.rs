@@ -137,13 +137,7 @@ pub(crate) static BRIDGE: [KeptColumn; 19] = [
         "multicast frames go to every port of their VLAN",
         "limit them with storm_multicast of Port",
     ),
-    refused(
-        "mirrors",
-        UUIDS,
-        is_set,
-        "trama has no mirrors",
-        "capture with tcpdump at a port's TAP, or in the guest",
-    ),
+    refused("mirrors", UUIDS, is_set, "trama has no mirrors", "capture with tramactl tcpdump"),
     refused("netflow", MAYBE_UUID, is_set, NO_EXPORT, WATCH),
     BRIDGE_CONFIG,
     kept(

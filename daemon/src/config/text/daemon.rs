@@ -6,7 +6,7 @@ use super::socket;
 use crate::Fault;
 use crate::config::model::{DaemonConfig, Sandbox};
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "control",
     "group",
     "socket-group",
@@ -16,6 +16,7 @@ const KEYS: [&str; 10] = [
     "workers",
     "spin",
     "sandbox",
+    "capture",
     "openvswitch",
 ];
 
@@ -48,6 +49,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> Da
         workers: reader.integer("workers").unwrap_or(default.workers),
         spin: spin.unwrap_or(default.spin),
         sandbox: sandbox.unwrap_or(default.sandbox),
+        capture: reader.boolean("capture").unwrap_or(default.capture),
         openvswitch: reader.map("openvswitch").unwrap_or_default().into_iter().collect(),
     }
 }
@@ -65,6 +67,7 @@ pub(super) fn fields(daemon: &DaemonConfig) -> Vec<Field> {
         Field::new("workers", number(daemon.workers), daemon.workers == default.workers),
         Field::new("spin", daemon.spin.to_string(), daemon.spin == default.spin),
         Field::new("sandbox", daemon.sandbox.name(), daemon.sandbox == default.sandbox),
+        Field::new("capture", daemon.capture, daemon.capture == default.capture),
         map_field("openvswitch", &daemon.openvswitch),
     ]
 }

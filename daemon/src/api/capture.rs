@@ -1,0 +1,73 @@
+//! `POST /v1/capture`: the answer is a pcapng file that grows until its client asks for the end
+//! with `POST /v1/capture/end`, or goes away.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header;
+use axum::response::{IntoResponse, Response as HttpResponse};
+use hyper::body::Frame;
+use tokio::sync::mpsc::Receiver;
+use trama_api::capture::{End, ID, Request};
+
+use super::Api;
+use crate::captures::{self, Wanted};
+use crate::ctl::Failure;
+use crate::panics;
+
+/// A capture that has started.
+pub(super) struct Started {
+    id: u64,
+    chunks: Receiver<Bytes>,
+}
+
+impl IntoResponse for Started {
+    fn into_response(self) -> HttpResponse {
+        let headers =
+            [(header::CONTENT_TYPE.as_str(), "application/x-pcapng"), (ID, &self.id.to_string())];
+        (headers, Body::new(Chunks(self.chunks))).into_response()
+    }
+}
+
+/// The body of an answer, as it is captured.
+struct Chunks(Receiver<Bytes>);
+
+impl HttpBody for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+impl Api {
+    /// Starts a capture for a client of this user.
+    pub(super) fn capture(&self, request: &Request, user: Option<u32>) -> Result<Started, Failure> {
+        let config = self.daemon.config();
+        if !config.daemon.capture {
+            let file = self.daemon.file();
+            return Err(format!(
+                "captures are forbidden: capture = false in [daemon] of {}",
+                file.display()
+            )
+            .into());
+        }
+        let wanted = Wanted::read(request, &config)?;
+        panics::commit();
+        let (id, chunks) = captures::start(&self.daemon, wanted, user)?;
+        Ok(Started { id, chunks })
+    }
+
+    /// Asks a capture to end.
+    pub(super) fn end_capture(&self, end: &End) -> Result<(), Failure> {
+        // One that has ended meanwhile is no fault.
+        self.daemon.captures.end(end.id);
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! What a client wants captured: from names and words to watches.
+
+use std::collections::BTreeSet;
+
+use trama_api::capture::{Direction, Request};
+use trama_api::nearest::suggestion;
+use trama_capture::filter::{self, Filter, Mistake};
+use trama_capture::pcapng::MAX_SNAPLEN;
+use trama_switch::DropReason;
+use trama_switch::watch::{self, ReasonSet};
+
+use crate::config::model::Config;
+
+/// The ports of all networks.
+const ANY: &str = "any";
+
+/// Which ports are captured.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Targets {
+    any: bool,
+    networks: BTreeSet<String>,
+    pub(super) ports: BTreeSet<String>,
+}
+
+impl Targets {
+    /// Returns whether a port is one of them.
+    pub(crate) fn include(&self, port: &str, network: &str) -> bool {
+        self.any || self.networks.contains(network) || self.ports.contains(port)
+    }
+
+    /// Returns whether they are stated ports, so that the capture ends with the last of them.
+    pub(super) fn are_ports(&self) -> bool {
+        !self.any && self.networks.is_empty()
+    }
+}
+
+/// A capture that a client wants.
+pub(crate) struct Wanted {
+    /// The words of the client.
+    pub(super) what: String,
+    pub(super) targets: Targets,
+    pub(super) received: bool,
+    pub(super) sent: bool,
+    pub(super) frames: bool,
+    pub(super) drops: ReasonSet,
+    /// Bytes of a frame.
+    pub(super) snaplen: u32,
+    /// Frames after which it ends.
+    pub(super) count: Option<u64>,
+    filter: Option<Filter>,
+}
+
+impl Wanted {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// It names what there is not, or its filter has a mistake.
+    pub(crate) fn read(request: &Request, config: &Config) -> Result<Wanted, String> {
+        let config = config.expanded();
+        let (targets, rest) = targets(&request.words, &config);
+        let filter = filter(rest).map_err(|mistake| {
+            let is_first = targets.is_none() && !rest.is_empty() && mistake.column == 1;
+            explain(&mistake, is_first.then_some(&config))
+        })?;
+        let targets = targets.unwrap_or(Targets { any: true, ..Targets::default() });
+        let direction = request.direction.unwrap_or(match targets.are_ports() {
+            true => Direction::InOut,
+            false => Direction::In,
+        });
+        let drops = request.drops.as_deref().map_or(Ok(ReasonSet::NONE), reasons)?;
+        if !request.frames && drops == ReasonSet::NONE {
+            return Err("neither frames nor drops are wanted; use --drops with --no-frames".into());
+        }
+        Ok(Wanted {
+            what: request.words.join(" "),
+            targets,
+            received: direction != Direction::Out,
+            sent: direction != Direction::In,
+            frames: request.frames,
+            drops,
+            snaplen: if request.snaplen == 0 { MAX_SNAPLEN } else { request.snaplen }
+                .min(MAX_SNAPLEN),
+            count: request.count,
+            filter,
+        })
+    }
+
+    /// Returns the filter as a watch asks it.
+    pub(super) fn filter(&self) -> Option<watch::Filter> {
+        let filter = self.filter.clone()?;
+        Some(Box::new(move |seen| {
+            let drop = seen.drop.map(|reason| reason as usize);
+            filter.matches(&filter::Glimpse { head: seen.head, len: seen.len, drop })
+        }))
+    }
+}
+
+/// Takes the names at the beginning; `None` if there is none.
+fn targets<'a>(words: &'a [String], config: &Config) -> (Option<Targets>, &'a [String]) {
+    let mut targets = Targets::default();
+    let is_name = |word: &&String| {
+        *word == ANY || config.port(word).is_some() || config.network(word).is_some()
+    };
+    let count = words.iter().take_while(is_name).count();
+    let (names, rest) = words.split_at(count);
+    for name in names {
+        if name == ANY {
+            targets.any = true;
+        } else if config.port(name).is_some() {
+            targets.ports.insert(name.clone());
+        } else {
+            targets.networks.insert(name.clone());
+        }
+    }
+    ((count > 0).then_some(targets), rest)
+}
+
+fn filter(words: &[String]) -> Result<Option<Filter>, Mistake> {
+    let names: Vec<&str> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+    match words {
+        [] => Ok(None),
+        words => Filter::parse(&words.join(" "), &names).map(Some),
+    }
+}
+
+/// The message about a mistake. With a configuration, the word may be meant as a name in it.
+fn explain(mistake: &Mistake, config: Option<&Config>) -> String {
+    let mut known = mistake.known.clone();
+    let mut names = Vec::new();
+    if let Some(config) = config.filter(|_| !mistake.word.is_empty()) {
+        names.extend(config.ports.iter().map(|port| port.name.as_str()));
+        names.extend(config.networks.iter().map(|network| network.name.as_str()));
+    }
+    let what = match names.is_empty() {
+        true => mistake.to_string(),
+        false => format!("{mistake}, and it is neither a port nor a network"),
+    };
+    known.extend(names);
+    match suggestion(&mistake.word, &known) {
+        near if near.is_empty() && !known.is_empty() => {
+            format!("{what}; docs/capture.md has the language of filters")
+        }
+        near => what + &near,
+    }
+}
+
+/// Reads names of reasons; none stands for all.
+fn reasons(names: &[String]) -> Result<ReasonSet, String> {
+    if names.is_empty() {
+        return Ok(ReasonSet::ALL);
+    }
+    let known: Vec<&str> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+    let one = |name: &String| {
+        let found = DropReason::ALL.iter().find(|reason| reason.name() == name);
+        found.copied().ok_or_else(|| {
+            let remedy = match suggestion(name, &known) {
+                near if near.is_empty() => format!("; there are {}", known.join(", ")),
+                near => near,
+            };
+            format!("{name:?} is not a drop reason{remedy}")
+        })
+    };
+    names.iter().map(one).collect()
+}
