@@ -1,18 +1,15 @@
 //! The last frame that was dropped for each reason at each port.
 //!
-//! A thread takes what the workers tell. Nothing is told, and the thread sleeps, while no frame is
-//! dropped; else each reason at each port is told once a second.
+//! A thread takes what the workers tell: one a second. It sleeps while no frame is dropped.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use trama_switch::news::{DropNotice, DropNotices, NoNotice};
+use trama_switch::news::{DropNotice, DropNotices};
 use trama_switch::{DropReason, PortId};
 
-/// How often a reason at a port is told.
-const WINDOW: Duration = Duration::from_secs(1);
 /// Most frames that are kept; then all are forgotten.
 const MOST: usize = 1 << 16;
 
@@ -41,18 +38,8 @@ impl LastDrops {
     }
 
     fn run(&self, notices: &DropNotices) {
-        while let Ok(first) = notices.wait(None) {
-            let until = Instant::now() + WINDOW;
-            self.keep(first);
-            loop {
-                let left = until.saturating_duration_since(Instant::now());
-                match notices.wait(Some(left)) {
-                    Ok(notice) => self.keep(notice),
-                    Err(NoNotice::Late) => break,
-                    Err(NoNotice::Over) => return,
-                }
-            }
-            notices.open_window();
+        while let Some(notice) = notices.wait() {
+            self.keep(notice);
         }
     }
 

@@ -4,6 +4,7 @@
 //! the same way, under one lock that the data path never takes.
 
 mod ephemeral;
+mod explain;
 mod follow;
 mod start;
 pub(crate) mod watches;
@@ -19,7 +20,7 @@ use trama_api::folders::{self, Folders};
 use trama_api::transaction::NotRunning;
 use trama_gateway::question::Row;
 use trama_helper::{Rights, Setup};
-use trama_switch::{DropReason, WorkerHandle};
+use trama_switch::WorkerHandle;
 
 use crate::Fault;
 use crate::apply::DataPlane;
@@ -28,10 +29,8 @@ use crate::changes::Changes;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
 use crate::crashes::Crashes;
-use crate::explain::Explained;
 use crate::gateway::AskError;
 use crate::host;
-use crate::last_drops::LastDrop;
 use crate::moves::MoveError;
 use crate::panics;
 use crate::plan::{Step, daemon_keys, plan};
@@ -491,16 +490,6 @@ impl Daemon {
     /// Returns the learnt MAC addresses of a network; `None` if there is no such network.
     pub fn fdb(&self, network: &str) -> Option<Vec<FdbRow>> {
         self.lock().data_plane.fdb(network)
-    }
-
-    /// Says what would happen to a frame; `None` if the port does not run.
-    pub(crate) fn explain(&self, port: &str, on: Option<&str>, frame: &[u8]) -> Option<Explained> {
-        self.lock().data_plane.explain(port, on, frame)
-    }
-
-    /// Returns the last frame that was dropped at a port.
-    pub(crate) fn last_drop(&self, port: &str, reason: Option<DropReason>) -> Option<LastDrop> {
-        self.lock().data_plane.last_drop(port, reason)
     }
 
     /// Forgets the learnt MAC addresses of one network, or of all. Returns `false` if there is no

@@ -70,7 +70,8 @@ fn of_packet(config: Config<'_>, packet: &Inbound<'_>) -> Result<Fate, DropReaso
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::lab;
+    use crate::rules::Rules;
+    use crate::testing::{Lab, lab};
 
     fn frame(to: &str, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let lab = lab();
@@ -88,7 +89,7 @@ mod tests {
 
     #[test]
     fn policy_and_protocol_decide() {
-        let lab = lab();
+        let lab = Lab { nat: Some(Rules::default()), ..lab() };
         let told = |to: &str| explain(lab.nat(), &frame(to, |_| {}));
         let flow = |to: &str| Ok(Fate::Flow(Transport::Tcp, to.parse().unwrap()));
         assert_eq!(told("8.8.8.8"), flow("8.8.8.8:443"));
@@ -99,5 +100,7 @@ mod tests {
         let to_other = frame("8.8.8.8", |bytes| bytes[0] ^= 2);
         assert_eq!(explain(lab.nat(), &to_other), Err(DropReason::OtherStation));
         assert_eq!(explain(lab.nat(), &[0; 5]), Err(DropReason::BadEthernet));
+        let without_nat = crate::testing::lab();
+        assert_eq!(explain(without_nat.nat(), &frame("8.8.8.8", |_| {})), Ok(Fate::Local));
     }
 }

@@ -96,8 +96,6 @@ struct Pipeline {
     engine: u64,
     /// The worker's counters, whose number of bursts tells one burst from the others.
     counters: Arc<WorkerCounters>,
-    /// When the visit of a network began.
-    now: Time,
     /// The queue pair of the vhost-user port whose burst is switched.
     pair: u16,
     /// Written when a storm begins, or when there is a sign of a loop.
@@ -145,7 +143,6 @@ impl Engine {
                 probe_key: ProbeKey::new(ids.seed),
                 engine: ids.next_engine(),
                 counters,
-                now: Time::ZERO,
                 pair: 0,
                 alarm: None,
             },

@@ -144,6 +144,8 @@ pub(crate) struct Plan {
     pub reasons: Reasons,
     /// What control is told of it.
     pub news: News,
+    /// When the visit of its network began.
+    pub now: Time,
 }
 
 /// Why frames of a burst were dropped.
@@ -192,6 +194,7 @@ impl Plan {
             tally: Tally::default(),
             reasons: Reasons::NONE,
             news: News::new(),
+            now: Time::ZERO,
         }
     }
 
@@ -263,7 +266,7 @@ impl Plan {
     ) {
         // The newest of them.
         let Some(i) = frames.checked_ilog2().map(|i| i as usize) else { return };
-        self.news.note(reason, counters, || match source.error(i) {
+        self.news.note(reason, counters, self.now, || match source.error(i) {
             Some(_) => (&[], 0),
             None => (source.head(i), source.frame_len(i)),
         });

@@ -1,21 +1,21 @@
-//! What control is told of dropped frames besides their number: the beginning of one, for each
-//! reason and port, in each window of time.
+//! What control is told of dropped frames besides their number: the beginning of one a second, for
+//! each reason and port.
 //!
-//! The worker compares a window's number and never waits: what finds no room in the channel is not
-//! told. Control opens the next window, and none while nothing is dropped.
+//! The worker never waits: what finds no room in the channel is not told.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use trama_frame::vnet::PRIVATE_HEAD;
 
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
+use crate::time::Time;
 use crate::types::PortId;
 
+/// Time between two frames that are told of one reason at one port.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Reasons at ports that are remembered as told. Others are told again.
 const REMEMBERED: usize = 512;
 /// Most notices of one turn.
@@ -38,25 +38,10 @@ pub struct DropNotice {
 
 /// Tells control of dropped frames; the workers share it.
 #[derive(Clone)]
-pub struct DropTeller {
-    notices: Sender<Told>,
-    window: Arc<AtomicU32>,
-}
+pub struct DropTeller(Sender<Told>);
 
 /// Control's end.
-pub struct DropNotices {
-    notices: Receiver<Told>,
-    window: Arc<AtomicU32>,
-}
-
-/// Why there is no notice.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NoNotice {
-    /// None came in time.
-    Late,
-    /// Every worker has ended.
-    Over,
-}
+pub struct DropNotices(Receiver<Told>);
 
 /// A notice without a heap, as it travels.
 #[derive(Clone, Copy)]
@@ -71,35 +56,18 @@ struct Told {
 /// Makes both ends.
 pub fn drop_notices() -> (DropTeller, DropNotices) {
     let (sender, receiver) = bounded(WAITING);
-    let window = Arc::new(AtomicU32::new(1));
-    let teller = DropTeller { notices: sender, window: Arc::clone(&window) };
-    (teller, DropNotices { notices: receiver, window })
+    (DropTeller(sender), DropNotices(receiver))
 }
 
 impl DropNotices {
-    /// Waits for the next notice, for at most `limit` if there is one.
-    ///
-    /// # Errors
-    /// None came in time, or every worker has ended.
-    pub fn wait(&self, limit: Option<Duration>) -> Result<DropNotice, NoNotice> {
-        let told = match limit {
-            None => self.notices.recv().map_err(|_| NoNotice::Over),
-            Some(limit) => self.notices.recv_timeout(limit).map_err(|error| match error {
-                RecvTimeoutError::Timeout => NoNotice::Late,
-                RecvTimeoutError::Disconnected => NoNotice::Over,
-            }),
-        };
-        told.map(DropNotice::from)
+    /// Waits for the next notice; `None` once every worker has ended.
+    pub fn wait(&self) -> Option<DropNotice> {
+        self.0.recv().ok().map(DropNotice::from)
     }
 
     /// Returns the next notice, if one has come.
     pub fn try_next(&self) -> Option<DropNotice> {
-        self.notices.try_recv().ok().map(DropNotice::from)
-    }
-
-    /// Lets what was told be told again.
-    pub fn open_window(&self) {
-        self.window.fetch_add(1, Ordering::Relaxed);
+        self.0.try_recv().ok().map(DropNotice::from)
     }
 }
 
@@ -113,8 +81,8 @@ impl From<Told> for DropNotice {
 /// What an engine has to tell.
 pub(crate) struct News {
     teller: Option<DropTeller>,
-    /// What was told last at a place, and in which window.
-    told: Box<[Cell<(usize, u32)>]>,
+    /// What was told last at a place, and when.
+    told: Box<[Cell<(usize, Time)>]>,
     /// Notices of this turn, by the address of the counters at which the frame was counted.
     pending: RefCell<Vec<(usize, Told)>>,
     has_pending: Cell<bool>,
@@ -145,20 +113,24 @@ impl News {
         &self,
         reason: DropReason,
         counters: &PortCounters,
+        now: Time,
         frame: impl FnOnce() -> (&'f [u8], usize),
     ) {
-        let Some(teller) = &self.teller else { return };
-        let window = teller.window.load(Ordering::Relaxed);
+        if self.teller.is_none() {
+            return;
+        }
         let address = address(counters);
         // Counters are aligned to more than there are reasons.
         let key = address | reason as usize;
         let place = address / align_of::<PortCounters>() * DropReason::COUNT + reason as usize;
         let place = &self.told[place % REMEMBERED];
         let mut pending = self.pending.borrow_mut();
-        if place.get() == (key, window) || pending.len() == PENDING {
+        let (last, at) = place.get();
+        let is_early = last == key && now.saturating_sub(at) < PAUSE;
+        if is_early || pending.len() == PENDING {
             return;
         }
-        place.set((key, window));
+        place.set((key, now));
         let (whole, len) = frame();
         let kept = whole.len().min(PRIVATE_HEAD);
         let mut head = [0; PRIVATE_HEAD];
@@ -182,7 +154,7 @@ impl News {
         for (address, told) in self.pending.borrow_mut().drain(..) {
             if let Some(port) = port_of(address) {
                 // Without room, control has enough to read.
-                let _ = teller.notices.try_send(Told { port, ..told });
+                let _ = teller.0.try_send(Told { port, ..told });
             }
         }
     }

@@ -2,11 +2,10 @@
 //!
 //! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
 //! [`Daemon::transact`]; `POST /v1/attach` takes a device (`attach`); `POST /v1/explain` says what
-//! would happen to a frame; `POST /v1/capture` streams frames (`capture`); `GET /metrics` renders the
-//! counters. A client of the socket can do
-//! everything; the mode of its file controls access. Transactions wait for workers, files and
-//! devices, so they run on threads for blocking work, one after another. `connections` limits
-//! what clients can occupy, `scrape` what they can have made.
+//! would happen to a frame; `POST /v1/capture` streams frames (`capture`); `GET /metrics` renders
+//! the counters. A client of the socket can do everything; the mode of its file controls access.
+//! Transactions wait for workers, files and devices, so they run on threads for blocking work, one
+//! after another. `connections` limits what clients can occupy, `scrape` what they can have made.
 
 mod attach;
 mod capture;

@@ -139,7 +139,7 @@ impl Visit<'_> {
         let mut moved = false;
         let mut position = 0;
         self.network.batching.tick(now);
-        self.pipeline.now = now;
+        self.pipeline.plan.now = now;
         // Each iteration passes a port or removes it.
         while let Some(index) = self.network.active.get(position).copied() {
             match self.poll_port(index, now) {

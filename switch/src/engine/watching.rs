@@ -61,7 +61,7 @@ impl Pipeline {
     pub(super) fn burst(&self) -> Burst {
         let frames = self.counters.bursts.get() * MAX_BURST as u64;
         let first_id = self.engine << BURST_BITS | frames & ((1 << BURST_BITS) - 1);
-        Burst { first_id, time: self.now, queue: None }
+        Burst { first_id, time: self.plan.now, queue: None }
     }
 
     /// Runs passes 2 and 3 over a burst from a port that is closed or watched. Out of line, so that
