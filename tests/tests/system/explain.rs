@@ -85,7 +85,7 @@ fn what_is_said_of_a_frame_is_its_way() {
     let frame = "to ff:ff:ff:ff:ff:ff, source 02:00:00:00:00:03, VLAN 30, 64 bytes\n";
     assert!(last.contains(frame), "{last}");
     assert!(last.contains("verdict  dropped at vm3: vlan_not_allowed. The port"), "{last}");
-    let (other, status) = explain(&tramad, &["--last", "vm3", "vlan_not_alowed"]);
+    let (other, status) = explain(&tramad, &["--last", "vm3", "vlan_not_allow"]);
     assert!(status == 1 && other.contains("did you mean vlan_not_allowed?"), "{other}");
 
     // A frame as bytes, and what is no frame.

@@ -197,7 +197,7 @@ fn bytes(text: &str) -> Result<Vec<u8>, String> {
     let wrong = |at: usize| {
         format!("the frame's digit {} is not hexadecimal; give its bytes as 0011aabb", at + 1)
     };
-    if digits.is_empty() || digits.len() % 2 != 0 {
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return Err(format!("the frame has {} hexadecimal digits, not two a byte", digits.len()));
     }
     let value = |(at, digit): (usize, &char)| digit.to_digit(16).ok_or_else(|| wrong(at));
