@@ -35,7 +35,8 @@ impl Netns {
         let name = format!("{PREFIX}{}-{}-{label}", std::process::id(), unique());
         ip(&["netns", "add", &name]);
         let netns = Netns { name, scratch: tempfile::tempdir().expect("temporary directory") };
-        netns.run("ip link set lo up");
+        // Forwarding of IPv4 is otherwise as on the host, where Docker turns it on.
+        netns.run("ip link set lo up; echo 0 >/proc/sys/net/ipv4/ip_forward");
         // Automatic addresses would send frames that distort the tests' counts.
         netns.run(
             "echo 1 | tee /proc/sys/net/ipv6/conf/all/disable_ipv6 \
