@@ -10,8 +10,9 @@ use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD};
 use trama_frame::{MacAddr, VlanId, VlanTag};
 use trama_virtqueue::{RingError, Segment};
 
+use crate::addresses::Addresses;
 use crate::drop_reason::DropReason;
-use crate::forward::{Addresses, Source};
+use crate::forward::Source;
 use crate::mac_table::{Address, Learned, MacTable, PortIndex};
 use crate::sources::Sources;
 use crate::time::Time;

@@ -12,9 +12,10 @@ use trama_frame::vnet::{self, LEN as HEADER, VnetHeader};
 use trama_frame::{MacAddr, Offloads, VlanId, VlanTag};
 use trama_virtqueue::{HEADER_LEN, MAX_BURST, RingError, Segment, TxBurst};
 
+use crate::addresses::Addresses;
 use crate::counters::PortCounters;
 use crate::drop_reason::DropReason;
-use crate::mac_table::{Address, Learned, MacTable, PortIndex};
+use crate::mac_table::{Address, Learned, PortIndex};
 use crate::news::News;
 use crate::sources::Sources;
 use crate::storm::{FloodKind, StormControl, StormLimits};
@@ -442,49 +443,6 @@ impl Tally {
             self.bytes -= source.frame_len(i) as u64;
             self.large -= u64::from(meta[i].header.is_gso());
         }
-    }
-}
-
-/// Where the sources of a burst are learned and its destinations looked up; as of [`MacTable`].
-pub(crate) trait Addresses {
-    fn address(&self, vlan: VlanId, mac: MacAddr) -> Address;
-    fn is_large(&self) -> bool;
-    fn prefetch_second(&self, address: Address);
-    fn learn_at(&mut self, address: Address, port: PortIndex, now: Time) -> Learned;
-    fn lookup_at(&self, address: Address, now: Time) -> Option<PortIndex>;
-    /// Records a source that was just learned or seen again.
-    fn record(&self, sources: &mut Sources, mac: MacAddr, now: Time);
-}
-
-impl Addresses for MacTable {
-    #[inline(always)]
-    fn address(&self, vlan: VlanId, mac: MacAddr) -> Address {
-        self.address(vlan, mac)
-    }
-
-    #[inline(always)]
-    fn is_large(&self) -> bool {
-        self.is_large()
-    }
-
-    #[inline(always)]
-    fn prefetch_second(&self, address: Address) {
-        self.prefetch_second(address);
-    }
-
-    #[inline(always)]
-    fn learn_at(&mut self, address: Address, port: PortIndex, now: Time) -> Learned {
-        self.learn_at(address, port, now)
-    }
-
-    #[inline(always)]
-    fn lookup_at(&self, address: Address, now: Time) -> Option<PortIndex> {
-        self.lookup_at(address, now)
-    }
-
-    #[inline]
-    fn record(&self, sources: &mut Sources, mac: MacAddr, now: Time) {
-        sources.record(mac, now, self);
     }
 }
 

@@ -7,6 +7,7 @@
 //! nor clock; [`WorkerHandle::spawn`] puts one on a thread, a simulation drives one directly.
 //! Control reaches a running engine only as jobs that the worker runs between two bursts.
 
+mod addresses;
 pub mod counters;
 mod delivery;
 pub mod drop_reason;
