@@ -91,7 +91,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Returns whether nobody would get the frame.
+    /// Returns whether no port would get the frame.
     pub fn is_dropped(&self) -> bool {
         self.exits.iter().all(|exit| exit.dropped.is_some())
     }

@@ -153,9 +153,9 @@ enum Test {
     Vlan(Option<u16>),
     Address(Option<Protocol>, End, IpNet),
     Port(Option<Protocol>, End, (u16, u16)),
-    /// At most so many bytes.
+    /// At most this many bytes.
     Less(usize),
-    /// At least so many bytes.
+    /// At least this many bytes.
     Greater(usize),
     Drop(usize),
 }

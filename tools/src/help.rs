@@ -8,7 +8,7 @@ pub(crate) const EXIT_STATUS: [(&str, &str); 6] = [
     ("0", "success"),
     ("1", "refused; nothing has changed"),
     ("2", "br-exists: no such bridge"),
-    ("4", "explain: nobody would get the frame"),
+    ("4", "explain: no port would get the frame"),
     ("65", "stored, but does not run, or not as stored"),
     ("142", "wait-until: the conditions did not hold in time"),
 ];
@@ -126,7 +126,7 @@ pub(crate) const LOCAL: [Local; 15] = [
         summary: "Say what would happen to a frame that a port's machine sends",
         help: Help {
             group: Group::State,
-            text: "The code that switches frames is asked, and the rules of the network's gateway; nothing is sent, learned or counted. With --last it says which frame was dropped last at the port. Exit 4 if nobody would get the frame.",
+            text: "The code that switches frames is asked, and the rules of the network's gateway; nothing is sent, learned or counted. With --last it says which frame was dropped last at the port. Exit 4 if no port would get the frame.",
             examples: [
                 "explain vm1 dst=52:54:00:00:00:02",
                 "explain vm1 dst=ff:ff:ff:ff:ff:ff vlan=20 type=0x0806",

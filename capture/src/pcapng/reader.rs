@@ -73,7 +73,7 @@ impl Reader {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// Takes so many bytes, and what pads them.
+    /// Takes this many bytes, and what pads them.
     fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
         let (bytes, rest) = self.0.split_at_checked(length.next_multiple_of(4))?;
         self.0 = rest;

@@ -163,14 +163,15 @@ impl Room<'_> {
             }
             missed = 0;
         }
-        let Some(room) = self.take(size) else { return false };
-        let Some((front, bytes)) = room.split_first_chunk_mut::<FRAME>() else { return false };
-        // As whole words, as they are stored. Of what was missed within a burst, a byte is enough.
-        let reason = drop.map_or(u8::MAX, |reason| reason as u8);
-        let marks = [i as u8, reason, (size - FRAME - kept) as u8, missed as u8];
         let (Some(first), Some(rest)) = (header.first_chunk(), header.last_chunk()) else {
             return false;
         };
+        // From here on, every byte is written.
+        let Some(room) = self.take(size) else { return false };
+        let (front, bytes) = room.split_at_mut(FRAME);
+        // As whole words, as they are stored. Of what was missed within a burst, a byte is enough.
+        let reason = drop.map_or(u8::MAX, |reason| reason as u8);
+        let marks = [i as u8, reason, (size - FRAME - kept) as u8, missed as u8];
         let pair = |low: u32, high| u64::from(low) | u64::from(u32::from_le_bytes(high)) << 32;
         let words = [pair(size as u32, marks), pair(len as u32, *first), u64::from_le_bytes(*rest)];
         for (room, word) in front.chunks_exact_mut(8).zip(words) {
@@ -180,11 +181,13 @@ impl Room<'_> {
         if let Some(last) = bytes.last_chunk_mut::<ALIGN>() {
             last.write_copy_of_slice(&[0; ALIGN]);
         }
-        let Some(bytes) = bytes.get_mut(..kept) else { return false };
+        let bytes = &mut bytes[..kept];
         let mut done = Segment::from(head).copy_to_uninit(bytes);
         for piece in body {
             done += piece.copy_to_uninit(&mut bytes[done..]);
         }
+        // None, unless a frame is shorter than its source says.
+        bytes[done..].fill(MaybeUninit::new(0));
         true
     }
 
@@ -197,8 +200,7 @@ impl Room<'_> {
         }
         let head = burst_head(self.burst, self.seen, missed);
         let Some(room) = self.take(BURST) else { return false };
-        let Some((front, _)) = room.split_first_chunk_mut::<BURST>() else { return false };
-        front.write_copy_of_slice(&head);
+        room.write_copy_of_slice(&head);
         self.is_begun = true;
         true
     }

@@ -59,7 +59,7 @@ fn what_is_said_of_a_frame_is_its_way() {
     let flow = "ofproto/trace lab in_port=vm1,dl_dst=02:00:00:00:00:02,dl_src=02:00:00:00:00:01";
     assert_eq!(tramad.ctl(flow), known);
 
-    // What nobody gets, and why.
+    // What no port gets, and why.
     let (dropped, status) = explain(&tramad, &["vm3", "dst=ff:ff:ff:ff:ff:ff", "vlan=30"]);
     assert_eq!(status, 4, "{dropped}");
     assert!(dropped.contains("vlan     access, tag 20: not VLAN 30\n"), "{dropped}");

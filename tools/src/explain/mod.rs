@@ -8,13 +8,13 @@ use trama_client::Failed;
 use crate::cli::Invocation;
 use crate::render::Format;
 
-/// The exit status if nobody would get the frame.
+/// The exit status if no port would get the frame.
 const DROPPED: u8 = 4;
 
 /// The command under which Open vSwitch has it.
 pub(crate) const TRACE: &str = "ofproto/trace";
 
-/// What is printed, and the exit status: 4 if nobody would get the frame.
+/// What is printed, and the exit status: 4 if no port would get the frame.
 ///
 /// # Errors
 /// The words are not understood, or the daemon does not answer.
