@@ -21,7 +21,7 @@ peers="/usr/share/OVMF/OVMF_CODE_4M.fd:ovmf \
     /usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi:grub-efi-amd64-bin \
     /usr/lib/u-boot/qemu_arm64/u-boot.bin:u-boot-qemu \
     /lib/systemd/system/libvirtd.service:libvirt-daemon-system virsh:libvirt-clients \
-    dig:bind9-dnsutils socat:socat tshark:tshark capinfos:wireshark-common \
+    dig:bind9-dnsutils socat:socat tshark:tshark capinfos:wireshark-common systemd-socket-activate:systemd \
     /usr/lib/cni/host-local:containernetworking-plugins \
     /usr/lib/python3/dist-packages/scapy:python3-scapy"
 testpmd="dpdk-testpmd:dpdk-dev \

@@ -2,12 +2,16 @@
 # Installs, restarts, upgrades and removes the Debian package in a system of its own that systemd
 # has booted. Needs root.
 #
-#   scripts/package-trial.sh [PROFILE]      (as scripts/deb.sh; default: release)
+#   scripts/package-trial.sh [PROFILE [BEFORE]]     (as scripts/deb.sh; default: release)
+#
+# BEFORE is a package of a version whose service was one unit; by default these programs with that
+# unit.
 #
 # Exit status 77: it cannot be tried on this machine, for the reason that is printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-release}
+before=${2:-}
 scripts/install.sh build trial
 
 # A minimal system, made once.
@@ -52,6 +56,11 @@ for revision in 1 2; do
     scripts/deb.sh "$profile" --no-dbgsym --fast --deb-revision "$revision" \
         --output "$place/root/trial/$revision.deb" >/dev/null
 done
+if [ -n "$before" ]; then
+    cp "$before" "$place/root/trial/0.deb"
+else
+    packaging/trial/one-unit.sh "$place/root/trial/1.deb" "$place/root/trial/0.deb"
+fi
 (cd containers && cargo deb --quiet --no-build --profile "$profile" --no-dbgsym --fast \
     --variant docker --output "$place/root/trial/docker.deb" >/dev/null)
 cp packaging/trial/inside.sh "$place/root/trial/"
@@ -62,7 +71,7 @@ SuccessAction=poweroff
 FailureAction=poweroff
 [Service]
 Type=oneshot
-TimeoutStartSec=240
+TimeoutStartSec=360
 ExecStart=/bin/bash /trial/inside.sh
 StandardOutput=file:/trial/log
 StandardError=inherit
@@ -82,7 +91,7 @@ if ! systemd-nspawn --quiet --register=no --keep-unit --private-network --pipe \
     exit 77
 fi
 # systemd's console must be a terminal.
-SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout -k 5 300 script -qec "$enter; exec systemd-nspawn --quiet \
+SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout -k 5 420 script -qec "$enter; exec systemd-nspawn --quiet \
     --register=no --keep-unit --private-network --boot --directory=$place/root --console=interactive \
     --bind=/dev/net/tun --bind-ro=/usr:/trial/host --capability=CAP_NET_ADMIN,CAP_BPF" \
     "$place/console" </dev/null >/dev/null 2>&1 &

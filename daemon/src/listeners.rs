@@ -13,6 +13,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_acceptconn;
 use rustix::net::{SocketAddrUnix, getsockname};
+use trama_helper::Rights;
 use trama_keeper::{Keeper, Kept};
 use trama_vhost_net_backend::{Access, access};
 
@@ -27,18 +28,23 @@ const METRICS: &str = "metrics";
 pub struct Listeners {
     /// The control socket.
     pub control: UnixListener,
-    /// Removes the control socket's file when it is dropped; `None` if that is an earlier one.
+    /// Removes the control socket's file when it is dropped; `None` if another process has made it.
     pub file: Option<ControlSocket>,
     /// Where metrics are scraped.
     pub metrics: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Goes on with the sockets that the keeper has, or makes them.
+    /// Goes on with the sockets that the keeper has, or makes them; a service has its helper make
+    /// the control socket.
     ///
     /// # Errors
     /// A socket cannot be made; the text says why and has a remedy.
-    pub fn open(daemon: &DaemonConfig, keeper: Option<&Keeper>) -> Result<Listeners, String> {
+    pub fn open(
+        daemon: &DaemonConfig,
+        keeper: Option<&Keeper>,
+        service: Option<&Rights>,
+    ) -> Result<Listeners, String> {
         let access = control_access(daemon)?;
         let value = control_value(&daemon.control, &access);
         let (control, file) = match kept(keeper, CONTROL, value.as_bytes()) {
@@ -48,9 +54,14 @@ impl Listeners {
             socket => {
                 drop(socket);
                 forget(keeper, CONTROL);
-                let made = ControlSocket::bind(&daemon.control, &access);
-                let (file, control) = made.map_err(|fault| fault.to_string())?;
-                (control, Some(file))
+                match service {
+                    Some(rights) => (rights.control(&access)?, None),
+                    None => {
+                        let made = ControlSocket::bind(&daemon.control, &access);
+                        let (file, control) = made.map_err(|fault| fault.to_string())?;
+                        (control, Some(file))
+                    }
+                }
             }
         };
         let metrics = daemon.metrics.map(|address| {

@@ -21,6 +21,11 @@ impl Notifier {
         Self { watchdog: watchdog.filter(|_| socket.is_some()), socket }
     }
 
+    /// Returns whether a service manager listens.
+    pub fn has_manager(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// Sends one state, such as `READY=1`.
     pub fn send(&self, state: &str) {
         if let Some((socket, address)) = &self.socket

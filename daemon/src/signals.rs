@@ -89,12 +89,13 @@ pub(crate) async fn lose_control(daemon: &Daemon) {
 /// Has another process go on for some seconds. Returns if none does, or at another signal.
 async fn hand_over(signals: &mut Signals, daemon: &Arc<Daemon>, seconds: u64) {
     let (failed, failure) = tokio::sync::oneshot::channel();
-    let daemon = daemon.clone();
+    let hands_over = daemon.clone();
     // Not one that the runtime waits for in the end.
-    std::thread::spawn(move || failed.send(daemon.upgrade(Some(seconds))));
+    std::thread::spawn(move || failed.send(hands_over.upgrade(Some(seconds))));
     tokio::select! {
         fault = failure => {
             let fault = fault.map(|fault| fault.to_string()).unwrap_or_default();
+            daemon.leave_without_helper();
             tracing::error!("guests are disconnected: {fault}");
         }
         _ = signals.terminate.recv() => {}

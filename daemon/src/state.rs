@@ -6,6 +6,7 @@
 mod ephemeral;
 mod explain;
 mod follow;
+mod hand_over;
 mod start;
 pub(crate) mod watches;
 
@@ -153,6 +154,14 @@ impl Source {
         self.read_on(host::group)
     }
 
+    /// As [`Source::read`], with what another process has read.
+    ///
+    /// # Errors
+    /// The file could not be read, or it has faults; the error lists all of them.
+    pub fn read_as(&mut self, text: io::Result<String>) -> Result<Config, StartError> {
+        self.parse(text, host::group)
+    }
+
     /// As [`Source::read`], with the problems that `look` finds.
     pub(crate) fn read_on(
         &mut self,
@@ -174,8 +183,6 @@ impl Source {
             keeper: is_process.then(|| keeper_socket(&daemon.control)),
             arguments: Vec::new(),
             bridges: None,
-            follows: false,
-            is_beside: false,
             program: PathBuf::new(),
             control: is_process.then(|| daemon.control.clone()),
             approvals: is_process.then(|| folders::approvals_socket(&daemon.control)),
@@ -439,27 +446,6 @@ impl Daemon {
     /// There is no such network or worker; nothing has changed.
     pub fn move_network(&self, network: &str, worker: usize) -> Result<(), MoveError> {
         self.lock_to_change().data_plane.move_network(network, worker, |_| {})
-    }
-
-    /// Sets how this process hands over to another one.
-    pub fn set_hand_over(&self, hand_over: HandOver) {
-        // It is set once, at the start.
-        let _ = self.hand_over.set(hand_over);
-    }
-
-    /// Has another `tramad` take over, from the program's file as it is on disk: for good, or for
-    /// this many seconds until the next one is started. Does not return if it does. Otherwise
-    /// returns why not: this one goes on.
-    pub fn upgrade(&self, bridges: Option<u64>) -> Fault {
-        match self.hand_over.get() {
-            Some(hand_over) => hand_over.upgrade(bridges),
-            None => Fault::new("there is no keeper; the log says why", "restart tramad"),
-        }
-    }
-
-    /// Returns whether another `tramad` is about to take over.
-    pub fn is_followed(&self) -> bool {
-        self.hand_over.get().is_some_and(HandOver::is_followed)
     }
 
     /// Returns the workers; they stay the same while the daemon runs.

@@ -20,7 +20,8 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
+use trama_helper::Rights;
 use trama_keeper::{AttachError, Attached, Claim, Keeper};
 use trama_sandbox::Mode;
 use trama_switch::WorkerHandle;
@@ -145,15 +146,19 @@ pub struct Seat {
 }
 
 /// Becomes the next switch of the keeper that runs; returns `None` if none runs. The one before may
-/// still serve: [`Keeper::go`] ends it.
+/// still serve: [`Keeper::go`] ends it. `service`: the helper, if this process is a service's.
 ///
 /// # Errors
 /// Another process is the switch and stays it, or the keeper does not work.
-pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Seat>, ClaimError> {
+pub fn follow(
+    control: &Path,
+    origin: &Origin,
+    service: Option<&Rights>,
+) -> Result<Option<Seat>, ClaimError> {
     let path = keeper_socket(control);
     let (since, until) = (Instant::now(), Instant::now() + ENDING);
     loop {
-        let Some(keeper) = Keeper::find(&path)? else {
+        let Some(keeper) = find(&path, service)? else {
             if UnixStream::connect(control).is_err() {
                 return Ok(None);
             }
@@ -181,12 +186,34 @@ pub fn follow(control: &Path, origin: &Origin) -> Result<Option<Seat>, ClaimErro
     }
 }
 
-/// Starts a keeper and becomes its first switch.
+/// Connects to the keeper; a service by its helper, if the keeper is that of a root's `tramad`.
+fn find(path: &Path, service: Option<&Rights>) -> io::Result<Option<Keeper>> {
+    match (Keeper::find(path), service) {
+        (Err(error), Some(rights)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            rights.reach_keeper()
+        }
+        (found, _) => found,
+    }
+}
+
+/// Starts a keeper and becomes its first switch. A service has its helper start it.
 ///
 /// # Errors
 /// The process cannot be started.
-pub fn start_keeper(control: &Path, mode: Mode, origin: &Origin) -> io::Result<Seat> {
-    let (keeper, attached) = Keeper::start(&keeper_socket(control), mode, claim(origin))?;
+pub fn start_keeper(
+    control: &Path,
+    mode: Mode,
+    origin: &Origin,
+    service: Option<&Rights>,
+) -> io::Result<Seat> {
+    let claim = claim(origin);
+    let (keeper, attached) = match service {
+        None => Keeper::start(&keeper_socket(control), mode, claim)?,
+        Some(rights) => Keeper::start_by(claim, |channel| {
+            rights.start_keeper(&channel).map_err(io::Error::other)?;
+            Ok(None)
+        })?,
+    };
     confinement::note_missing(&attached.missing);
     Ok(Seat { keeper, resumes: false, previous: None })
 }
@@ -202,7 +229,10 @@ fn claim(origin: &Origin) -> Claim {
 
 /// Whether the process has ended or is about to.
 fn is_ending(pid: i32, origin: &Origin) -> bool {
-    let is_predecessor = matches!(origin, Origin::StandsIn { after, .. } if *after == pid);
+    // One that the helper, this one's parent, has connected to the keeper looks like the helper.
+    let is_parent = || getppid().is_some_and(|parent| parent.as_raw_pid() == pid);
+    let is_predecessor =
+        matches!(origin, Origin::StandsIn { after, .. } if *after == pid || is_parent());
     let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     is_predecessor || is_exiting(&read("stat")) || is_killed(&read("status"))
 }
@@ -246,7 +276,7 @@ pub fn hand_over_when_told(hand_over: HandOver, workers: Vec<WorkerHandle>) -> i
 pub fn leave(hand_over: &HandOver, workers: Vec<WorkerHandle>) -> ! {
     hold(workers);
     hand_over.leave();
-    tracing::info!("another tramad takes over; ends");
+    tracing::info!("leaves everything to another tramad; ends");
     // Nothing is dropped: that would remove devices and close connections.
     std::process::exit(0);
 }

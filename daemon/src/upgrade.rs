@@ -57,13 +57,21 @@ enum Event {
 pub struct HandOver {
     keeper: Keeper,
     rights: Rights,
+    /// For how many seconds a successor goes on if it is the service manager that starts the next
+    /// one after this process; `None`: a successor stays.
+    until_restart: Option<u64>,
     stage: Arc<Mutex<Stage>>,
 }
 
 impl HandOver {
     /// The hand-over of a switch that serves.
-    pub fn new(keeper: Keeper, rights: Rights) -> HandOver {
-        HandOver { keeper, rights, stage: Arc::new(Mutex::new(Stage::Serves)) }
+    ///
+    /// A service manager takes the end of a service's process for the end of the service, unless
+    /// the next one is in the service's control group, where only the manager can start it. With
+    /// `until_restart` a successor is there for so many seconds at most, until it has.
+    pub fn new(keeper: Keeper, rights: Rights, until_restart: Option<u64>) -> HandOver {
+        let stage = Arc::new(Mutex::new(Stage::Serves));
+        HandOver { keeper, rights, until_restart, stage }
     }
 
     /// Starts the program as it is on disk, and waits until it takes over: this process then ends,
@@ -78,7 +86,7 @@ impl HandOver {
                 return Fault::new("another tramad was started already", "wait for its end");
             }
         }
-        let fault = self.start_and_wait(bridges);
+        let fault = self.start_and_wait(bridges.or(self.until_restart));
         let mut stage = self.stage();
         if *stage == Stage::Frozen {
             drop(stage);
@@ -145,11 +153,20 @@ impl HandOver {
                 Event::HelperEnded => {
                     tracing::error!(
                         "the helper has ended: what needs it fails until another tramad takes \
-                         over; start one with --take-over, which takes the place of both"
+                         over; {}",
+                        self.new_helper()
                     );
                     helper = None;
                 }
             }
+        }
+    }
+
+    /// How the process comes to a helper again.
+    fn new_helper(&self) -> &'static str {
+        match self.until_restart {
+            Some(_) => "systemctl restart trama starts one, which has a helper",
+            None => "start one with --take-over, which takes the place of both",
         }
     }
 
@@ -191,6 +208,11 @@ impl HandOver {
             std::thread::sleep(TRY_PAUSE);
         }
         self.keeper.renew(start)
+    }
+
+    /// Whether the helper has ended. Known once it was asked for something.
+    pub(crate) fn has_no_helper(&self) -> bool {
+        self.rights.helper_end_event().is_none()
     }
 
     /// This process is about to end, with its keeper and its helper. Returns whether it must not,

@@ -17,7 +17,7 @@ use crate::approvals::Approvals;
 use crate::config_file;
 use crate::gateway::Gateways;
 use crate::internet;
-use crate::request::{Answer, ConfigFile, Reply, Request, Setup, TapRequest};
+use crate::request::{AccessIds, Answer, ConfigFile, Place, Reply, Request, Setup, TapRequest};
 use crate::rules::Rules;
 use crate::sockets::SocketFiles;
 use crate::successor::Successor;
@@ -27,18 +27,37 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 const STUB_UPSTREAM: &str = "/run/systemd/resolve/resolv.conf";
 const LONGEST_RESOLV_CONF: u64 = 64 << 10;
 
+/// What a switch says first, each once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Awaits {
+    /// Where things are.
+    Setup,
+    /// That it serves.
+    Serve,
+    /// Nothing more.
+    Nothing,
+}
+
 /// The state of the one that carries out requests.
 pub(crate) struct Acts {
     pub(crate) setup: Setup,
+    /// What the switch must say next.
+    pub(crate) awaits: Awaits,
+    /// Whether a switch has said that it serves.
+    pub(crate) has_served: bool,
     /// Whether the switch has finished its start.
     pub(crate) has_started: bool,
+    /// Whether another switch, which this one follows, still runs.
+    pub(crate) is_beside: bool,
     pub(crate) rules: Rules,
     sockets: SocketFiles,
     gateways: Gateways,
     pub(crate) successor: Successor,
     pub(crate) approvals: Option<Approvals>,
     /// The files of the control socket and the keeper's, which are removed with this.
-    pub(crate) control: Vec<Arc<dyn SocketFile>>,
+    control: Vec<(PathBuf, Arc<dyn SocketFile>)>,
+    /// The user and group of switches and keepers that are started here; `None`: this process's.
+    pub(crate) user: Option<(u32, u32)>,
     /// The last keeper that was started here.
     keeper: Option<Child>,
 }
@@ -47,29 +66,57 @@ impl Acts {
     /// Everything is approved if `rules` says so.
     pub(crate) fn new(setup: Setup, rules: Rules, gateways: Gateways) -> Acts {
         let sockets = SocketFiles::new(setup.run.clone());
-        let (has_started, approvals, control) = (setup.follows, None, Vec::new());
-        let successor = Successor::default();
         Acts {
             setup,
-            has_started,
+            awaits: Awaits::Serve,
+            has_served: false,
+            has_started: false,
+            is_beside: false,
             rules,
             sockets,
             gateways,
-            successor,
-            approvals,
-            control,
+            successor: Successor::default(),
+            approvals: None,
+            control: Vec::new(),
+            user: None,
             keeper: None,
         }
     }
 
-    /// Prepares for the next switch, after one has ended without a word.
-    pub(crate) fn begin_again(&mut self, setup: Setup) {
+    /// Prepares for the first switch, or for the next one after one has ended without a word.
+    pub(crate) fn begin(&mut self, setup: Setup) {
         // A stand-in runs from a file that may have been replaced, and so does not know its path.
         let program = std::mem::take(&mut self.setup.program);
         self.setup = Setup { program, ..setup };
+        self.awaits = Awaits::Serve;
         self.sockets.leave_all();
         // The next switch goes on with the sockets, or makes new files.
         std::mem::forget(std::mem::take(&mut self.control));
+    }
+
+    /// The switch serves: takes over the sockets by which a user steers it. Returns what is not in
+    /// force.
+    fn serve(&mut self, place: Place) -> Vec<String> {
+        let Place { follows, is_beside } = place;
+        self.awaits = Awaits::Nothing;
+        self.has_served = true;
+        self.has_started |= follows;
+        self.is_beside = is_beside;
+        let mut missing = Vec::new();
+        for path in [self.setup.control.clone(), self.setup.keeper.clone()].into_iter().flatten() {
+            if self.control.iter().any(|(made, _)| *made == path) {
+                continue;
+            }
+            match take_over(&path) {
+                Ok(file) => self.control.push((path, file)),
+                Err(error) => missing.push(format!("removal of {}: {error}", path.display())),
+            }
+        }
+        // The helper of a switch that still runs listens there.
+        if !is_beside {
+            missing.extend(self.listen_for_approvals().err());
+        }
+        missing
     }
 
     /// The switch has finished its start, and serves alone. Returns what is not in force.
@@ -77,7 +124,7 @@ impl Acts {
         self.sockets.remove_left();
         self.has_started = true;
         // The helper of the switch before has ended, or is about to.
-        let is_beside = std::mem::take(&mut self.setup.is_beside);
+        let is_beside = std::mem::take(&mut self.is_beside);
         if is_beside { self.listen_for_approvals().err().into_iter().collect() } else { Vec::new() }
     }
 
@@ -102,8 +149,16 @@ impl Acts {
         let done = Ok((Reply::Done, Vec::new()));
         match request {
             Request::Setup(_) => Err("the helper is set up already".into()),
+            Request::Serve(place) if self.awaits == Awaits::Serve => {
+                Ok((Reply::Ready { missing: self.serve(place) }, Vec::new()))
+            }
+            Request::Serve(_) => Err("this switch serves already".into()),
+            Request::ReachKeeper => self.reach_keeper(),
+            Request::Control { access } => self.make_control(access),
             Request::Started => Ok((Reply::Ready { missing: self.started() }, Vec::new())),
-            Request::StartSuccessor { bridges } => self.successor.start(&self.setup, bridges),
+            Request::StartSuccessor { bridges } => {
+                self.successor.start(&self.setup, bridges, self.user)
+            }
             Request::EndSuccessor => self.successor.end(),
             Request::End { .. } => done,
             Request::Ids { user, group } => ids(user.as_deref(), group.as_deref()),
@@ -151,7 +206,7 @@ impl Acts {
                 self.gateways.kill(fds.first().ok_or("no pidfd was passed")?)?;
                 done
             }
-            Request::ReadConfig => self.read_config(),
+            Request::ReadConfig => read_config(&self.setup.config, &mut self.rules),
             Request::Resolvers => resolvers(),
             Request::WriteConfig(how) => {
                 let text = fds.into_iter().next().ok_or("no text was passed")?;
@@ -163,13 +218,30 @@ impl Acts {
     fn start_keeper(&mut self, channel: OwnedFd) -> io::Result<()> {
         let path = self.setup.keeper.as_ref().ok_or(io::ErrorKind::NotFound)?;
         let mode = self.setup.sandbox.parse().unwrap_or_default();
-        let child = trama_keeper::spawn(path, mode, channel)?;
+        let child = trama_keeper::spawn(path, mode, channel, self.user)?;
         // Its file replaces that of the one before, which is not removed any more.
-        self.control.push(take_over(path)?);
+        self.control.push((path.clone(), take_over(path)?));
         if let Some(mut last) = self.keeper.replace(child) {
             last.wait()?;
         }
         Ok(())
+    }
+
+    /// Connects to the keeper, on behalf of a switch that may not: that of a service which had no
+    /// user of its own is root's, and goes on beyond the upgrade to one that has.
+    fn reach_keeper(&self) -> Answer {
+        let path = self.setup.keeper.as_ref().ok_or("there is no keeper")?;
+        match trama_keeper::connect_to(path).map_err(|error| error.to_string())? {
+            Some(connection) => Ok((Reply::Done, vec![connection])),
+            None => Ok((Reply::Missing, Vec::new())),
+        }
+    }
+
+    fn make_control(&mut self, access: AccessIds) -> Answer {
+        let path = self.setup.control.clone().ok_or("there is no control socket")?;
+        let (listener, file) = self.sockets.make(&path, access)?;
+        self.control.push((path, file));
+        Ok((Reply::Done, vec![listener]))
     }
 
     fn tap(&mut self, request: TapRequest) -> Answer {
@@ -215,18 +287,6 @@ impl Acts {
         Ok((Reply::Done, fds))
     }
 
-    fn read_config(&mut self) -> Answer {
-        let text = match read(&self.setup.config) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok((Reply::Missing, Vec::new()));
-            }
-            text => text.map_err(|error| error.to_string())?,
-        };
-        self.rules.read(&text);
-        let copy = config_file::in_memory(text.as_bytes()).map_err(|error| error.to_string())?;
-        Ok((Reply::Done, vec![copy]))
-    }
-
     fn write_config(&mut self, how: ConfigFile, text: File) -> Answer {
         let text = config_file::text_of(text, config_file::LONGEST_CONFIG)
             .map_err(|error| error.to_string())?;
@@ -247,7 +307,19 @@ fn process_of(netns: &str) -> Option<Pid> {
     Pid::from_raw(number.parse().ok()?)
 }
 
-/// Reads the configuration.
+/// Reads the configuration, whose words are approved.
+pub(crate) fn read_config(path: &Path, rules: &mut Rules) -> Answer {
+    let text = match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((Reply::Missing, Vec::new()));
+        }
+        text => text.map_err(|error| error.to_string())?,
+    };
+    rules.read(&text);
+    let copy = config_file::in_memory(text.as_bytes()).map_err(|error| error.to_string())?;
+    Ok((Reply::Done, vec![copy]))
+}
+
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(config_file::LONGEST_CONFIG).read_to_string(&mut text)?;

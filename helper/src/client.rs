@@ -9,7 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair,
+};
 use trama_keeper::wire::{Message, receive, send};
 
 use crate::request::{Answer, LONGEST, Reply, Request};
@@ -17,14 +19,15 @@ use crate::request::{Answer, LONGEST, Reply, Request};
 /// How long an answer may take: the slowest requests write to a disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const ENDED: &str = "the helper has ended; tramad --take-over replaces it without a gap";
+const ENDED: &str = "the helper has ended; tramad --take-over replaces it without a gap, as does \
+                     systemctl restart trama for the service";
 
 /// A running helper. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Client {
     /// `None` after a failure: a late answer would be taken for that of the next request.
     socket: Mutex<Option<OwnedFd>>,
-    /// `None` in a stand-in, which is a child of its helper.
+    /// `None` if another process has started it: a stand-in is a child of its helper.
     process: Mutex<Option<Child>>,
 }
 
@@ -45,6 +48,17 @@ impl Client {
             .process_group(0)
             .spawn()?;
         Client::new(ours, Some(process))
+    }
+
+    /// Connects to the socket at which a service manager starts helpers.
+    ///
+    /// # Errors
+    /// No such socket is there, or it is not for this process's user.
+    pub(crate) fn connect(path: &Path) -> io::Result<Client> {
+        let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Client::new(socket, None)
     }
 
     /// Uses the helper at the other end of a channel, which has started this process.

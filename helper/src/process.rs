@@ -16,12 +16,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use trama_keeper::wire::{Message, receive, send};
 use trama_keeper::{Claim, Keeper};
 use trama_sandbox::{CapabilitySet, Mode, Process, keep_only, restrict_calls};
-use trama_vhost_net_backend::take_over;
 
-use crate::acts::Acts;
+use crate::acts::{Acts, Awaits, read_config};
 use crate::gateway::{Gateways, Parent};
 use crate::request::{Answer, LONGEST, Reply, Request, Setup};
 use crate::rules::Rules;
+use crate::service::Service;
 use crate::stand_in::{Ended, Pauses, start};
 
 /// The capabilities that the helper keeps, as far as it has them.
@@ -40,20 +40,27 @@ const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
     .union(CapabilitySet::SYS_PTRACE);
 
 /// Runs the helper until `tramad`, at the other end of standard input, or its last stand-in ends.
+/// That is the process that has started this one, or one that has connected to `service`.
 ///
 /// # Errors
-/// The process was not started by `tramad`, or the system fails it.
-pub fn run() -> io::Result<()> {
+/// It is no such process, or the system fails this one.
+pub fn run(service: Option<&Service>) -> io::Result<()> {
     ignore_signals()?;
-    set_parent_process_death_signal(None)?;
-    let first = getppid().map_or(0, Pid::as_raw_pid);
     let mut socket = io::stdin().as_fd().try_clone_to_owned()?;
-    let Some(mut acts) = set_up(&socket)? else { return Ok(()) };
+    let (user, first) = match service {
+        Some(service) => service.accept(&socket).map(|(user, process)| (Some(user), process))?,
+        None => {
+            set_parent_process_death_signal(None)?;
+            (None, getppid().map_or(0, Pid::as_raw_pid))
+        }
+    };
+    let Some(mut acts) = set_up(&socket, service)? else { return Ok(()) };
+    acts.user = user;
     let mut ended = Ended { process: first, how: None };
     let mut pauses = Pauses::default();
     let mut child = None;
     loop {
-        match serve(&socket, &mut acts) {
+        match serve(&socket, &mut acts, service) {
             Served::Ended { hands_over: true } => {
                 acts.hand_over();
                 return Ok(());
@@ -63,7 +70,9 @@ pub fn run() -> io::Result<()> {
                 let _ = acts.successor.end();
                 return Ok(());
             }
-            Served::Lost if acts.setup.is_beside => {
+            // Another one is the switch.
+            Served::Lost if !acts.has_served => return Ok(()),
+            Served::Lost if acts.is_beside => {
                 acts.hand_over();
                 return Ok(());
             }
@@ -79,7 +88,8 @@ pub fn run() -> io::Result<()> {
             end_keeper(&acts.setup);
             return Ok(());
         }
-        let (next, process) = start(&acts.setup, &ended)?;
+        acts.awaits = Awaits::Setup;
+        let (next, process) = start(&acts.setup, &ended, user)?;
         ended = Ended { process: process.id() as i32, how: None };
         (socket, child) = (next, Some(process));
     }
@@ -112,7 +122,7 @@ enum Served {
 }
 
 /// Serves a switch until its end.
-fn serve(socket: &OwnedFd, acts: &mut Acts) -> Served {
+fn serve(socket: &OwnedFd, acts: &mut Acts, service: Option<&Service>) -> Served {
     let mut end = Served::Lost;
     while let Ok(Some(message)) = next(socket, acts) {
         let Message { body, fds } = message;
@@ -122,7 +132,9 @@ fn serve(socket: &OwnedFd, acts: &mut Acts) -> Served {
                 Ok((Reply::Done, Vec::new()))
             }
             // The first request of a stand-in.
-            Request::Setup(setup) => set_up_again(setup, acts),
+            Request::Setup(setup) if acts.awaits == Awaits::Setup => {
+                set_up_again(setup, acts, service)
+            }
             request => acts.carry_out(request, fds),
         };
         if answer(socket, served).is_err() {
@@ -132,44 +144,51 @@ fn serve(socket: &OwnedFd, acts: &mut Acts) -> Served {
     end
 }
 
-/// Waits for the first request, which says where things are, and answers it.
-fn set_up(socket: &OwnedFd) -> io::Result<Option<Acts>> {
-    let Some(Message { body, .. }) = receive(socket, LONGEST)? else { return Ok(None) };
-    let Request::Setup(setup) = body else {
-        return Err(io::Error::other("the first request is another one; only tramad can ask"));
+/// Waits for the request that says where things are, and answers it.
+fn set_up(socket: &OwnedFd, service: Option<&Service>) -> io::Result<Option<Acts>> {
+    let known = service.map(Service::setup).transpose()?;
+    let setup = loop {
+        let Some(Message { body, .. }) = receive(socket, LONGEST)? else { return Ok(None) };
+        match (body, &known) {
+            (Request::Setup(setup), _) => break setup,
+            (Request::ReadConfig, Some(known)) => {
+                answer(socket, read_config(&known.config, &mut Rules::All))?;
+            }
+            _ => {
+                return Err(io::Error::other("the first request is another one; only tramad asks"));
+            }
+        }
     };
     let mode = setup.sandbox.parse().unwrap_or_default();
-    let mut missing = confine(mode)?;
+    let missing = confine(mode)?;
     let gateways = Gateways::new("/proc/self/exe".into(), Parent::Caller, mode);
-    let mut acts = Acts::new(setup.clone(), Rules::new(setup.run.clone()), gateways);
-    open_sockets(&setup, &mut acts, &mut missing);
-    answer(socket, Ok((Reply::Ready { missing }, Vec::new())))?;
-    Ok(Some(acts))
+    let rules = Rules::new(setup.run.clone());
+    let mut acts = Acts::new(known.unwrap_or_else(|| setup.clone()), rules, gateways);
+    let taken = take(setup, &mut acts, service);
+    let is_taken = taken.is_ok();
+    answer(socket, taken.map(|()| (Reply::Ready { missing }, Vec::new())))?;
+    Ok(is_taken.then_some(acts))
 }
 
 /// The same for a stand-in, which may find another configuration.
-fn set_up_again(setup: Setup, acts: &mut Acts) -> Answer {
-    let mut missing = Vec::new();
-    acts.begin_again(setup.clone());
-    open_sockets(&setup, acts, &mut missing);
-    Ok((Reply::Ready { missing }, Vec::new()))
+fn set_up_again(setup: Setup, acts: &mut Acts, service: Option<&Service>) -> Answer {
+    take(setup, acts, service)?;
+    Ok((Reply::Ready { missing: Vec::new() }, Vec::new()))
 }
 
-/// Reads the operator's words, and takes over the sockets by which a user steers the switch.
-fn open_sockets(setup: &Setup, acts: &mut Acts, missing: &mut Vec<String>) {
-    if let Ok(text) = std::fs::read_to_string(&setup.config) {
+/// Reads the operator's words, and takes what the switch says, as far as it may say that.
+fn take(said: Setup, acts: &mut Acts, service: Option<&Service>) -> Result<(), String> {
+    if let Ok(text) = std::fs::read_to_string(&said.config)
+        && service.is_none_or(|service| service.config == said.config)
+    {
         acts.rules.read(&text);
     }
-    for path in [&setup.control, &setup.keeper].into_iter().flatten() {
-        match take_over(path) {
-            Ok(file) => acts.control.push(file),
-            Err(error) => missing.push(format!("removal of {}: {error}", path.display())),
-        }
-    }
-    // The helper of a switch that still runs listens there.
-    if !setup.is_beside {
-        missing.extend(acts.listen_for_approvals().err());
-    }
+    let setup = match service {
+        Some(service) => service.check(said, &acts.setup, &acts.rules)?,
+        None => said,
+    };
+    acts.begin(setup);
+    Ok(())
 }
 
 /// Gives up what the helper does not need, before the first request that could be another's wish.

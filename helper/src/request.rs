@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Longest message in bytes: the longest requests have two paths.
 pub(crate) const LONGEST: usize = 16 << 10;
 
-/// What the helper is told before anything else, while `tramad` has read nothing but its
-/// configuration.
+/// Where things are, and how others are started: what the helper is told first, while `tramad` has
+/// read nothing but its configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// The configuration file.
@@ -28,12 +28,6 @@ pub struct Setup {
     pub approvals: Option<PathBuf>,
     /// How strictly system calls are restricted: the name of a [`trama_sandbox::Mode`].
     pub sandbox: String,
-    /// Whether `tramad` follows another switch: then a stand-in follows it even if it ends before
-    /// its start is over.
-    pub follows: bool,
-    /// Whether that other switch still runs: until the start is over, this helper removes no file,
-    /// and no stand-in follows.
-    pub is_beside: bool,
     /// The program's file, from which a successor is started.
     pub program: PathBuf,
     /// The arguments of `tramad` with which a stand-in and a successor start; empty: no stand-in
@@ -59,7 +53,8 @@ pub enum ConfigFile {
 /// A request. Descriptors that belong to it are passed with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// The first one of each switch.
+    /// The first one of each switch; a service's helper has the configuration read before. Answer:
+    /// [`Reply::Ready`].
     Setup(Setup),
     /// The start is over: from now on a stand-in follows if `tramad` ends without a word. Files of
     /// sockets that an earlier switch has left and this one has not adopted are removed. Answer:
@@ -118,6 +113,25 @@ pub(crate) enum Request {
     ReadConfig,
     /// Writes the configuration file; with a file that has the text.
     WriteConfig(ConfigFile),
+    /// `tramad` has its keeper and its sockets, and is a switch from now on; once after each
+    /// setup. Answer: [`Reply::Ready`].
+    Serve(Place),
+    /// A connection to the keeper that listens. Answer: [`Reply::Done`] and the connection, or
+    /// [`Reply::Missing`].
+    ReachKeeper,
+    /// Makes the control socket. Answer: [`Reply::Done`] and the socket.
+    Control { access: AccessIds },
+}
+
+/// The place of a switch among others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Whether it follows another one that has ended: then a stand-in follows it even if it ends
+    /// before its start is over.
+    pub follows: bool,
+    /// Whether another one still runs that it follows: until the start is over, this helper removes
+    /// no file, and no stand-in follows.
+    pub is_beside: bool,
 }
 
 /// What a socket with an address of IP is for.
@@ -158,7 +172,8 @@ pub(crate) enum Reply {
     Refused(String),
     /// The file does not exist.
     Missing,
-    /// To [`Request::Setup`] and [`Request::Started`]: what is not in force, each with its reason.
+    /// To [`Request::Setup`], [`Request::Serve`] and [`Request::Started`]: what is not in force,
+    /// each with its reason.
     Ready {
         missing: Vec<String>,
     },

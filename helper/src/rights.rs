@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -122,32 +122,9 @@ pub struct Gateway {
 }
 
 impl Rights {
-    /// Starts a helper. Also returns what of the sandbox is not in force.
-    ///
-    /// # Errors
-    /// The process cannot be started.
-    pub fn start_helper(setup: &Setup) -> io::Result<(Rights, Vec<String>)> {
-        Rights::of(Client::start(Path::new("/proc/self/exe"))?, setup)
-    }
-
-    /// Uses the helper that has started this process, a stand-in, at the other end of its standard
-    /// input. Also returns what of the sandbox is not in force.
-    ///
-    /// # Errors
-    /// The process was not started by a helper.
-    pub fn of_starter(setup: &Setup) -> io::Result<(Rights, Vec<String>)> {
-        Rights::of(Client::at(io::stdin().as_fd().try_clone_to_owned()?)?, setup)
-    }
-
-    fn of(client: Client, setup: &Setup) -> io::Result<(Rights, Vec<String>)> {
-        match client.ask(&Request::Setup(setup.clone()), &[]) {
-            Ok((Reply::Ready { missing }, _)) => {
-                let kind = Arc::new(Kind::Helper(client));
-                Ok((Rights { kind, keeper: None, inherits: false }, missing))
-            }
-            Ok((reply, _)) => Err(io::Error::other(unexpected(&reply))),
-            Err(text) => Err(io::Error::other(text)),
-        }
+    /// Asks a helper, which must be set up next.
+    pub(crate) fn of(client: Client) -> Rights {
+        Rights { kind: Arc::new(Kind::Helper(client)), keeper: None, inherits: false }
     }
 
     /// Has everything done in this process, with its privileges and without rules; `gateway` is the
@@ -240,27 +217,12 @@ impl Rights {
         }
     }
 
-    /// Starts a keeper in the place of one that has ended; `channel` is its end of a channel.
-    ///
-    /// # Errors
-    /// It cannot be started, or the helper does not answer.
-    pub fn start_keeper(&self, channel: &OwnedFd) -> Result<(), String> {
-        self.ask(Request::Keeper, &[channel.as_fd()]).map(drop)
-    }
-
     /// Returns a descriptor that reports a hang-up (`POLLRDHUP`) when the helper has ended; `None`
     /// if there is none.
     pub fn helper_end_event(&self) -> Option<OwnedFd> {
         match &*self.kind {
             Kind::Helper(client) => client.end_event(),
             Kind::Own(_) => None,
-        }
-    }
-
-    /// Ends the helper that has started this process, whose place another switch has taken.
-    pub fn decline() {
-        if let Ok(client) = io::stdin().as_fd().try_clone_to_owned().and_then(Client::at) {
-            let _ = client.ask(&Request::End { hands_over: true }, &[]);
         }
     }
 

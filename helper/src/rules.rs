@@ -118,6 +118,12 @@ impl Rules {
         self.check(|words| words.has_path(path), || (format!("socket {text}"), &text))
     }
 
+    /// Checks that a folder or a socket of the daemon is where the operator wants it.
+    pub(crate) fn named(&self, path: &Path) -> Result<(), NotApproved> {
+        let text = path.to_string_lossy();
+        self.check(|words| words.has(&text), || (text.to_string(), &text))
+    }
+
     /// Checks that a socket may have, or connect to, an address of IP with an L4 port.
     pub(crate) fn internet(&self, address: &SocketAddr) -> Result<(), NotApproved> {
         let text = address.to_string();

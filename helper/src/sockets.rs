@@ -49,6 +49,17 @@ impl SocketFiles {
         SocketFiles { run, files: HashMap::new(), next: 0 }
     }
 
+    /// Makes a listening socket and its folder, and leaves the file to the caller.
+    pub(crate) fn make(
+        &self,
+        path: &Path,
+        access: AccessIds,
+    ) -> Result<(OwnedFd, Arc<dyn SocketFile>), String> {
+        self.make_folder(path)?;
+        let made = OwnSockets.listen(path, &access.into()).map_err(|error| error.to_string())?;
+        Ok((made.listener.into(), made.file))
+    }
+
     pub(crate) fn listen(&mut self, path: &Path, access: AccessIds) -> Answer {
         self.make_folder(path)?;
         let made = OwnSockets.listen(path, &access.into()).map_err(|error| error.to_string())?;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use trama_sandbox::spawn_as;
 
 use crate::request::Setup;
 
@@ -69,11 +70,15 @@ impl Pauses {
     }
 }
 
-/// Starts a stand-in; returns the helper's end of its channel.
+/// Starts a stand-in, as this process's user or another; returns the helper's end of its channel.
 ///
 /// # Errors
 /// The process cannot be started.
-pub(crate) fn start(setup: &Setup, ended: &Ended) -> io::Result<(OwnedFd, Child)> {
+pub(crate) fn start(
+    setup: &Setup,
+    ended: &Ended,
+    user: Option<(u32, u32)>,
+) -> io::Result<(OwnedFd, Child)> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     let mut command = Command::new("/proc/self/exe");
@@ -89,7 +94,11 @@ pub(crate) fn start(setup: &Setup, ended: &Ended) -> io::Result<(OwnedFd, Child)
     for name in OF_THE_MANAGER {
         command.env_remove(name);
     }
-    let child = command.stdin(Stdio::from(theirs)).process_group(0).spawn()?;
+    command.stdin(Stdio::from(theirs)).process_group(0);
+    let child = match user {
+        None => command.spawn()?,
+        Some(user) => spawn_as(&mut command, user)?,
+    };
     Ok((ours, child))
 }
 

@@ -1,13 +1,15 @@
 //! Starts successors: another `tramad`, which takes over from the one that runs.
 //!
 //! Unlike a stand-in it is a whole `tramad`, from the program's file as it is by now, with a helper
-//! of its own. It inherits this process's capabilities, which are those that a helper needs.
+//! of its own. It inherits this process's capabilities, which are those that a helper needs; that
+//! of a service has the service's user and none, and finds its helper as the service does.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use trama_sandbox::spawn_as;
 
 use crate::request::{Answer, Reply, Setup};
 use crate::stand_in::OF_THE_MANAGER;
@@ -21,7 +23,13 @@ pub(crate) struct Successor(Option<Child>);
 
 impl Successor {
     /// Starts one: for good, or for some seconds, of which the service manager hears nothing.
-    pub(crate) fn start(&mut self, setup: &Setup, bridges: Option<u64>) -> Answer {
+    /// `user`: as which; `None`: as that of this process.
+    pub(crate) fn start(
+        &mut self,
+        setup: &Setup,
+        bridges: Option<u64>,
+        user: Option<(u32, u32)>,
+    ) -> Answer {
         let Setup { program, arguments, .. } = setup;
         let mut command = Command::new(program);
         command.arg0("tramad").args(arguments);
@@ -37,7 +45,11 @@ impl Successor {
             }
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
-        let started = command.spawn().map_err(|error| {
+        let started = match user {
+            None => command.spawn(),
+            Some(user) => spawn_as(&mut command, user),
+        };
+        let started = started.map_err(|error| {
             format!("{}: cannot be started: {error}; install trama there", program.display())
         })?;
         let process = started.id();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use trama_sandbox::Mode;
 
-use crate::channel::{AttachError, Attached, Channel, expect_ok, unexpected};
+use crate::channel::{AttachError, Attached, Channel, expect_ok, limit_waiting, unexpected};
 use crate::copies::Copies;
 use crate::request::{Claim, LONGEST, Reply, Request};
 use crate::start::{connect_to, spawn};
@@ -64,16 +64,37 @@ impl Keeper {
         Ok(connect_to(path)?.map(|socket| Keeper::over(Channel::new(socket))))
     }
 
+    /// Uses a connection to a keeper that another process has made.
+    ///
+    /// # Errors
+    /// It is no socket.
+    pub fn on(socket: OwnedFd) -> io::Result<Keeper> {
+        limit_waiting(&socket)?;
+        Ok(Keeper::over(Channel::new(socket)))
+    }
+
     /// Starts a keeper that listens at `path`, and attaches as its first switch. It is a child of
     /// this process and outlives it.
     ///
     /// # Errors
     /// A keeper listens there already, the socket cannot be made, or the process not be started.
     pub fn start(path: &Path, mode: Mode, claim: Claim) -> io::Result<(Keeper, Attached)> {
+        Keeper::start_by(claim, |channel| spawn(path, mode, channel, None).map(Some))
+    }
+
+    /// The same; `start` starts the keeper, with its end of a channel, and returns the process if
+    /// it is a child of this one.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_by(
+        claim: Claim,
+        start: impl FnOnce(OwnedFd) -> io::Result<Option<Child>>,
+    ) -> io::Result<(Keeper, Attached)> {
         let (channel, theirs) = Channel::pair()?;
-        let process = spawn(path, mode, theirs)?;
+        let process = start(theirs)?;
         let keeper = Keeper::over(channel);
-        *keeper.process() = Some(process);
+        *keeper.process() = process;
         let attached = keeper.attach(claim).map_err(io::Error::other)?;
         // Others may connect from now on.
         keeper.settle()?;

@@ -54,5 +54,5 @@ pub use client::{Keeper, Kept, Resumed};
 pub use log::MOST_MESSAGES;
 pub use process::{confine, run, serve};
 pub use request::{Claim, LONGEST_KEY, LONGEST_VALUE};
-pub use start::{listen_at, spawn};
+pub use start::{connect_to, listen_at, spawn};
 pub use store::{MOST_BYTES, MOST_ENTRIES};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 use rustix::process::geteuid;
-use trama_sandbox::Mode;
+use trama_sandbox::{Mode, spawn_as};
 
 use crate::channel::limit_waiting;
 
@@ -22,16 +22,25 @@ use crate::channel::limit_waiting;
 const BACKLOG: i32 = 16;
 
 /// Starts the process of a keeper that listens at `path`; it outlives this one. `channel` is the
-/// keeper's end of a channel to its first switch, for which others that connect wait.
+/// keeper's end of a channel to its first switch, for which others that connect wait. `user`: the
+/// user and group that it has in the place of this process's.
 ///
 /// # Errors
 /// A keeper listens there already, the socket cannot be made, or the process not be started.
-pub fn spawn(path: &Path, mode: Mode, channel: OwnedFd) -> io::Result<Child> {
+pub fn spawn(
+    path: &Path,
+    mode: Mode,
+    channel: OwnedFd,
+    user: Option<(u32, u32)>,
+) -> io::Result<Child> {
     let listener = listen_at(path)?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("trama:keeper").args(["keeper", "--sandbox", mode.name()]);
     // A process group of its own: a terminal's interrupt goes to the daemon alone.
-    command.stdin(Stdio::from(listener)).stdout(Stdio::from(channel)).process_group(0).spawn()
+    command.stdin(Stdio::from(listener)).stdout(Stdio::from(channel)).process_group(0);
+    let Some((owner, group)) = user else { return command.spawn() };
+    lchown(path, Some(owner), Some(group))?;
+    spawn_as(&mut command, (owner, group))
 }
 
 /// Makes the socket at which a keeper listens, for this user alone. Replaces that of a keeper that
@@ -56,7 +65,10 @@ pub fn listen_at(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Connects to the keeper that listens at `path`; `None` if no keeper does.
-pub(crate) fn connect_to(path: &Path) -> io::Result<Option<OwnedFd>> {
+///
+/// # Errors
+/// A process of another user listens there, or the system refuses.
+pub fn connect_to(path: &Path) -> io::Result<Option<OwnedFd>> {
     let socket = open_socket()?;
     limit_waiting(&socket)?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {

@@ -2,7 +2,7 @@
 # What a user sees of the package, in a system that systemd has booted: installation, restarts,
 # upgrades, removal. Runs as root in a container of its own; the packages are in /trial.
 set -Eeuo pipefail
-trap 'echo "trial: line $LINENO: $BASH_COMMAND: exit $?"; journalctl --no-pager -u trama | tail -40' ERR
+trap 'echo "trial: line $LINENO: $BASH_COMMAND: exit $?"; journalctl --no-pager -u trama -u "trama-helper*" | tail -60' ERR
 
 step() { echo "trial: $*"; }
 fail() { echo "trial: $*"; false; }
@@ -53,22 +53,27 @@ unnoticed() {
     # The last one may be on its way.
     [ "$received" -ge $((sent - 1)) ] || fail "$received of $sent pings were answered"
     [ "$devices" = "$(index a) $(index b)" ] || fail "other devices"
-    kill -0 "$vmm" && [ "$asked" = "$(requests)" ] || fail "the VMM lost its connection"
+    kill -0 "$vmm" && [ "$asked" = "$(requests)" ] ||
+        fail "the VMM has sent further requests: $(tail -n +$((asked + 1)) /run/vmm.log)"
     step "$received of $sent pings were answered, devices and the VMM's connection are the same"
 }
 
-step "installation"
-dpkg -i /trial/1.deb >/run/dpkg.log 2>&1 || { cat /run/dpkg.log; false; }
-systemctl -q is-active trama && systemctl -q is-enabled trama
-[ "$(stat -c %G:%a /run/trama/control.sock)" = trama:660 ]
-getent passwd trama-gateway >/dev/null
-for page in tramactl tramad trama.toml trama-vhost-net; do ls /usr/share/man/man?/"$page".?.gz >/dev/null; done
-[ "$(readlink -f /usr/lib/trama/ovs/ovs-vsctl)" = /usr/bin/tramactl ]
-[ "$(readlink -f /usr/lib/x86_64-linux-gnu/wireshark/extcap/trama-extcap)" = /usr/bin/tramactl ]
+# Whether a process has this user and no capability in any set.
+has_no_more() {
+    local status="/proc/${1:-none}/status" user
+    user=$(id -u "$2")
+    [ -e "$status" ] || return
+    grep -qx "Uid:"$'\t'"$user"$'\t'"$user"$'\t'"$user"$'\t'"$user" "$status" &&
+        [ "$(grep -c '^Cap...:'$'\t''0000000000000000$' "$status")" = 5 ] &&
+        grep -qx "NoNewPrivs:"$'\t'1 "$status"
+}
+keeper() { pgrep -x trama:keeper; }
+helper() { pgrep -x trama:helper; }
 
-# What is left are above all the helper's capabilities.
-systemd-analyze security --no-pager trama | tail -1
-systemd-analyze security --no-pager --threshold=47 trama >/dev/null
+step "installation of the version whose service was one unit, of root's"
+dpkg -i /trial/0.deb >/run/dpkg.log 2>&1 || { cat /run/dpkg.log; false; }
+systemctl -q is-active trama && systemctl -q is-enabled trama
+[ "$(stat -c %u "/proc/$(main_process)")" = 0 ]
 
 step "two hosts, a gateway, and a VMM"
 ip netns add a && ip netns add b
@@ -81,11 +86,79 @@ tramactl add-br out -- set Bridge out mode=nat-network subnet=10.0.9.0/24
 wait_for 10 eval 'tramactl flows out >/dev/null 2>&1'
 ip netns exec a ping -q -c 1 -W 5 10.1.0.2 >/dev/null
 vmm
+gateway=$(pgrep -x trama:out)
+chmod 600 /etc/trama/trama.toml
+
+step "upgrade to two units";     unnoticed dpkg -i /trial/1.deb
+[ "$gateway" = "$(pgrep -x trama:out)" ]
+has_no_more "$(main_process)" trama
+# The keeper of before has the VMM's connection.
+[ "$(stat -c %u "/proc/$(keeper)")" = 0 ]
+restarts() {
+    step "systemctl restart";     unnoticed systemctl restart trama
+    step "tramactl upgrade";      unnoticed tramactl upgrade
+    step "kill -9 of the switch"; unnoticed kill -9 "$(main_process)"
+    step "SIGUSR2";               unnoticed kill -USR2 "$(main_process)"
+    has_no_more "$(main_process)" trama
+}
+restarts
+
+step "stop"
+began=$SECONDS
+systemctl stop trama
+ip netns exec a ping -q -c 1 -W 1 10.1.0.2 >/dev/null || fail "frames stop before the time is over"
+wait_for 15 eval '! ip netns exec a test -e /sys/class/net/eth0'
+[ $((SECONDS - began)) -ge 9 ] || fail "ended after $((SECONDS - began)) s"
+wait_for 5 eval '! pgrep -x "tramad|trama:.*" >/dev/null'
+
+step "start"
+systemctl start trama
+wait_for 10 is_connected
+wait_for 10 eval 'ip netns exec a ping -q -c 1 -W 1 10.1.0.2 >/dev/null'
+[ "$(stat -c %U:%G:%a /run/trama/control.sock)" = root:trama:660 ]
+[ "$(stat -c %U:%a /run/trama-helper/socket /run/trama /var/lib/trama /etc/trama | tr '\n' ' ')" = \
+    "trama:600 root:755 root:755 root:755 " ]
+getent passwd trama-gateway >/dev/null
+for page in tramactl tramad trama.toml trama-vhost-net; do ls /usr/share/man/man?/"$page".?.gz >/dev/null; done
+[ "$(readlink -f /usr/lib/trama/ovs/ovs-vsctl)" = /usr/bin/tramactl ]
+[ "$(readlink -f /usr/lib/x86_64-linux-gnu/wireshark/extcap/trama-extcap)" = /usr/bin/tramactl ]
 PATH=/usr/lib/trama/ovs:$PATH ovs-vsctl list-br | grep -qx lab
 
+step "privileges"
+for process in "$(main_process)" "$(keeper)"; do has_no_more "$process" trama; done
+has_no_more "$(pgrep -x trama:out)" trama-gateway
+# What is left of the helper are above all its capabilities.
+for unit in trama "$(systemctl list-units --plain --no-legend 'trama-helper@*' | cut -d' ' -f1)"; do
+    systemd-analyze security --no-pager "$unit" | tail -1
+done
+systemd-analyze security --no-pager --threshold=30 trama >/dev/null
+useradd -m guest
+usermod -aG trama guest
+runuser -u guest -- tramactl list-br | grep -qx lab
+refused=$(! runuser -u guest -- tramad --helper /run/trama-helper/socket 2>&1)
+grep -q "trama-helper/socket: Permission denied" <<<"$refused" || fail "$refused"
+gpasswd -d guest trama >/dev/null
+restarts
+
+step "kill -9 of the keeper"
+kill -9 "$(keeper)"
+wait_for 10 eval 'has_no_more "$(keeper)" trama'
+wait_for 10 is_connected
 step "systemctl restart";        unnoticed systemctl restart trama
-step "tramactl upgrade";         unnoticed tramactl upgrade
-step "kill -9 of the daemon";    unnoticed kill -9 "$(main_process)"
+step "kill -9 of the gateway"
+kill -9 "$(pgrep -x trama:out)"
+wait_for 10 eval 'has_no_more "$(pgrep -x trama:out)" trama-gateway'
+wait_for 10 eval 'tramactl flows out >/dev/null 2>&1'
+step "kill -9 of the helper"
+kill -9 "$(helper)"
+ip netns exec a ping -q -c 1 -W 1 10.1.0.2 >/dev/null
+found=$(tramactl doctor || true)
+grep -q "no helper runs: .*; systemctl restart trama starts one" <<<"$found" || fail "$found"
+unnoticed systemctl restart trama
+helper >/dev/null
+step "systemctl reload"
+systemctl reload trama
+wait_for 5 eval 'journalctl -u trama | grep -q "reloaded: "'
 step "upgrade of the package";   unnoticed dpkg -i /trial/2.deb
 [ "$(tramactl list-br | tr '\n' ' ')" = "lab out " ]
 
@@ -110,29 +183,19 @@ dpkg --purge trama-docker >/run/dpkg.log 2>&1 || { cat /run/dpkg.log; false; }
 rmdir /run/docker/plugins /run/docker
 
 step "a user's own daemon"
-useradd -m guest
 loginctl enable-linger guest
 wait_for 10 systemctl -q is-active "user@$(id -u guest)"
 systemctl --user -M guest@ start trama
 runuser -u guest -- env XDG_RUNTIME_DIR="/run/user/$(id -u guest)" tramactl add-br mine
 systemctl --user -M guest@ stop trama
 
-step "stop"
-began=$SECONDS
-systemctl stop trama
-ip netns exec a ping -q -c 1 -W 1 10.1.0.2 >/dev/null || fail "frames stop before the time is over"
-wait_for 15 eval '! ip netns exec a test -e /sys/class/net/eth0'
-[ $((SECONDS - began)) -ge 9 ] || fail "ended after $((SECONDS - began)) s"
-wait_for 5 eval '! pgrep -u root -x tramad >/dev/null'
-
 step "purge"
-systemctl start trama
 tramactl list-br | grep -qx lab
 kill "$vmm"
 dpkg --purge trama >/run/dpkg.log 2>&1 || { cat /run/dpkg.log; false; }
 wait_for 15 eval '! ip netns exec a test -e /sys/class/net/eth0'
-wait_for 5 eval '! pgrep -u root -x tramad >/dev/null'
+wait_for 5 eval '! pgrep -x "tramad|trama:.*" >/dev/null'
 left=$(find / -xdev \( -path /proc -o -path /sys -o -path /trial -o -path /home -o -path /var/lib/dpkg -o -path /var/log \) -prune -o -iname '*trama*' -print)
 [ -z "$left" ] || fail "left behind: $left"
-! getent passwd trama-gateway >/dev/null && ! getent group trama >/dev/null
+! getent passwd trama-gateway trama >/dev/null && ! getent group trama >/dev/null
 echo "trial: passed"

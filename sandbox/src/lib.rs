@@ -17,5 +17,5 @@ pub use lists::Process;
 pub use memory_holder::hold_memory;
 pub use mode::{Missing, Mode, TRAP_VARIABLE, UnknownMode};
 pub use mounts::restrict_mounts;
-pub use privileges::{become_user, drop_privileges, keep_only};
+pub use privileges::{become_user, drop_privileges, keep_only, spawn_as};
 pub use rustix::thread::CapabilitySet;

@@ -4,6 +4,8 @@
 //! them while the process has one thread. Threads that it starts later inherit them.
 
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getgroups};
@@ -57,6 +59,22 @@ pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     set_thread_res_gid(gid, gid, gid)?;
     set_thread_res_uid(uid, uid, uid)?;
     drop_privileges()
+}
+
+/// Starts a program as another user, with that one group and without any capability.
+///
+/// # Errors
+///
+/// The calling thread may not change its user, or the program cannot be started.
+pub fn spawn_as(command: &mut Command, (uid, gid): (u32, u32)) -> io::Result<Child> {
+    command.uid(uid).gid(gid);
+    // The bounding set is a thread's, and the caller's must stay: what it starts later needs it.
+    let spawn = || {
+        shrink_bounding_set(CapabilitySet::empty())?;
+        command.spawn()
+    };
+    let spawned = std::thread::scope(|scope| scope.spawn(spawn).join());
+    spawned.unwrap_or_else(|_| Err(io::Error::other("the thread that starts it has failed")))
 }
 
 /// An identity; the value of all ones means "unchanged" to the kernel.
@@ -122,6 +140,27 @@ mod tests {
         assert_has(&status, &["CapPrm:0000000000000000", "CapEff:0000000000000000"]);
         assert_has(&status, &["CapInh:0000000000000000", "CapAmb:0000000000000000"]);
         assert_has(&status, &["NoNewPrivs:1"]);
+    }
+
+    #[test]
+    fn a_program_of_another_user_has_none_and_its_starter_keeps_its_own() {
+        if !rustix::process::geteuid().is_root() {
+            println!("not tested: this takes root");
+            return;
+        }
+        let before = status();
+        let mut command = Command::new("cat");
+        command.arg("/proc/self/status").stdout(std::process::Stdio::piped());
+        let output = spawn_as(&mut command, (4711, 4712)).unwrap().wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let status_of: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_has(&status_of, &["Uid:4711471147114711", "Gid:4712471247124712", "Groups:"]);
+        assert_has(&status_of, &["CapPrm:0000000000000000", "CapEff:0000000000000000"]);
+        assert_has(&status_of, &["CapBnd:0000000000000000", "CapAmb:0000000000000000"]);
+        let bounding =
+            |status: &[String]| status.iter().find(|it| it.starts_with("CapBnd")).cloned();
+        assert_eq!(bounding(&status()), bounding(&before));
     }
 
     #[test]

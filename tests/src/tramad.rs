@@ -1,6 +1,7 @@
 //! The real daemon and `tramactl`.
 
 mod launch;
+mod service;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

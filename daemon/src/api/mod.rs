@@ -380,7 +380,7 @@ impl Api {
         let numbers = numbers.update(names.map(|name| (name, requests.get(name).copied())));
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let salt = now.map_or(0, |time| time.as_nanos() as u64);
-        let host = HostInterfaces(host::has_interface);
+        let host = HostInterfaces(host::interfaces(&config.daemon.folders));
         Ok(Snapshot { status, fdb, leases, forwards, flows, numbers, host, salt })
     }
 

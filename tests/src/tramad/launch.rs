@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::service::{HELPER, command};
 use super::{MANAGER, OWN_PROGRAM, VARIABLES, WITHOUT_IPV6, binary};
 use crate::family::MARK;
 use crate::process::{Process, tied_command};
@@ -11,7 +12,13 @@ use crate::process::{Process, tied_command};
 pub(super) fn launch(dir: &Path, netns: Option<&str>, options: &[&str]) -> Process {
     let own = dir.join(OWN_PROGRAM);
     let program = if own.exists() { own } else { binary("tramad") };
+    let helper = dir.join(HELPER);
     let mut command = match netns {
+        None if helper.exists() => {
+            let mut command = command(&program);
+            command.arg("--helper").arg(helper);
+            command
+        }
         None => tied_command(program),
         Some(netns) => {
             let mut command = tied_command("ip");

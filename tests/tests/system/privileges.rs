@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use trama_tests::nat::{
     GATEWAY, NETWORK, SOON, VM1, guest_port, host_and_server, namespace, route,
 };
-use trama_tests::process::child;
+use trama_tests::process::{User, child, tied_command_as};
 use trama_tests::tramad::binary;
 use trama_tests::{Host, Netns, Tramad, wait_until};
 
@@ -78,6 +78,58 @@ fn each_process_has_no_more_than_it_needs() {
     // The helper has the listening socket's file, and removes it.
     tramad.stop();
     assert!(!Path::new(&format!("/tmp/trama-privileges-{}", std::process::id())).exists());
+}
+
+/// Checks that a process is the service's and has no capability in any set.
+#[track_caller]
+fn has_no_privilege(process: u32) {
+    for set in ["CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb"] {
+        all_have(process, set, NONE);
+    }
+    all_have(process, "NoNewPrivs", "1");
+    let user = User::named("nobody").id;
+    all_have(process, "Uid", &format!("{user}\t{user}\t{user}\t{user}"));
+}
+
+#[test]
+fn a_service_has_no_privilege_nor_has_what_follows_it() {
+    let [a, b] = ["a", "b"].map(Netns::new);
+    let port = |host: &Netns, number: u8| {
+        format!(
+            "[[port]]\nname = \"{number}\"\nnetwork = \"lab\"\ntype = \"tap\"\nifname = \"eth0\"\n\
+             netns = \"{}\"\naddress = \"10.1.0.{number}/24\"\n",
+            host.name()
+        )
+    };
+    let ports = port(&a, 1) + &port(&b, 2);
+    let text = format!("[[network]]\nname = \"lab\"\n{ports}");
+    let (mut tramad, _manager) = Tramad::start_service(&text);
+    // The helper reads it for the switch, and writes it.
+    let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    fs::set_permissions(tramad.path("trama.toml"), own).expect("chmod");
+    a.wait_for_ping("10.1.0.2", SOON);
+    has_no_privilege(tramad.id());
+    has_no_privilege(tramad.member("trama:keeper").process.as_raw_nonzero().get() as u32);
+    tramad.ctl("add-br other");
+    assert!(tramad.configuration().contains("other"));
+
+    tramad.upgrade(|tramad| drop(tramad.ctl("upgrade")));
+    a.wait_for_ping("10.1.0.2", SOON);
+    tramad.start_again_with(&["--take-over"]);
+    let stand_in = tramad.kill_and_follow().as_raw_nonzero().get() as u32;
+    has_no_privilege(stand_in);
+    a.wait_for_ping("10.1.0.2", SOON);
+    tramad.start_again();
+    has_no_privilege(tramad.id());
+    assert!(tramad.ctl("list-br").contains("other"));
+    a.wait_for_ping("10.1.0.2", SOON);
+
+    let mut other = tied_command_as(&User::named("daemon"), tramad.path("tramad"));
+    let refused = other.arg("--helper").arg(tramad.path("helper.sock")).output().expect("run it");
+    let log = String::from_utf8_lossy(&refused.stdout).into_owned()
+        + &String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && log.contains("helper.sock: Permission denied"), "{log}");
+    tramad.stop_and_look(|dir| assert!(!dir.join("control.sock").exists()));
 }
 
 #[test]

@@ -202,17 +202,20 @@ fn options(unit: &str) -> Vec<String> {
 
 #[test]
 fn a_service_is_restarted_unnoticed_and_stopped_for_good() {
-    let unit = include_str!("../../../packaging/trama.service");
+    // The helper of a user's service is its child; the system's is tried with the package.
+    let unit = include_str!("../../../packaging/trama-user.service");
     let options = options(unit);
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    assert_eq!(options, ["--linger", "10"]);
+    assert_eq!(options, ["--user", "--linger", "10"]);
+    // The test says where files are.
+    let options = &options[1..];
     let hosts = ["left", "right", "bridged"].map(Netns::new);
     let [left, right, bridged] = &hosts;
     let (mut tramad, manager) = Tramad::start_managed(&lab([left, right, bridged]));
     assert_eq!(wait_for_ready(&manager), None);
     // From here on with the unit's options.
     tramad.end_process(Signal::TERM);
-    tramad.start_again_with(&options);
+    tramad.start_again_with(options);
     wait_for_ready(&manager);
     left.wait_for_ping("10.1.0.2", SOON);
     let before = hosts.each_ref().map(shown);
@@ -222,7 +225,7 @@ fn a_service_is_restarted_unnoticed_and_stopped_for_good() {
         let pings = Pinging::start(left, "10.1.0.2", 0.005);
         // A restart, as the manager does it.
         tramad.end_process(Signal::TERM);
-        tramad.start_again_with(&options);
+        tramad.start_again_with(options);
         assert_eq!(wait_for_ready(&manager), Some(tramad.id()));
         pings.stop_with_losses(0);
         assert_eq!(hosts.each_ref().map(shown), before);

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use super::finding::{Finding, or_ok};
+use super::helper::is_service;
 use super::switch::Switch;
 use super::system::System;
 
@@ -48,13 +49,19 @@ fn rights(switch: &Switch, system: &System) -> Vec<Finding> {
     let helpers =
         system.processes().into_iter().filter(|process| process.title() == "trama:helper");
     let Some(held) = helpers.map(|helper| helper.capabilities).reduce(|all, one| all | one) else {
-        let remedy = "tramad --take-over with the same options starts one";
+        let remedy = match is_service(system) {
+            true => "systemctl restart trama starts one",
+            false => "tramad --take-over with the same options starts one",
+        };
         return vec![Finding::fail("rights", "no helper runs: nothing new can be made", remedy)];
     };
     let missing = NEEDED.into_iter().filter(|(_, number, _)| held & 1 << number == 0);
     let finding = |(name, _, need): (&str, u32, Need)| {
         let needs = need(switch)?;
-        let remedy = "start tramad as root, or give the unit AmbientCapabilities";
+        let remedy = match is_service(system) {
+            true => "name it in CapabilityBoundingSet= of trama-helper@.service",
+            false => "start tramad as root, or give the unit AmbientCapabilities",
+        };
         Some(Finding::fail(
             "rights",
             format!("the helper lacks {name}, which {needs} needs"),

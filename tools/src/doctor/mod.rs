@@ -7,6 +7,7 @@
 mod cores;
 mod daemon;
 mod finding;
+mod helper;
 mod host;
 mod ports;
 mod switch;
@@ -69,6 +70,7 @@ fn look(invocation: &Invocation, system: &System) -> Vec<Finding> {
             (daemon::absent(&failed.to_string(), text.as_deref()), Switch::default())
         }
     };
+    findings.extend(helper::check(system));
     findings.extend(host::check(&switch, system));
     if switch.version.is_empty() {
         return findings;

@@ -296,3 +296,45 @@ fn a_clock_that_is_years_behind_is_found() {
     assert_eq!(host::of_clock(1, 2).grade, Grade::Fail);
     assert_eq!(host::of_clock(2, 2).grade, Grade::Ok);
 }
+
+/// The unit of the helper's socket is active.
+fn active(words: &[&str]) -> Option<String> {
+    if words.first() == Some(&"systemctl") { Some("active\n".to_owned()) } else { quiet(words) }
+}
+
+#[test]
+fn a_service_without_a_sound_socket_of_its_helper_is_seen() {
+    let (dir, root) = (sound(), |dir: &TempDir| dir.path().to_owned());
+    let found = |dir: &TempDir, run| helper::check(&System::at(dir.path(), run));
+    assert_eq!(found(&dir, active), [], "a host without the unit");
+    write(&root(&dir), "lib/systemd/system/trama-helper.socket", "[Socket]\n");
+    write(&root(&dir), "proc/3/cmdline", "/usr/bin/tramad\0--helper\0/run/trama-helper/socket");
+    let status = "Name:\ttramad\nUid:\t7 7 7 7\nGid:\t7 7 7 7\nGroups:\t\nCapEff:\t0\n";
+    write(&root(&dir), "proc/3/status", status);
+    let says = |dir: &TempDir, run, part: &str| {
+        let findings = found(dir, run);
+        let lines: String = findings.iter().map(Finding::line).collect();
+        assert!(findings.len() == 1 && lines.contains(part), "{part}: {lines}");
+    };
+    says(
+        &dir,
+        |_| Some("failed\n".into()),
+        "trama-helper.socket is failed; systemctl status trama",
+    );
+    says(&dir, active, "/run/trama-helper/socket is not there; systemctl status trama-helper");
+    let socket = dir.path().join("run/trama-helper/socket");
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    mode(dir.path(), "run/trama-helper/socket", 0o600);
+    says(&dir, active, "there is no user trama; systemd-sysusers");
+    let own = std::os::unix::fs::MetadataExt::uid(&socket.metadata().unwrap());
+    write(&root(&dir), "etc/passwd", &format!("root:x:0:0::/:/\ntrama:x:{own}:99::/:/\n"));
+    says(&dir, active, "ok    helper: /run/trama-helper/socket is there for user trama alone");
+    mode(dir.path(), "run/trama-helper/socket", 0o660);
+    says(&dir, active, "is not for user trama alone: its owner is user");
+    mode(dir.path(), "run/trama-helper/socket", 0o600);
+    write(&root(&dir), "etc/passwd", "trama:x:4711:99::/:/\n");
+    says(&dir, active, "is not for user trama alone: its owner is user");
+    write(&root(&dir), "proc/3/cmdline", "/usr/bin/tramad\0--user");
+    assert_eq!(found(&dir, active), [], "a daemon that was started by hand");
+}
