@@ -183,6 +183,9 @@ pub enum EngineError {
     /// No room for another watch.
     #[error("a network has at most {0} captures at a time; end one of them first")]
     TooManyWatches(usize),
+    /// More mirrors than a network can have.
+    #[error("a network has at most {0} mirrors")]
+    TooManyMirrors(usize),
     /// The watch has ended, or is another network's.
     #[error("the capture has ended")]
     NoSuchWatch,

@@ -22,8 +22,8 @@ impl Engine {
     /// The network does not exist, or has as many watches as it can.
     pub fn watch(&mut self, network: NetworkId, watch: Watch) -> Result<WatchId, EngineError> {
         let id = self.ids.next_watch();
-        let Network { watches, ports, .. } = self.network_mut(network)?;
-        match watches.add(id, watch, ports) {
+        let Network { onlookers, ports, .. } = self.network_mut(network)?;
+        match onlookers.watches.add(id, watch, ports) {
             Ok(()) => Ok(id),
             Err(_) => Err(EngineError::TooManyWatches(MAX_WATCHES)),
         }
@@ -35,13 +35,17 @@ impl Engine {
     /// There is no such watch on the port's network, or no such port.
     pub fn extend_watch(&mut self, id: WatchId, port: PortId) -> Result<(), EngineError> {
         let PortLocation { slot, index } = self.locate(port)?;
-        let Some(Network { watches, ports, .. }) = &mut self.networks[slot] else {
+        let Some(Network { onlookers, ports, .. }) = &mut self.networks[slot] else {
             return Err(EngineError::NoSuchPort(port));
         };
         let Some(Some(found)) = ports.get_mut(usize::from(index.0)) else {
             return Err(EngineError::NoSuchPort(port));
         };
-        if watches.extend(id, index, found) { Ok(()) } else { Err(EngineError::NoSuchWatch) }
+        if onlookers.watches.extend(id, index, found) {
+            Ok(())
+        } else {
+            Err(EngineError::NoSuchWatch)
+        }
     }
 
     /// Ends a watch. Returns its end of the queue, for the caller to drop, and what it did at each
@@ -51,8 +55,8 @@ impl Engine {
         network: NetworkId,
         id: WatchId,
     ) -> Option<(Writer, Vec<WatchCount>)> {
-        let Network { watches, ports, .. } = self.network_mut(network).ok()?;
-        watches.remove(id, ports)
+        let Network { onlookers, ports, .. } = self.network_mut(network).ok()?;
+        onlookers.watches.remove(id, ports)
     }
 }
 
@@ -64,7 +68,8 @@ impl Pipeline {
         Burst { first_id, time: self.plan.now, queue: None }
     }
 
-    /// Runs passes 2 and 3 over a burst from a port that is closed or watched. Out of line, so that
+    /// Runs passes 2 and 3 over a burst from a port that is closed, watched or
+    /// mirrored. Out of line, so that
     /// it costs other ports nothing.
     #[inline(never)]
     pub(super) fn switch_special<S: Source>(
@@ -96,6 +101,7 @@ impl Pipeline {
             self.plan.count(source, reached, withheld, &port.counters);
         }
         self.show_received(network, source, ingress);
+        self.mirror_received(network, source, ingress);
         if is_simple {
             self.deliver_unicast(network, source);
         } else {
@@ -104,16 +110,32 @@ impl Pipeline {
         self.note.delivered();
     }
 
+    /// Copies the frames of a burst for the mirrors of its ingress port.
+    fn mirror_received<S: Source>(
+        &mut self,
+        network: &mut Network,
+        source: &S,
+        ingress: PortIndex,
+    ) {
+        let Network { ports, onlookers, .. } = network;
+        let Some(Some(port)) = ports.get(usize::from(ingress.0)) else { return };
+        let by = port.mirrored.received;
+        if by != 0 {
+            let frames = self.plan.runs().fold(0, |all, (frames, _)| all | frames);
+            self.mirror(ports, onlookers, source, frames, by);
+        }
+    }
+
     /// Shows the frames of a burst to the watches of its ingress port.
     fn show_received<S: Source>(&mut self, network: &mut Network, source: &S, ingress: PortIndex) {
-        let Network { ports, watches, .. } = network;
+        let Network { ports, onlookers, .. } = network;
         let Some(Some(port)) = ports.get(usize::from(ingress.0)) else { return };
         let seers = port.seers.received;
         let seen = Sighting { port: port.id, index: ingress, way: Way::Received, seers };
         let queue = matches!(port.device, Device::Vhost(_)).then_some(self.pair);
         let burst = Burst { queue, ..self.burst() };
         let (plan, frames, reasons) = (&self.plan, all_frames(source), &self.plan.reasons);
-        watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags: None });
+        onlookers.watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags: None });
         self.plan.settle_drops(source, &port.counters);
     }
 }

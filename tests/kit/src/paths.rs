@@ -9,10 +9,11 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use trama_frame::{MacAddr, Offloads};
+use trama_switch::mirror::{Mirror, MirrorOutput};
 use trama_switch::watch::{self, Reader, ReasonSet, Watch};
 use trama_switch::{
     CounterSlab, Device, Dgram, DgramPeer, Doorbell, Engine, Epoch, HdrLen, NetworkId,
-    PortSettings, Stream, StreamLink, Tap, Time, VlanMode,
+    PortSettings, Stream, StreamLink, Tap, Time, VlanMode, VlanSet,
 };
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST, RxQueue,
@@ -38,7 +39,7 @@ pub trait Path {
 pub type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub const ALL: [Named; 21] = [
+pub const ALL: [Named; 22] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
@@ -48,6 +49,7 @@ pub const ALL: [Named; 21] = [
     ("unicast-60B-to-gateway", gateway),
     ("unicast-60B-seen-at-entry", || seen(0)),
     ("unicast-60B-seen-at-exit", || seen(1)),
+    ("unicast-60B-mirrored", mirrored),
     ("flood-60B-to-8", flood),
     ("learn-60B-every-source-new", learn),
     ("unicast-60B-kept", || kept(None)),
@@ -339,6 +341,26 @@ fn seen(place: usize) -> Box<dyn Path> {
     switch.engine.watch(lab, watch).unwrap();
     switch.reader = Some(reader);
     switch.teach(&hello())
+}
+
+/// Makes a path whose frames a mirror copies to a third port.
+fn mirrored() -> Box<dyn Path> {
+    let (mut engine, lab) = lab();
+    let guests =
+        [0; 3].map(|_| Guest::add(&mut engine, port(lab, access(10)), options(), options()));
+    let (sources, output) = (Some(vec![guests[0].id]), MirrorOutput::Port(guests[2].id));
+    let [sender, receiver, analyser] = guests.map(|guest| End::Guest(Box::new(guest)));
+    let mirror = Mirror {
+        sources,
+        destinations: Vec::new(),
+        vlans: VlanSet::all(),
+        filter: None,
+        output,
+        snaplen: None,
+        counters: Default::default(),
+    };
+    engine.set_mirrors(lab, vec![mirror]).unwrap();
+    switch(engine, sender, vec![receiver, analyser], small()).teach(&hello())
 }
 
 fn learn() -> Box<dyn Path> {
