@@ -8,6 +8,7 @@
 mod datagrams;
 mod handed;
 mod links;
+mod mirrors;
 mod networks;
 mod sessions;
 mod settle;
@@ -51,6 +52,7 @@ use crate::storms::Storms;
 use crate::streams::Streams;
 
 use datagrams::Datagrams;
+use mirrors::Mirrors;
 pub(crate) use settle::wait_until_resumed;
 use start::{NotStarted, Placement};
 pub(crate) use troubles::{Part, Trouble};
@@ -94,6 +96,8 @@ pub struct DataPlane {
     links: Links,
     /// Devices that clients have handed over.
     pub(crate) attached: AttachedDevices,
+    /// The mirrors that run.
+    mirrors: Mirrors,
     /// The last frames that were dropped.
     pub(crate) last_drops: LastDrops,
 }
@@ -205,6 +209,7 @@ impl DataPlane {
             namespaces: None,
             links: Links::default(),
             attached: AttachedDevices::default(),
+            mirrors: Mirrors::default(),
             last_drops,
         };
         Ok((data_plane, readable))
@@ -236,6 +241,7 @@ impl DataPlane {
                 Step::SetPort { port, .. } => self.set_port(port),
                 Step::RemoveNetwork { name } => self.remove_network(name),
                 Step::AddPort { port } => self.add_port(port),
+                Step::SetMirrors { network, mirrors } => self.set_mirrors(network, mirrors),
                 Step::NeedsRestart { .. } => {}
             }
         }
@@ -381,6 +387,7 @@ impl DataPlane {
                 }
                 self.marks.insert(running.settings.mark);
                 self.ports.insert(port.name.clone(), running);
+                self.renew_mirrors(port.network.as_deref());
             }
             Err(NotStarted { reason, is_of_link }) => {
                 self.links.stop_waiting(&port.name);

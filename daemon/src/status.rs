@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use trama_gateway::report::LeaseRow;
-use trama_switch::counters::PortSnapshot;
+use trama_switch::counters::{MirrorSnapshot, PortSnapshot};
 use trama_switch::{DropReason, FloodKind, PortId};
 use trama_vhost_net_backend::{Peer, SessionState};
 
@@ -25,6 +25,8 @@ pub struct Status {
     pub networks: Vec<NetworkStatus>,
     /// In the configuration's order.
     pub ports: Vec<PortStatus>,
+    /// By name.
+    pub mirrors: Vec<MirrorStatus>,
     /// By worker number.
     pub workers: Vec<WorkerStatus>,
     /// How often one switch has followed another.
@@ -177,6 +179,17 @@ impl PortCounts {
     }
 }
 
+/// A mirror as it runs.
+#[derive(Clone, Debug)]
+pub struct MirrorStatus {
+    /// Its name.
+    pub name: String,
+    /// Its network.
+    pub network: String,
+    /// What it has copied since the switch started, or since it was made.
+    pub counters: MirrorSnapshot,
+}
+
 /// Counters of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerStatus {
@@ -248,7 +261,8 @@ impl DataPlane {
             }
         });
         let (workers, restarts) = (workers.collect(), self.crashes.restarts());
-        Status { workers, restarts, needs_restart, ..Status::of(networks, ports) }
+        let mirrors = self.mirror_status();
+        Status { mirrors, workers, restarts, needs_restart, ..Status::of(networks, ports) }
     }
 
     fn port_status(&self, port: &Port, gateways: &GatewayDrops<'_>) -> PortStatus {

@@ -108,5 +108,6 @@ impl DataPlane {
             tracing::error!("network {name}: {error}");
         }
         self.kept.forget_network(name);
+        self.forget_mirrors(name);
     }
 }

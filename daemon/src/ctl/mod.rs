@@ -71,13 +71,14 @@ pub struct Outcome {
 pub fn run(calls: &[Call], config: Config, snapshot: &Snapshot) -> Result<Outcome, Failure> {
     let symbols = Symbols::new(snapshot.salt);
     let draft = Draft::new(config, snapshot.host);
-    let (after, warnings) = (Vec::new(), Vec::new());
-    let mut context = Context { draft, snapshot, symbols, after, warnings };
+    let (after, created, warnings) = Default::default();
+    let mut context = Context { draft, snapshot, symbols, after, created, warnings };
     let mut results = Vec::with_capacity(calls.len());
     for call in calls {
         results.push(dispatch::run(&mut context, call)?);
     }
     context.symbols.finish()?;
+    create::warn_of_loose(&mut context);
     let Context { draft, after, warnings, .. } = context;
     Ok(Outcome { config: draft.finish()?, results, after, warnings })
 }

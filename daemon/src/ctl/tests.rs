@@ -17,6 +17,7 @@ use crate::status::{FdbRow, Lease, NetworkStatus, PortCounts, PortStatus, Status
 
 mod created;
 mod kept;
+mod mirrors;
 mod scale;
 mod typed;
 

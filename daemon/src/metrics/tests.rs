@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use trama_switch::counters::MirrorSnapshot;
+
 use super::*;
 use crate::captures::Totals;
 use crate::changes::Changes;
@@ -8,7 +10,9 @@ use crate::config::model::Port;
 use crate::config::text::parse;
 use crate::crashes::Restarts;
 use crate::gateway::GatewayStatus;
-use crate::status::{NetworkStatus, PortCounts, PortStatus, VhostStatus, WorkerStatus};
+use crate::status::{
+    MirrorStatus, NetworkStatus, PortCounts, PortStatus, VhostStatus, WorkerStatus,
+};
 
 fn text(status: &Status, config: &Config) -> String {
     let mut families = Families::default();
@@ -109,6 +113,11 @@ fn status() -> Status {
     };
     let ports = vec![port("vm1", Some("lab"), true), port("t\"1", None, false)];
     let mut status = Status::of(vec![network], ports);
+    status.mirrors.push(MirrorStatus {
+        name: "m0".into(),
+        network: "lab".into(),
+        counters: MirrorSnapshot { frames: 3, bytes: 180, lost: 1 },
+    });
     status.workers.push(WorkerStatus {
         worker: 0,
         busy: Duration::from_millis(1500),
@@ -132,6 +141,7 @@ fn the_text_has_the_names_of_the_contract() {
         r#"trama_port_gateway_drops_total{network="lab",port="vm1",reason="new_flow_share"} 6"#,
         r#"trama_port_storm{kind="broadcast",network="lab",port="vm1"} 1"#,
         r#"trama_port_loop_blocked{network="lab",port="vm1"} 1"#,
+        r#"trama_mirror_lost_total{mirror="m0",network="lab"} 1"#,
         r#"trama_port_info{network="lab",port="vm1",tag="10",type="vhost-user",vlan_mode="access",worker="1"} 1"#,
         r#"trama_port_info{network="",port="t1",tag="",type="tap",vlan_mode="trunk",worker=""} 1"#,
         r#"trama_port_up{network="lab",port="vm1"} 1"#,

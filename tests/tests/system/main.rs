@@ -36,6 +36,7 @@ mod libvirt;
 mod libvirt_taps;
 mod loops;
 mod memory;
+mod mirror;
 mod modes;
 mod nat;
 mod nat_bad_link;

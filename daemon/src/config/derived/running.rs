@@ -50,7 +50,8 @@ impl Config {
                 networks.push(network);
             }
         }
-        Config { daemon: self.daemon.clone(), networks, ports, records: Vec::new() }
+        let (daemon, mirrors) = (self.daemon.clone(), self.mirrors.clone());
+        Config { daemon, networks, ports, mirrors, records: Vec::new() }
     }
 
     /// The names of the networks of [`Config::expanded`], in its order.

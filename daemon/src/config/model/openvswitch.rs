@@ -12,8 +12,6 @@ pub enum RecordTable {
     Qos,
     /// A class of it.
     Queue,
-    /// A copy of traffic.
-    Mirror,
     /// An export of flows.
     NetFlow,
     /// A sampled export.
@@ -30,10 +28,9 @@ pub enum RecordTable {
 
 impl RecordTable {
     /// All tables.
-    pub const ALL: [RecordTable; 9] = [
+    pub const ALL: [RecordTable; 8] = [
         RecordTable::Qos,
         RecordTable::Queue,
-        RecordTable::Mirror,
         RecordTable::NetFlow,
         RecordTable::Sflow,
         RecordTable::Ipfix,
@@ -51,7 +48,6 @@ impl RecordTable {
         match self {
             RecordTable::Qos => "QoS",
             RecordTable::Queue => "Queue",
-            RecordTable::Mirror => "Mirror",
             RecordTable::NetFlow => "NetFlow",
             RecordTable::Sflow => "sFlow",
             RecordTable::Ipfix => "IPFIX",

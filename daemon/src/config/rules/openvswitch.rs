@@ -108,7 +108,7 @@ fn is_enabled(value: &Value) -> bool {
 }
 
 /// Columns of Bridge.
-pub(crate) static BRIDGE: [KeptColumn; 19] = [
+pub(crate) static BRIDGE: [KeptColumn; 18] = [
     refused("auto_attach", MAYBE_UUID, is_set, "trama has no auto-attach", "set tags of ports"),
     refused("controller", UUIDS, is_set, NO_CONTROLLER, FORWARDING),
     kept("datapath_id", MAYBE_TEXT),
@@ -137,7 +137,6 @@ pub(crate) static BRIDGE: [KeptColumn; 19] = [
         "multicast frames go to every port of their VLAN",
         "limit them with storm_multicast of Port",
     ),
-    refused("mirrors", UUIDS, is_set, "trama has no mirrors", "capture with tramactl tcpdump"),
     refused("netflow", MAYBE_UUID, is_set, NO_EXPORT, WATCH),
     BRIDGE_CONFIG,
     kept(

@@ -17,6 +17,8 @@ pub enum Place {
     Reservation(usize, usize),
     /// `ports[i]`.
     Port(usize),
+    /// `mirrors[i]`.
+    Mirror(usize),
     /// `records[i]`.
     Record(usize),
 }
@@ -50,6 +52,7 @@ pub(crate) fn table_path(place: Place, name: &str) -> String {
             return table_path(Place::Dhcp(index), name) + &format!(".reservation[{number}]");
         }
         Place::Port(index) => ("port", index),
+        Place::Mirror(index) => ("mirror", index),
         Place::Record(index) => ("openvswitch", index),
     };
     if name.is_empty() { format!("{kind}[{index}]") } else { format!("{kind}.{name}") }

@@ -22,8 +22,8 @@ use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::wire::{Dgram, Place, Stream};
 use crate::config::model::{
-    Config, DaemonConfig, Interface, LoopMode, MemoryLimits, Mode, Network, Port, Role, Sandbox,
-    Spin, StormLimits, Tap, VhostUser, Vlan, VlanModeName,
+    Config, DaemonConfig, Interface, LoopMode, MemoryLimits, Mirror, Mode, Network, Port, Role,
+    Sandbox, Spin, StormLimits, Tap, VhostUser, Vlan, VlanModeName,
 };
 
 /// A configuration in which [`validate`](crate::config::validate) finds no problem. Names come from
@@ -33,11 +33,36 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         let on = networks.clone();
         (Just(daemon), Just(networks), ports(on)).prop_map(|(daemon, networks, ports)| Config {
             records: records(ports.len()),
+            mirrors: mirrors(&networks, &ports),
             daemon,
             networks,
             ports,
         })
     })
+}
+
+/// A mirror on each network that can have one, but for some.
+fn mirrors(networks: &[Network], ports: &[Port]) -> Vec<Mirror> {
+    let mirror = |network: &Network| {
+        let on: Vec<&Port> = ports.iter().filter(|port| port.is_on(&network.name)).collect();
+        let (output, rest) = on.split_first()?;
+        let number = ports.len();
+        let sources = rest.iter().take(number % 3).map(|port| port.name.clone()).collect();
+        Some(Mirror {
+            name: network.name.clone(),
+            network: Some(network.name.clone()),
+            select_all: number % 2 == 0,
+            select_src_port: sources,
+            select_vlan: [number as u16; 1].into_iter().take(number % 2).collect(),
+            output_port: (number % 4 != 3).then(|| output.name.clone()),
+            output_vlan: (number % 4 == 3).then_some(number as u16),
+            snaplen: 64 * (number as u16 % 3),
+            filter: ["", "tcp port 80"][number % 2].to_owned(),
+            ..Mirror::default()
+        })
+    };
+    let shared = networks.iter().filter(|network| network.mode != Mode::Nat);
+    shared.filter_map(mirror).collect()
 }
 
 /// A queue and a QoS that refers to it, or one of them, or none.

@@ -10,6 +10,7 @@ mod document;
 mod edit;
 mod field;
 mod file;
+mod mirror;
 mod network;
 mod port;
 mod reader;

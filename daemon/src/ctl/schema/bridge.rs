@@ -12,6 +12,7 @@ use super::column::{
     Column, STRING, STRING_OR_NONE, STRING_SET, STRINGS, UUID, UUIDS, fixed, free, integers, rules,
     rules_of, uuid_of, words,
 };
+use super::mirror;
 use crate::config::model::{Mode, Network};
 use crate::config::openvswitch::BRIDGE_CONFIG as KEPT_CONFIG;
 use crate::config::text::{self, AddressError};
@@ -27,7 +28,7 @@ const MODE: Type = Type::new(Kind::Enum(values::MODE), Shape::One);
 const REFLECT: Type = Type::new(Kind::Enum(values::REFLECT), Shape::Set);
 
 /// The columns.
-pub(super) static COLUMNS: [Column; 12] = [
+pub(super) static COLUMNS: [Column; 13] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Bridge", name)),
     free(
         "external_ids",
@@ -53,6 +54,7 @@ pub(super) static COLUMNS: [Column; 12] = [
             edit_network(draft, name, |network| network.loopback = rules)
         },
     ),
+    free("mirrors", UUIDS, mirror::of_network, mirror::set_of_network),
     free(
         "mode",
         MODE,

@@ -54,7 +54,6 @@ fn what_trama_cannot_do_is_refused_with_what_serves_instead() {
              blocks their ports: see the column loop of Port",
         ),
         ("set Bridge lab mcast_snooping_enable=true", "storm_multicast of Port"),
-        (&format!("set Bridge lab mirrors={uuid}"), "tcpdump"),
         (&format!("set Bridge lab controller={uuid}"), "no OpenFlow controllers"),
         (&format!("set Bridge lab netflow={uuid}"), "exports no flow records"),
         ("set Bridge lab other_config:forward-bpdu=true", "do not pass"),
