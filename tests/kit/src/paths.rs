@@ -5,11 +5,12 @@
 //! counted) and [`Path::drain`] (the receivers' drivers take every frame).
 
 use std::net::UdpSocket;
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use trama_frame::{MacAddr, Offloads};
-use trama_switch::watch::{self, Reader, ReasonSet, Watch};
+use trama_switch::watch::{self, Reader, ReasonSet, Sampling, Watch};
 use trama_switch::{
     CounterSlab, Device, Dgram, DgramPeer, Doorbell, Engine, Epoch, HdrLen, NetworkId,
     PortSettings, Stream, StreamLink, Tap, Time, VlanMode,
@@ -38,7 +39,7 @@ pub trait Path {
 pub type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub const ALL: [Named; 21] = [
+pub const ALL: [Named; 22] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
@@ -48,6 +49,7 @@ pub const ALL: [Named; 21] = [
     ("unicast-60B-to-gateway", gateway),
     ("unicast-60B-seen-at-entry", || seen(0)),
     ("unicast-60B-seen-at-exit", || seen(1)),
+    ("unicast-60B-sampled", sampled),
     ("flood-60B-to-8", flood),
     ("learn-60B-every-source-new", learn),
     ("unicast-60B-kept", || kept(None)),
@@ -319,6 +321,15 @@ fn flood() -> Box<dyn Path> {
 
 /// Makes a path whose frames a watch sees at the sender's port (0) or at the receiver's (1).
 fn seen(place: usize) -> Box<dyn Path> {
+    watched(place, usize::from(u16::MAX), None)
+}
+
+/// Makes a path of whose frames one in 64 is sampled at the sender's port.
+fn sampled() -> Box<dyn Path> {
+    watched(0, 128, Some(Sampling { rate: NonZeroU32::MIN.saturating_add(63), seed: 1 }))
+}
+
+fn watched(place: usize, snaplen: usize, sampling: Option<Sampling>) -> Box<dyn Path> {
     let (mut engine, lab) = lab();
     let guests =
         [0; 2].map(|_| Guest::add(&mut engine, port(lab, access(10)), options(), options()));
@@ -332,8 +343,9 @@ fn seen(place: usize) -> Box<dyn Path> {
         sent: place == 1,
         frames: true,
         drops: ReasonSet::ALL,
-        snaplen: usize::from(u16::MAX),
+        snaplen,
         filter: None,
+        sampling,
         queue,
     };
     switch.engine.watch(lab, watch).unwrap();

@@ -153,6 +153,7 @@ impl Ports {
             drops: wanted.drops,
             snaplen: wanted.snaplen as usize,
             filter: wanted.filter(),
+            sampling: None,
             queue: writer,
         };
         let (id, now) = self.daemon.watch(port.network, watch)?;
