@@ -7,6 +7,7 @@ mod ephemeral;
 mod explain;
 mod follow;
 mod start;
+mod top;
 pub(crate) mod watches;
 
 use std::io;

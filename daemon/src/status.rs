@@ -251,7 +251,7 @@ impl DataPlane {
         Status { workers, restarts, needs_restart, ..Status::of(networks, ports) }
     }
 
-    fn port_status(&self, port: &Port, gateways: &GatewayDrops<'_>) -> PortStatus {
+    pub(crate) fn port_status(&self, port: &Port, gateways: &GatewayDrops<'_>) -> PortStatus {
         let running = self.ports.get(&port.name);
         let mark = running.map_or(0, |port| port.settings.mark);
         let own = (port.network.as_deref().unwrap_or_default(), u64::from(mark));
@@ -350,7 +350,7 @@ fn vhost_status(port: &RunningPort) -> Option<VhostStatus> {
 }
 
 /// What gateways have dropped of a port's frames, by the port's network and mark.
-type GatewayDrops<'a> = HashMap<(&'a str, u64), Vec<(String, u64)>>;
+pub(crate) type GatewayDrops<'a> = HashMap<(&'a str, u64), Vec<(String, u64)>>;
 
 fn gateway_drops(networks: &[NetworkStatus]) -> GatewayDrops<'_> {
     let mut all = GatewayDrops::new();

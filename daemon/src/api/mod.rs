@@ -100,6 +100,7 @@ fn control_router(api: Arc<Api>) -> Router {
         .route("/v1/transaction", post(transaction))
         .route("/v1/attach", post(attach_device))
         .route("/v1/explain", post(explain_frame))
+        .route("/v1/top", post(top))
         .route("/v1/capture", post(start_capture))
         .route("/v1/capture/end", post(end_capture))
         .route("/metrics", get(scrape))
@@ -131,7 +132,7 @@ async fn no_such_path(request: HttpRequest) -> HttpResponse {
         format!(
             "there is no {asked}: this tramad {} speaks version {VERSION} of the API, POST \
              /v{VERSION}/transaction, POST /v{VERSION}/attach, POST /v{VERSION}/explain, POST \
-             /v{VERSION}/capture, POST /v{VERSION}/capture/end and GET /metrics; use the tramactl that \
+             /v{VERSION}/top, POST /v{VERSION}/capture, POST /v{VERSION}/capture/end and GET /metrics; use the tramactl that \
              came with it",
             env!("CARGO_PKG_VERSION")
         ),
@@ -170,6 +171,14 @@ async fn explain_frame(
         Err((status, message)) => return refuse(status, message),
     };
     answer(move || explain(&api.daemon, &request).map_err(Failure::from)).await
+}
+
+async fn top(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) -> HttpResponse {
+    let request = match read_body(body, read_versioned::<trama_api::top::Request>) {
+        Ok(request) => request,
+        Err((status, message)) => return refuse(status, message),
+    };
+    answer(move || api.daemon.numbers(request.network.as_deref()).map_err(Failure::from)).await
 }
 
 async fn start_capture(
