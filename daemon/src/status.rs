@@ -15,6 +15,7 @@ pub use crate::changes::Changes;
 use crate::config::derived::running::{is_part_of, written_name};
 use crate::config::model::{Config, Port};
 use crate::crashes::Restarts;
+use crate::export::Statuses;
 use crate::gateway::{Gateway, GatewayStatus};
 pub use crate::socket_status::SocketStatus;
 
@@ -33,6 +34,8 @@ pub struct Status {
     pub changes: Changes,
     /// Keys of `[daemon]` whose change waits for a restart.
     pub needs_restart: Vec<&'static str>,
+    /// How exports go.
+    pub(crate) exports: Statuses,
     /// Where each port is in `ports`.
     places: HashMap<String, usize>,
 }

@@ -16,7 +16,7 @@ pub(super) fn create(context: &mut Context<'_>, call: &Call) -> Result<Output, F
     let kind = table.of_their_own().ok_or_else(|| made_otherwise(table, "add-br", "add-port"))?;
     let uuid = context.symbols.create(call.option(ID))?;
     if !RecordTable::LASTING.contains(&kind) {
-        context.warnings.push(no_effect(table, call.option(ID)));
+        context.created.push((uuid.clone(), no_effect(table, call.option(ID))));
     }
     let record = Record { name: uuid.clone(), table: kind, columns: Default::default() };
     context.draft.add_record(record);
@@ -51,8 +51,7 @@ pub(super) fn destroy(context: &mut Context<'_>, call: &Call) -> Result<Output, 
     Ok(Output::none())
 }
 
-/// A record of a table to which nothing can refer, in Open vSwitch's words for one to which nothing
-/// does.
+/// A record to which nothing refers, in Open vSwitch's words.
 fn no_effect(table: &Table, id: Option<&str>) -> String {
     match id {
         Some(id) => format!(

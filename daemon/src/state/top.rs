@@ -33,10 +33,13 @@ impl Daemon {
 
 impl DataPlane {
     fn numbers(&self, config: &Config, wanted: Option<&str>) -> Numbers {
-        let mut numbers = Numbers { process: std::process::id(), nanos: now(), ..Numbers::default() };
+        let mut numbers =
+            Numbers { process: std::process::id(), nanos: now(), ..Numbers::default() };
         let mut gateway_drops = GatewayDrops::new();
         let running = self.networks.iter();
-        for (name, network) in running.filter(|(it, _)| wanted.is_none_or(|name| is_part_of(it, name))) {
+        for (name, network) in
+            running.filter(|(it, _)| wanted.is_none_or(|name| is_part_of(it, name)))
+        {
             let Some(gateway) = &network.gateway else { continue };
             let counters = gateway.status().counters;
             if let Some(nat) = counters.nat {

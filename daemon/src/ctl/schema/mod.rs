@@ -67,6 +67,8 @@ fn record_table(table: RecordTable) -> Table {
             let qos = draft.port(port).and_then(|port| port.openvswitch.get("qos"));
             qos.cloned().into_iter().collect()
         },
+        RecordTable::Sflow => |draft, bridge| draft.referred_by(bridge, "sflow"),
+        RecordTable::Ipfix => |draft, bridge| draft.referred_by(bridge, "ipfix"),
         RecordTable::Mirror => |draft, name| draft.records_with(RecordTable::Mirror, "name", name),
         RecordTable::Manager => {
             |draft, target| draft.records_with(RecordTable::Manager, "target", target)
