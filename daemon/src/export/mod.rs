@@ -80,7 +80,8 @@ impl Exports {
         (records.load(Ordering::Relaxed), lost.load(Ordering::Relaxed))
     }
 
-    fn count(&self, protocol: Protocol, sent: u64, lost: u64) {
+    /// Counts records that were sent, and others that were lost.
+    pub(crate) fn count(&self, protocol: Protocol, sent: u64, lost: u64) {
         let counts = &self.counts[protocol as usize];
         counts.records.fetch_add(sent, Ordering::Relaxed);
         counts.lost.fetch_add(lost, Ordering::Relaxed);

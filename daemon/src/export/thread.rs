@@ -54,7 +54,10 @@ impl Exporting {
                 followed = None;
                 continue;
             }
-            let has_more = self.sessions.iter_mut().fold(false, |more, it| it.work() || more);
+            let mut has_more = false;
+            for session in &mut self.sessions {
+                has_more |= session.work();
+            }
             if !has_more {
                 self.wait();
             }

@@ -26,8 +26,8 @@ impl Engine {
         let id = self.ids.next_watch();
         let Network { watches, ports, .. } = self.network_mut(network)?;
         match watches.add(id, watch, ports) {
-            Ok(()) => Ok(id),
-            Err(_) => Err(EngineError::TooManyWatches(MAX_WATCHES)),
+            true => Ok(id),
+            false => Err(EngineError::TooManyWatches(MAX_WATCHES)),
         }
     }
 

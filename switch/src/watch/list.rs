@@ -148,14 +148,10 @@ struct Count {
 }
 
 impl Watches {
-    /// Adds a watch and tells its ports. Gives it back if every place is taken.
-    pub(crate) fn add(
-        &mut self,
-        id: WatchId,
-        watch: Watch,
-        ports: &mut [Option<Port>],
-    ) -> Result<(), Watch> {
-        let Some(place) = self.0.iter().position(Option::is_none) else { return Err(watch) };
+    /// Adds a watch and tells its ports. Returns `false` if every place is taken.
+    #[must_use]
+    pub(crate) fn add(&mut self, id: WatchId, watch: Watch, ports: &mut [Option<Port>]) -> bool {
+        let Some(place) = self.0.iter().position(Option::is_none) else { return false };
         let mut watching = Watching { id, watch, counts: Vec::new() };
         for (index, port) in ports.iter_mut().enumerate() {
             if let Some(port) = port
@@ -165,7 +161,7 @@ impl Watches {
             }
         }
         self.0[place] = Some(Box::new(watching));
-        Ok(())
+        true
     }
 
     /// Lets a watch see a port that came later. Returns whether there is such a watch.

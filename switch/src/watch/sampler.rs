@@ -55,7 +55,7 @@ impl Sampler {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        let scaled = u128::from(self.random) * u128::from(self.longest) >> u64::BITS;
+        let scaled = (u128::from(self.random) * u128::from(self.longest)) >> u64::BITS;
         // At most the longest, which may be one bit too long for the counter.
         u32::try_from(scaled + 1).unwrap_or(u32::MAX)
     }

@@ -1,7 +1,7 @@
 //! `top`: what passes each port now, drawn again and again.
 //!
-//! The daemon gives numbers that only grow ([`trama_api::top`]). Two answers make a [`Table`], which
-//! is printed as lines of text, or shown on the terminal.
+//! The daemon gives numbers that only grow ([`trama_api::top`]). Two answers make a [`Table`],
+//! which is printed as lines of text, or shown on the terminal.
 
 mod options;
 mod rates;

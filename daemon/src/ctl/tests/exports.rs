@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::*;
 
-const SFLOW: &str = "-- --id=@s create sFlow agent=eth0 target=\"10.0.0.1:6343\" header=96 \
+const SFLOW: &str = "--id=@s create sFlow agent=eth0 target=\"10.0.0.1:6343\" header=96 \
                      sampling=32 polling=5 -- set Bridge lab sflow=@s";
-const IPFIX: &str = "-- set Bridge lab ipfix=@i -- --id=@i create IPFIX \
+const IPFIX: &str = "set Bridge lab ipfix=@i -- --id=@i create IPFIX \
                      targets=[\"10.0.0.1:4739\",\"[fd00::1]:4739\"] obs_domain_id=3 \
                      cache_active_timeout=30 cache_max_flows=9 other_config:idle-timeout=5";
 

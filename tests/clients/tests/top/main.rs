@@ -1,5 +1,6 @@
 //! `tramactl top` on a terminal: its keys, its size, and that the terminal is as before whatever
 //! ends it.
+#![cfg(test)]
 
 mod terminal;
 
