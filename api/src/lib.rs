@@ -10,6 +10,7 @@
 //! - [`value`]: the values in tables, as Open vSwitch prints them
 //! - [`values`]: the words that columns take
 //! - [`explain`]: what would happen to a frame
+//! - [`top`]: numbers of what runs
 //! - [`commands`]: the table of commands, from which `tramactl` makes its help
 //! - [`folders`]: where the daemon's files are, above all its control socket
 //! - [`nearest`]: what a misspelt word was meant to be
@@ -43,6 +44,7 @@ pub mod commands;
 pub mod explain;
 pub mod folders;
 pub mod nearest;
+pub mod top;
 pub mod transaction;
 pub mod value;
 pub mod values;

@@ -11,6 +11,7 @@ mod exchange;
 mod explain;
 mod failed;
 mod interface;
+mod top;
 mod transact;
 
 use std::path::PathBuf;

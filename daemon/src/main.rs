@@ -28,7 +28,7 @@ use trama_daemon::state::{Daemon, Source};
 use trama_daemon::succession::{self, ClaimError, Origin, Seat};
 use trama_daemon::take_over::TakeOver;
 use trama_daemon::upgrade::HandOver;
-use trama_daemon::{api, confinement, describe, descriptors, panics, process_name};
+use trama_daemon::{api, confinement, describe, descriptors, export, panics, process_name};
 use trama_helper::{Rights, Setup};
 use trama_keeper::Keeper;
 
@@ -339,6 +339,7 @@ fn run(
     if resumes {
         daemon.hold();
     }
+    export::start(&daemon).map_err(|error| format!("thread: {error}"))?;
     let hand_over = keeper.clone().map(|keeper| HandOver::new(keeper, rights.clone()));
     if let Some(hand_over) = hand_over.clone() {
         daemon.set_hand_over(hand_over.clone());

@@ -251,6 +251,8 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("forward", a.forward != b.forward),
         ("loopback", a.loopback != b.loopback),
         ("reflect", a.reflect != b.reflect),
+        ("sflow", a.sflow != b.sflow),
+        ("ipfix", a.ipfix != b.ipfix),
         ("guests", a.guests != b.guests),
         ("external-ids", a.external_ids != b.external_ids),
         ("openvswitch", a.openvswitch != b.openvswitch),

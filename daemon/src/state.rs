@@ -5,8 +5,10 @@
 
 mod ephemeral;
 mod explain;
+pub(crate) mod exports;
 mod follow;
 mod start;
+mod top;
 pub(crate) mod watches;
 
 use std::io;
@@ -29,11 +31,13 @@ use crate::changes::Changes;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
 use crate::crashes::Crashes;
+use crate::export::Exports;
 use crate::gateway::AskError;
 use crate::host;
 use crate::moves::MoveError;
 use crate::panics;
 use crate::plan::{Step, daemon_keys, plan};
+use crate::port_numbers::Numbers;
 use crate::status::{FdbRow, Status};
 use crate::succession::keeper_socket;
 use crate::upgrade::HandOver;
@@ -246,6 +250,10 @@ pub struct Daemon {
     crashes: Arc<Crashes>,
     /// The captures that run.
     pub(crate) captures: Arc<Captures>,
+    /// The exports that run.
+    pub(crate) exports: Arc<Exports>,
+    /// The numbers of ports.
+    numbers: Mutex<Numbers>,
     /// Set once if there is a keeper.
     hand_over: OnceLock<HandOver>,
     /// Threads that want the lock, which [`Daemon::build`] lets go first.
@@ -270,6 +278,7 @@ struct Inner {
     in_force: Option<String>,
     data_plane: DataPlane,
     changes: Changes,
+    exports: Arc<Exports>,
 }
 
 impl Daemon {
@@ -307,8 +316,17 @@ impl Daemon {
         let started_with = config.daemon.clone();
         let phase = Phase::Starting;
         let in_force = Some(source.text.clone());
-        let changes = Changes::new();
-        let inner = Inner { phase, source, rights, config, in_force, data_plane, changes };
+        let (changes, exports) = (Changes::new(), Arc::<Exports>::default());
+        let inner = Inner {
+            phase,
+            source,
+            rights,
+            config,
+            in_force,
+            data_plane,
+            changes,
+            exports: exports.clone(),
+        };
         let inner = Mutex::new(inner);
         let (start, waiting) = (Start::default(), AtomicUsize::new(0));
         let started = Instant::now();
@@ -321,6 +339,8 @@ impl Daemon {
             start,
             crashes,
             captures,
+            exports,
+            numbers: Mutex::default(),
             hand_over,
             waiting,
         }))
@@ -475,6 +495,7 @@ impl Daemon {
 
     /// Stops everything and removes the sockets and devices that the daemon made.
     pub fn stop(&self) {
+        self.exports.end();
         self.lock().data_plane.stop();
     }
 
@@ -484,6 +505,7 @@ impl Daemon {
         let needs_restart = daemon_keys(&self.started_with, &inner.config.daemon);
         let mut status = inner.data_plane.status(&inner.config, needs_restart);
         status.changes = inner.changes;
+        status.exports = self.exports.statuses();
         status
     }
 
@@ -569,6 +591,7 @@ impl Inner {
         }
         let before = std::mem::replace(&mut self.config, config);
         self.data_plane.attached.retain(&self.config);
+        self.exports.wake();
         self.keep_ephemeral(&before);
         self.data_plane.not_in_force(steps)
     }

@@ -154,7 +154,7 @@ pub(crate) fn deliver_watched<S: Source>(
         seers: port.seers.received,
     });
     let mut show = |seen, frames, reasons: &Reasons, tags| {
-        watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags });
+        watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags, egress: None });
     };
     if let Some(reason) = refusal(port) {
         let counted_at = from.map_or(&*port, |(_, port)| port);

@@ -311,6 +311,7 @@ proptest! {
             drops: ReasonSet::ALL,
             snaplen: 65_535,
             filter: None,
+            sampling: None,
             queue: writer,
         }).unwrap();
         let (mut mirror, counters) = everything(&lab, OUTPUT);

@@ -1,9 +1,13 @@
 //! Watches: what a capture gets to see, and that nothing else changes.
 #![cfg(test)]
 
+use std::num::NonZeroU32;
+
 use proptest::prelude::*;
 use trama_frame::MacAddr;
-use trama_switch::watch::{MAX_WATCHES, Reader, ReasonSet, Watch, WatchId, Way, queue};
+use trama_switch::watch::{
+    Egress, MAX_WATCHES, Reader, ReasonSet, Sampling, Watch, WatchId, Way, queue,
+};
 use trama_switch::{DropReason, EngineError, PortId, VlanMode};
 use trama_test_kit::{Lab, access, c_tag, frame, mac, tagged, trunk};
 
@@ -52,6 +56,7 @@ fn everything(ports: impl Iterator<Item = PortId>, queue: trama_switch::watch::W
         drops: ReasonSet::ALL,
         snaplen: 65_535,
         filter: None,
+        sampling: None,
         queue,
     }
 }
@@ -279,4 +284,45 @@ proptest! {
             prop_assert_eq!(&sent, &got[place]);
         }
     }
+}
+
+#[test]
+fn a_sample_says_where_a_frame_leaves_and_has_no_more_than_its_part() {
+    let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
+    let sampled = |lab: &mut Lab, rate: u32| {
+        watch(lab, &[0], |watch| {
+            watch.sent = false;
+            watch.snaplen = 20;
+            let rate = NonZeroU32::new(rate).unwrap();
+            watch.sampling = Some(Sampling { rate, seed: 7 });
+        })
+        .1
+    };
+    let (mut all, mut some) = (sampled(&mut lab, 1), sampled(&mut lab, 10));
+    let second = lab.stations[1].id;
+    // Known at 1; unknown to all; forbidden.
+    lab.stations[1].send(&frame(mac(9), mac(2), 60));
+    lab.settle();
+    let reserved = MacAddr([1, 0x80, 0xc2, 0, 0, 0]);
+    for (to, len) in [(mac(2), 60), (mac(8), 90), (reserved, 70)] {
+        lab.stations[0].send(&frame(to, mac(1), len));
+        lab.settle();
+    }
+    let found: Vec<_> =
+        std::iter::from_fn(|| all.read().map(|it| (it.egress, it.len, it.bytes.len(), it.drop)))
+            .collect();
+    assert_eq!(
+        found,
+        [
+            (Egress::Port(second), 60, 20, None),
+            (Egress::Several, 90, 20, None),
+            (Egress::Unknown, 70, 20, Some(DropReason::ReservedMulticast)),
+        ]
+    );
+    for _ in 0..5000 {
+        lab.stations[0].send(&frame(mac(2), mac(1), 60));
+        lab.settle();
+    }
+    let part = std::iter::from_fn(|| some.read().map(drop)).count();
+    assert!((400..600).contains(&part), "{part}");
 }

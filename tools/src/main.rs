@@ -16,6 +16,7 @@ mod manual;
 mod names;
 mod render;
 mod tcpdump;
+mod top;
 mod vmm;
 
 use std::io::Write;
@@ -141,6 +142,10 @@ fn local(program: &str, invocation: &cli::Invocation) -> Option<Result<(Vec<u8>,
             "explain" | explain::TRACE => return Some(explain::run(invocation, name, arguments)),
             "tcpdump" => {
                 let ended = tcpdump::run(program, &invocation.daemon, arguments);
+                return Some(ended.map(|exit| (Vec::new(), exit)));
+            }
+            "top" => {
+                let ended = top::run(program, &invocation.daemon, arguments);
                 return Some(ended.map(|exit| (Vec::new(), exit)));
             }
             _ => {}

@@ -11,14 +11,13 @@ mod attach;
 mod capture;
 mod connections;
 mod lease;
-mod numbers;
 mod passed;
 mod scrape;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Bytes;
@@ -38,11 +37,10 @@ use trama_api::transaction::{
 use trama_gateway::report::FlowRow;
 
 use self::connections::{Limits, Stay};
-use self::numbers::Numbers;
 use self::passed::Passed;
 use self::scrape::Scrapes;
 use crate::config::derived::running::is_part_of;
-use crate::config::model::{Network, Port};
+use crate::config::model::Network;
 use crate::ctl::{self, After, Call, Failure, HostInterfaces, Snapshot};
 use crate::explain::explain;
 use crate::state::{Daemon, TransactError, TransactOptions};
@@ -57,7 +55,6 @@ const MAX_COMMANDS: usize = 10_000;
 
 struct Api {
     daemon: Arc<Daemon>,
-    numbers: Mutex<Numbers>,
     scrapes: Scrapes,
 }
 
@@ -78,8 +75,7 @@ async fn serve_within(
     metrics: Option<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let (numbers, scrapes) = (Mutex::default(), Scrapes::default());
-    let api = Arc::new(Api { daemon, numbers, scrapes });
+    let api = Arc::new(Api { daemon, scrapes: Scrapes::default() });
     let control = connections::serve(control, control_router(Arc::clone(&api)), limits);
     let metrics = async {
         match metrics {
@@ -100,6 +96,7 @@ fn control_router(api: Arc<Api>) -> Router {
         .route("/v1/transaction", post(transaction))
         .route("/v1/attach", post(attach_device))
         .route("/v1/explain", post(explain_frame))
+        .route("/v1/top", post(top))
         .route("/v1/capture", post(start_capture))
         .route("/v1/capture/end", post(end_capture))
         .route("/metrics", get(scrape))
@@ -131,7 +128,7 @@ async fn no_such_path(request: HttpRequest) -> HttpResponse {
         format!(
             "there is no {asked}: this tramad {} speaks version {VERSION} of the API, POST \
              /v{VERSION}/transaction, POST /v{VERSION}/attach, POST /v{VERSION}/explain, POST \
-             /v{VERSION}/capture, POST /v{VERSION}/capture/end and GET /metrics; use the tramactl that \
+             /v{VERSION}/top, POST /v{VERSION}/capture, POST /v{VERSION}/capture/end and GET /metrics; use the tramactl that \
              came with it",
             env!("CARGO_PKG_VERSION")
         ),
@@ -170,6 +167,14 @@ async fn explain_frame(
         Err((status, message)) => return refuse(status, message),
     };
     answer(move || explain(&api.daemon, &request).map_err(Failure::from)).await
+}
+
+async fn top(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) -> HttpResponse {
+    let request = match read_body(body, read_versioned::<trama_api::top::Request>) {
+        Ok(request) => request,
+        Err((status, message)) => return refuse(status, message),
+    };
+    answer(move || api.daemon.numbers(request.network.as_deref()).map_err(Failure::from)).await
 }
 
 async fn start_capture(
@@ -373,11 +378,7 @@ impl Api {
                 leases.extend(self.daemon.ask(&name)?.into_iter().map(row));
             }
         }
-        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let config = self.daemon.config();
-        let requests: HashMap<&str, u32> = config.ports.iter().filter_map(ofport_request).collect();
-        let names = status.ports.iter().map(|port| port.name.as_str());
-        let numbers = numbers.update(names.map(|name| (name, requests.get(name).copied())));
+        let numbers = self.daemon.number_ports(&self.daemon.config());
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let salt = now.map_or(0, |time| time.as_nanos() as u64);
         let host = HostInterfaces(host::has_interface);
@@ -389,12 +390,6 @@ impl Api {
         let networks = self.daemon.config().expanded().networks.into_iter();
         networks.filter(move |network| is_one(network)).map(|network| network.name)
     }
-}
-
-/// A port and the number that its interface should have, if one is stated.
-fn ofport_request(port: &Port) -> Option<(&str, u32)> {
-    let text = port.openvswitch_interface.get("ofport_request")?;
-    Some((&port.name, text.parse().ok()?))
 }
 
 fn respond<S: ToString>(

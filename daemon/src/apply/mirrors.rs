@@ -7,13 +7,12 @@ use std::sync::Arc;
 use trama_capture::filter::Filter;
 use trama_frame::VlanId;
 use trama_switch::PortId;
-use trama_switch::counters::MirrorCounters;
+use trama_switch::counters::{MirrorCounters, MirrorSnapshot};
 use trama_switch::mirror::{self, MirrorOutput};
 
 use super::{DataPlane, RunningNetwork};
 use crate::config::model::Mirror;
 use crate::convert;
-use crate::status::MirrorStatus;
 
 /// The mirrors that run, by network.
 #[derive(Default)]
@@ -89,19 +88,11 @@ impl DataPlane {
         })
     }
 
-    /// Returns what the mirrors have done, by name.
-    pub(crate) fn mirror_status(&self) -> Vec<MirrorStatus> {
-        let all = self.mirrors.0.iter();
-        let mut found: Vec<MirrorStatus> = all
-            .flat_map(|(network, mirrors)| {
-                mirrors.iter().map(|mirror| MirrorStatus {
-                    name: mirror.config.name.clone(),
-                    network: network.clone(),
-                    counters: mirror.counters.snapshot(),
-                })
-            })
-            .collect();
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        found
+    /// Returns what the mirrors have done, each after its network.
+    pub(crate) fn mirrored(&self) -> impl Iterator<Item = (&str, &Mirror, MirrorSnapshot)> {
+        self.mirrors.0.iter().flat_map(|(network, mirrors)| {
+            let mirrors = mirrors.iter();
+            mirrors.map(move |it| (network.as_str(), &it.config, it.counters.snapshot()))
+        })
     }
 }

@@ -51,20 +51,10 @@ pub(super) struct Context<'a> {
     pub symbols: Symbols,
     /// What remains to be done once the transaction has succeeded.
     pub after: Vec<After>,
-    /// Records that were created and must be referred to, in order not to end with it.
-    pub created: Vec<Created>,
     /// What the user is told although it is carried out.
     pub warnings: Vec<String>,
-}
-
-/// A record that a transaction has created.
-pub(super) struct Created {
-    /// The name of its table.
-    pub table: &'static str,
-    /// Its UUID.
-    pub uuid: String,
-    /// Its name within the transaction.
-    pub id: Option<String>,
+    /// The same of records that were created, unless something refers to them at the end.
+    pub created: Vec<(String, String)>,
 }
 
 impl Context<'_> {

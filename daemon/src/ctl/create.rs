@@ -4,7 +4,7 @@ use trama_api::transaction::Output;
 
 use super::assign::set_one;
 use super::call::Call;
-use super::context::{Context, Created};
+use super::context::Context;
 use super::failure::Failure;
 use super::lookup::{find_record, find_table};
 use super::schema::column::{Made, Table};
@@ -23,8 +23,7 @@ pub(super) fn create(context: &mut Context<'_>, call: &Call) -> Result<Output, F
         Made::Mirror => context.draft.add_mirror(uuid.clone()),
     }
     if !matches!(made, Made::Record(kind) if RecordTable::LASTING.contains(&kind)) {
-        let id = call.option(ID).map(str::to_owned);
-        context.created.push(Created { table: table.name, uuid: uuid.clone(), id });
+        context.created.push((uuid.clone(), no_effect(table, call.option(ID))));
     }
     for setting in call.args_from(1) {
         set_one(context, table, &uuid, setting)?;
@@ -63,25 +62,16 @@ pub(super) fn destroy(context: &mut Context<'_>, call: &Call) -> Result<Output, 
     Ok(Output::none())
 }
 
-/// Warns of records that were created and to which nothing refers: they end with the transaction.
-pub(super) fn warn_of_loose(context: &mut Context<'_>) {
-    for Created { table, uuid, id } in std::mem::take(&mut context.created) {
-        let mirror = context.draft.mirror(&uuid);
-        if mirror.is_none_or(|mirror| mirror.network.is_none()) {
-            context.warnings.push(no_effect(table, id.as_deref()));
-        }
-    }
-}
-
 /// A record to which nothing refers, in Open vSwitch's words.
-fn no_effect(table: &str, id: Option<&str>) -> String {
+fn no_effect(table: &Table, id: Option<&str>) -> String {
     match id {
         Some(id) => format!(
             "row id \"{id}\" was created but no reference to it was inserted, so it will not \
              actually appear in the database"
         ),
         None => format!(
-            "applying \"create\" command to table {table} without --id option will have no effect"
+            "applying \"create\" command to table {} without --id option will have no effect",
+            table.name
         ),
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use trama_api::nearest::suggestion;
 use trama_api::value::quoted;
 
+use super::exports;
 use super::failure::Failure;
 use super::host_interfaces::HostInterfaces;
 use super::identity;
@@ -73,7 +74,8 @@ struct InterfaceDraft {
 
 impl Draft {
     /// Starts from the configuration in force.
-    pub(super) fn new(config: Config, host: HostInterfaces) -> Draft {
+    pub(super) fn new(mut config: Config, host: HostInterfaces) -> Draft {
+        exports::expose(&mut config);
         let network_places = places(config.networks.iter().map(|network| &network.name));
         let port_places = places(config.ports.iter().map(|port| &port.name));
         let own = config.all_ports().filter_map(|port| match &port.interface {
@@ -276,6 +278,19 @@ impl Draft {
         self.config.records.iter().filter(is_it).map(|record| record.name.clone()).collect()
     }
 
+    /// Whether a bridge refers to the record of this UUID.
+    pub(super) fn is_referred_to(&self, uuid: &str) -> bool {
+        let mut networks = self.config.networks.iter();
+        self.mirror(uuid).is_some_and(|mirror| mirror.network.is_some())
+            || networks.any(|network| network.openvswitch.values().any(|value| value == uuid))
+    }
+
+    /// The record that a column of a bridge refers to.
+    pub(super) fn referred_by(&self, bridge: &str, column: &str) -> Vec<String> {
+        let uuid = self.network(bridge).and_then(|network| network.openvswitch.get(column));
+        uuid.cloned().into_iter().collect()
+    }
+
     /// Adds a record.
     pub(super) fn add_record(&mut self, record: Record) {
         self.config.records.push(record);
@@ -327,6 +342,7 @@ impl Draft {
             .into());
         }
         self.config.mirrors.retain(|mirror| mirror.network.is_some());
+        exports::take(&mut self.config)?;
         self.config.records.retain(|record| RecordTable::LASTING.contains(&record.table));
         for (name, draft) in std::mem::take(&mut self.interfaces) {
             let InterfaceDraft { mut kind, mut options, before } = draft;

@@ -9,6 +9,7 @@ use crate::changes::Changes;
 use crate::config::model::Port;
 use crate::config::text::parse;
 use crate::crashes::Restarts;
+use crate::export::{Exports, Protocol};
 use crate::gateway::GatewayStatus;
 use crate::status::{
     MirrorStatus, NetworkStatus, PortCounts, PortStatus, VhostStatus, WorkerStatus,
@@ -18,6 +19,9 @@ fn text(status: &Status, config: &Config) -> String {
     let mut families = Families::default();
     families.fill(status, config).unwrap();
     captures::add(&mut families, Totals { running: 1, frames: 2, missed: 3 }).unwrap();
+    let exported = Exports::default();
+    exported.count(Protocol::Sflow, 4, 5);
+    exports::add(&mut families, &exported).unwrap();
     families.text().unwrap()
 }
 

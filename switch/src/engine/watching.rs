@@ -10,7 +10,9 @@ use crate::forward::{FrameSet, Plan, Source, all_frames, classify};
 use crate::mac_table::PortIndex;
 use crate::ports::{Device, Port};
 use crate::time::Time;
-use crate::watch::{Burst, MAX_WATCHES, Sight, Sighting, Watch, WatchCount, WatchId, Way, Writer};
+use crate::watch::{
+    Burst, Egress, MAX_WATCHES, Sight, Sighting, Watch, WatchCount, WatchId, Way, Writer,
+};
 
 /// Bits of a frame's ID for its place in the worker's bursts; the engine's number is above them.
 const BURST_BITS: u32 = 48;
@@ -24,8 +26,8 @@ impl Engine {
         let id = self.ids.next_watch();
         let Network { onlookers, ports, .. } = self.network_mut(network)?;
         match onlookers.watches.add(id, watch, ports) {
-            Ok(()) => Ok(id),
-            Err(_) => Err(EngineError::TooManyWatches(MAX_WATCHES)),
+            true => Ok(id),
+            false => Err(EngineError::TooManyWatches(MAX_WATCHES)),
         }
     }
 
@@ -65,7 +67,7 @@ impl Pipeline {
     pub(super) fn burst(&self) -> Burst {
         let frames = self.counters.bursts.get() * MAX_BURST as u64;
         let first_id = self.engine << BURST_BITS | frames & ((1 << BURST_BITS) - 1);
-        Burst { first_id, time: self.plan.now, queue: None }
+        Burst { first_id, time: self.plan.now, queue: None, egress: Egress::Unknown }
     }
 
     /// Runs passes 2 and 3 over a burst from a port that is closed, watched or
@@ -135,8 +137,22 @@ impl Pipeline {
         let queue = matches!(port.device, Device::Vhost(_)).then_some(self.pair);
         let burst = Burst { queue, ..self.burst() };
         let (plan, frames, reasons) = (&self.plan, all_frames(source), &self.plan.reasons);
-        onlookers.watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags: None });
+        let egress = |i: usize| egress_of(plan, ports, i);
+        let egress: Option<&dyn Fn(usize) -> Egress> = Some(&egress);
+        let sight = Sight { source, plan, burst, seen, frames, reasons, tags: None, egress };
+        onlookers.watches.show(&sight);
         self.plan.settle_drops(source, &port.counters);
+    }
+}
+
+/// Returns where frame `i` of a burst leaves.
+fn egress_of(plan: &Plan, ports: &[Option<Port>], i: usize) -> Egress {
+    let to = plan.unicast().iter().find(|(_, frames)| frames & 1 << i != 0);
+    let to = to.and_then(|(index, _)| ports.get(usize::from(index.0))?.as_ref());
+    match to {
+        Some(port) => Egress::Port(port.id),
+        None if plan.flood & 1 << i != 0 => Egress::Several,
+        None => Egress::Unknown,
     }
 }
 

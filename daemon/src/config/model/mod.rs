@@ -6,6 +6,7 @@
 pub mod config;
 pub mod daemon;
 pub mod dhcp;
+pub mod export;
 pub mod mirror;
 pub mod network;
 pub mod openvswitch;

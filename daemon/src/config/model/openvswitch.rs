@@ -39,8 +39,8 @@ impl RecordTable {
         RecordTable::FlowTable,
     ];
 
-    /// The tables whose records stay although nothing refers to them. Those of the others end with
-    /// the transaction that creates them, as nothing can refer to them.
+    /// The tables whose records stay although nothing refers to them. Those of sFlow and IPFIX to
+    /// which a bridge refers are its settings. All others end with the transaction.
     pub const LASTING: [RecordTable; 2] = [RecordTable::Qos, RecordTable::Queue];
 
     /// The name of the table.

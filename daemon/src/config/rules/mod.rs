@@ -7,6 +7,7 @@
 mod check;
 mod daemon;
 mod dhcp;
+mod export;
 mod forward;
 mod guest;
 mod mirror;
@@ -46,6 +47,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.mode(network, &config.networks[..index]);
         check.nat(network, config, &mut listeners);
         check.dhcp(index, network);
+        check.exports(network, index);
     }
     let mut names = HashSet::new();
     let mut claims = Claims::of(config);

@@ -13,6 +13,10 @@ pub enum Place {
     Network(usize),
     /// `networks[i].dhcp`.
     Dhcp(usize),
+    /// `networks[i].sflow`.
+    Sflow(usize),
+    /// `networks[i].ipfix`.
+    Ipfix(usize),
     /// `networks[i].dhcp.reservations[j]`.
     Reservation(usize, usize),
     /// `ports[i]`.
@@ -48,6 +52,8 @@ pub(crate) fn table_path(place: Place, name: &str) -> String {
         Place::Daemon => return "daemon".to_owned(),
         Place::Network(index) => ("network", index),
         Place::Dhcp(index) => return table_path(Place::Network(index), name) + ".dhcp",
+        Place::Sflow(index) => return table_path(Place::Network(index), name) + ".sflow",
+        Place::Ipfix(index) => return table_path(Place::Network(index), name) + ".ipfix",
         Place::Reservation(index, number) => {
             return table_path(Place::Dhcp(index), name) + &format!(".reservation[{number}]");
         }

@@ -1,8 +1,9 @@
 //! Tables of Open vSwitch that have records of their own, and what may refer to them.
 //!
-//! trama acts on none of them. Records of QoS and Queue stay, as in Open vSwitch, where nothing
-//! need refer to them; a port may refer to a QoS that does not shape. Records of the other tables
-//! exist only as long as something refers to them, which is refused.
+//! Records of sFlow and IPFIX are the settings of the bridge that refers to them. trama acts on no
+//! others. Records of QoS and Queue stay, as in Open vSwitch, where nothing need refer to them; a
+//! port may refer to a QoS that does not shape. Records of the other tables exist only as long as
+//! something refers to them, which is refused.
 
 use std::collections::HashSet;
 

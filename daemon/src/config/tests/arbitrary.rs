@@ -17,6 +17,7 @@ use trama_gateway::{Discovery, Transport};
 
 use crate::config::derived::subnet;
 use crate::config::model::dhcp::DhcpSetting;
+use crate::config::model::export::{Ipfix, Sflow};
 use crate::config::model::openvswitch::{Kept, Record, RecordTable};
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
@@ -194,7 +195,31 @@ fn with_services(number: u16, network: Network) -> Network {
         forward: forward.into_iter().collect(),
         loopback: loopback.into_iter().collect(),
         reflect: reflect.to_vec(),
+        sflow: (network.mtu % 5 < 2).then(|| sflow(number, network.mtu.is_multiple_of(5))),
+        ipfix: (network.mtu % 7 < 2).then(|| ipfix(number, network.mtu.is_multiple_of(7))),
         ..network
+    }
+}
+
+/// An export with no more than it needs, or with every key.
+fn sflow(number: u16, has_all: bool) -> Sflow {
+    let targets = vec![SocketAddr::from(([10, 9, 0, 1], 6343 + number))];
+    let polling = Duration::from_secs(7);
+    match has_all {
+        false => Sflow { targets, ..Sflow::default() },
+        true => Sflow { agent: Some("eth0".into()), header: 99, sampling: 3, polling, targets },
+    }
+}
+
+/// The same.
+fn ipfix(number: u16, has_all: bool) -> Ipfix {
+    let targets = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 4739 + number))];
+    let [active_timeout, idle_timeout] = [90, 9].map(Duration::from_secs);
+    match has_all {
+        false => Ipfix { targets, ..Ipfix::default() },
+        true => {
+            Ipfix { domain: 5, sampling: 2, active_timeout, idle_timeout, max_flows: 500, targets }
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod dhcp;
 mod diagnostic;
 mod document;
 mod edit;
+mod export;
 mod field;
 mod file;
 mod mirror;

@@ -13,6 +13,7 @@ use super::column::{
     rules_of, uuid_of, words,
 };
 use super::mirror;
+use crate::config::derived::running::is_part_of;
 use crate::config::model::{Mode, Network};
 use crate::config::openvswitch::BRIDGE_CONFIG as KEPT_CONFIG;
 use crate::config::text::{self, AddressError};
@@ -28,7 +29,7 @@ const MODE: Type = Type::new(Kind::Enum(values::MODE), Shape::One);
 const REFLECT: Type = Type::new(Kind::Enum(values::REFLECT), Shape::Set);
 
 /// The columns.
-pub(super) static COLUMNS: [Column; 13] = [
+pub(super) static COLUMNS: [Column; 14] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Bridge", name)),
     free(
         "external_ids",
@@ -75,6 +76,7 @@ pub(super) static COLUMNS: [Column; 13] = [
         },
     ),
     fixed("name", STRING, |_, name| Value::string(name)),
+    fixed("status", STRINGS, exports),
     free(
         "other_config",
         STRINGS,
@@ -154,6 +156,16 @@ fn parse_subnet(network: &str, text: &str) -> Result<IpNet, Failure> {
         }
     });
     Ok(subnet?)
+}
+
+/// How exports go: for each protocol, the faults of its collectors.
+fn exports(view: View<'_>, name: &str) -> Value {
+    let statuses = view.snapshot.status.exports.iter();
+    let own = statuses.filter(|((network, _), _)| is_part_of(network, name));
+    Value::strings(own.map(|((_, protocol), faults)| {
+        let text = if faults.is_empty() { "sends".to_owned() } else { faults.join(", ") };
+        (protocol.name(), text)
+    }))
 }
 
 fn edit_network(

@@ -2,8 +2,8 @@
 //!
 //! A bridge is a network of the configuration. A port and its interface are two views of one port
 //! of the configuration, with the same name. Columns that Open vSwitch also has keep its names and
-//! meaning. The others are `filter` of Mirror, `forward`, `loopback`, `mode`, `mtu`, `reflect`, `subnet` and `uplink`
-//! of Bridge, and `cable`, `forward`, `loop`, `network`, `promiscuous`, `spoof` and
+//! meaning. The others are `forward`, `loopback`, `mode`, `mtu`, `reflect`, `subnet` and `uplink` of
+//! Bridge, `filter` of Mirror, and `cable`, `forward`, `loop`, `network`, `promiscuous`, `spoof` and
 //! the storm limits of Port. Columns of Open vSwitch that trama does not act on are kept:
 //! [`crate::config::openvswitch`].
 
@@ -73,6 +73,8 @@ fn record_table(table: RecordTable) -> Table {
             let qos = draft.port(port).and_then(|port| port.openvswitch.get("qos"));
             qos.cloned().into_iter().collect()
         },
+        RecordTable::Sflow => |draft, bridge| draft.referred_by(bridge, "sflow"),
+        RecordTable::Ipfix => |draft, bridge| draft.referred_by(bridge, "ipfix"),
         RecordTable::Manager => {
             |draft, target| draft.records_with(RecordTable::Manager, "target", target)
         }

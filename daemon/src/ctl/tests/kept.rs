@@ -55,7 +55,7 @@ fn what_trama_cannot_do_is_refused_with_what_serves_instead() {
         ),
         ("set Bridge lab mcast_snooping_enable=true", "storm_multicast of Port"),
         (&format!("set Bridge lab controller={uuid}"), "no OpenFlow controllers"),
-        (&format!("set Bridge lab netflow={uuid}"), "exports no flow records"),
+        (&format!("set Bridge lab netflow={uuid}"), "by IPFIX, not by NetFlow"),
         ("set Bridge lab other_config:forward-bpdu=true", "do not pass"),
         ("set Bridge lab fail_mode=open", "not one of the allowed values ([secure, standalone])"),
         ("set Port vm1 lacp=active", "trama speaks no LACP"),
