@@ -2,9 +2,9 @@
 //!
 //! A bridge is a network of the configuration. A port and its interface are two views of one port
 //! of the configuration, with the same name. Columns that Open vSwitch also has keep its names and
-//! meaning. The others are `forward`, `loopback`, `mode`, `mtu`, `reflect`, `subnet` and `uplink` of
-//! Bridge, `filter` of Mirror, and `cable`, `forward`, `loop`, `network`, `promiscuous`, `spoof` and
-//! the storm limits of Port. Columns of Open vSwitch that trama does not act on are kept:
+//! meaning. The others are `forward`, `loopback`, `mode`, `mtu`, `reflect`, `subnet` and `uplink`
+//! of Bridge, `filter` of Mirror, and `cable`, `forward`, `loop`, `network`, `promiscuous`, `spoof`
+//! and the storm limits of Port. Columns of Open vSwitch that trama does not act on are kept:
 //! [`crate::config::openvswitch`].
 
 mod bridge;
