@@ -11,6 +11,7 @@ mod exchange;
 mod explain;
 mod failed;
 mod interface;
+mod observe;
 mod transact;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use failed::Failed;
 pub use interface::{Interface, Joined};
+pub use observe::Observed;
 
 /// A daemon, as its clients find it.
 #[derive(Clone, Debug)]

@@ -20,6 +20,7 @@ pub mod ctl;
 pub mod describe;
 pub mod descriptors;
 mod devices;
+pub mod events;
 mod explain;
 mod fault;
 mod floods;

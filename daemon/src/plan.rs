@@ -221,6 +221,8 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("forward", a.forward != b.forward),
         ("loopback", a.loopback != b.loopback),
         ("reflect", a.reflect != b.reflect),
+        ("log-dns", a.log_dns != b.log_dns),
+        ("events", a.tells_events != b.tells_events),
         ("guests", a.guests != b.guests),
         ("external-ids", a.external_ids != b.external_ids),
         ("openvswitch", a.openvswitch != b.openvswitch),

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use trama_api::event::Kind;
+
 use super::*;
 use crate::captures::Totals;
 use crate::changes::Changes;
@@ -14,6 +16,8 @@ fn text(status: &Status, config: &Config) -> String {
     let mut families = Families::default();
     families.fill(status, config).unwrap();
     captures::add(&mut families, Totals { running: 1, frames: 2, missed: 3 }).unwrap();
+    let counts = std::array::from_fn(|at| (Kind::ALL[at].name(), at as u64));
+    events::add(&mut families, crate::events::Totals { counts, lost: 4 }).unwrap();
     families.text().unwrap()
 }
 

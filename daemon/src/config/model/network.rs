@@ -83,6 +83,11 @@ pub struct Network {
     pub loopback: Vec<Rule>,
     /// Discovery protocols that are relayed between the guests and the host's links.
     pub reflect: Vec<Discovery>,
+    /// Whether the answers of the gateway's DNS are events.
+    pub log_dns: bool,
+    /// Whether events are kept. No key: filled in by
+    /// [`Config::expanded`](super::Config::expanded).
+    pub tells_events: bool,
     /// The guests whose ports state their addresses, if the network has a gateway. No key: filled
     /// in by [`Config::expanded`](super::Config::expanded).
     pub guests: Vec<Guest>,
@@ -109,6 +114,8 @@ impl Network {
             forward: Vec::new(),
             loopback: Vec::new(),
             reflect: Vec::new(),
+            log_dns: false,
+            tells_events: false,
             guests: Vec::new(),
             external_ids: BTreeMap::new(),
             openvswitch: Kept::new(),
