@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_told_if_that_is_wanted() {
-        let mut gateway = gateway(true, true);
-        gateway.answered(&client(9), ANSWER);
+        let mut telling = gateway(true, true);
+        telling.answered(&client(9), ANSWER);
         let answer = DnsEvent {
             port: 9,
             mac: GUEST.0,
@@ -104,8 +104,8 @@ mod tests {
             code: 0,
             address: "192.0.2.7".parse().ok(),
         };
-        assert_eq!(gateway.take_events(), (vec![Event::Answer(answer)], 0));
-        let mut quiet = super::tests::gateway(true, false);
+        assert_eq!(telling.take_events(), (vec![Event::Answer(answer)], 0));
+        let mut quiet = gateway(true, false);
         quiet.answered(&client(9), ANSWER);
         assert!(!quiet.has_events());
         let flow = FlowEvent {
