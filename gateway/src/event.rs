@@ -1,7 +1,7 @@
 //! What a gateway tells of as it happens: flows, leases, answers of its DNS.
 //!
-//! Events wait in [`Events`] until the process sends them. A guest decides how many there are, so
-//! no more wait than there is room for, and the daemon is told how many found none.
+//! Events wait until the process sends them. A guest decides how many there are, so no more wait
+//! than there is room for, and the daemon is told how many found none.
 
 use std::net::IpAddr;
 
