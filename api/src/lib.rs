@@ -9,6 +9,7 @@
 //! - [`capture`]: those of captures
 //! - [`value`]: the values in tables, as Open vSwitch prints them
 //! - [`values`]: the words that columns take
+//! - [`event`]: what happens on the networks, as it happens
 //! - [`explain`]: what would happen to a frame
 //! - [`top`]: numbers of what runs
 //! - [`commands`]: the table of commands, from which `tramactl` makes its help
@@ -41,6 +42,7 @@
 pub mod attach;
 pub mod capture;
 pub mod commands;
+pub mod event;
 pub mod explain;
 pub mod folders;
 pub mod nearest;

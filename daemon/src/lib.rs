@@ -21,6 +21,7 @@ pub mod describe;
 pub mod descriptors;
 mod devices;
 mod drop_kinds;
+pub mod events;
 mod explain;
 pub mod export;
 mod fault;

@@ -569,6 +569,7 @@ fn announce(daemon: &Daemon, Start { notifier, started, .. }: &Start) {
         config.daemon.workers,
         config.daemon.control.display(),
     );
+    daemon.announce();
     notifier.send("READY=1");
 }
 

@@ -253,6 +253,8 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("reflect", a.reflect != b.reflect),
         ("sflow", a.sflow != b.sflow),
         ("ipfix", a.ipfix != b.ipfix),
+        ("log-dns", a.log_dns != b.log_dns),
+        ("events", a.tells_events != b.tells_events),
         ("guests", a.guests != b.guests),
         ("external-ids", a.external_ids != b.external_ids),
         ("openvswitch", a.openvswitch != b.openvswitch),

@@ -31,6 +31,7 @@ use crate::changes::Changes;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
 use crate::crashes::Crashes;
+use crate::events::{By, Events};
 use crate::export::Exports;
 use crate::gateway::AskError;
 use crate::host;
@@ -254,6 +255,8 @@ pub struct Daemon {
     pub(crate) exports: Arc<Exports>,
     /// The numbers of ports.
     numbers: Mutex<Numbers>,
+    /// What has happened.
+    pub(crate) events: Arc<Events>,
     /// Set once if there is a keeper.
     hand_over: OnceLock<HandOver>,
     /// Threads that want the lock, which [`Daemon::build`] lets go first.
@@ -316,6 +319,7 @@ impl Daemon {
         let started_with = config.daemon.clone();
         let phase = Phase::Starting;
         let in_force = Some(source.text.clone());
+        let events = data_plane.events.clone();
         let (changes, exports) = (Changes::new(), Arc::<Exports>::default());
         let inner = Inner {
             phase,
@@ -341,6 +345,7 @@ impl Daemon {
             captures,
             exports,
             numbers: Mutex::default(),
+            events,
             hand_over,
             waiting,
         }))
@@ -413,11 +418,15 @@ impl Daemon {
     ///
     /// # Errors
     /// The file has faults; the error lists all of them. Nothing has changed.
-    pub fn reload(&self) -> Result<Committed<()>, Vec<Diagnostic>> {
+    pub fn reload(&self, by: By) -> Result<Committed<()>, Vec<Diagnostic>> {
         // Locked before reading: otherwise a transaction that saves in between would be undone.
         let mut inner = self.lock_to_change();
         let reloaded = inner.reload();
         inner.changes.record_reload(reloaded.is_ok());
+        match &reloaded {
+            Ok(done) => self.events.changed("reloaded", by, &done.steps),
+            Err(faults) => self.events.changed("reload refused", by, faults),
+        }
         reloaded
     }
 
@@ -475,6 +484,15 @@ impl Daemon {
             Some(hand_over) => hand_over.upgrade(bridges),
             None => Fault::new("there is no keeper; the log says why", "restart tramad"),
         }
+    }
+
+    /// Notes as an event that the start is over.
+    pub fn announce(&self) {
+        let Config { networks, ports, .. } = self.config();
+        let version = env!("CARGO_PKG_VERSION");
+        let (networks, ports) = (networks.len(), ports.len());
+        let detail = format!("tramad {version} with {networks} networks and {ports} ports");
+        self.events.config("started", None, &detail);
     }
 
     /// Returns whether another `tramad` is about to take over.
@@ -589,6 +607,7 @@ impl Inner {
         if config != self.config {
             self.changes.record_change();
         }
+        self.data_plane.events.set_capacity(config.daemon.events);
         let before = std::mem::replace(&mut self.config, config);
         self.data_plane.attached.retain(&self.config);
         self.exports.wake();

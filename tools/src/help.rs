@@ -25,7 +25,7 @@ pub(crate) struct Local {
 }
 
 /// Commands that need no transaction.
-pub(crate) const LOCAL: [Local; 16] = [
+pub(crate) const LOCAL: [Local; 17] = [
     Local {
         name: "qemu",
         arguments: "PORT",
@@ -180,6 +180,24 @@ pub(crate) const LOCAL: [Local; 16] = [
                    it after N tables.",
             examples: ["top", "top lab -s drops", "top -b -n 2 -d 5"],
             see_also: &["counters", "tcpdump"],
+        },
+    },
+    Local {
+        name: "observe",
+        arguments: "[-f] [--since TIME] [--type TYPE,...] [--port PORT] [--network NETWORK] [--to CIDR|NAME] [-n COUNT] [-o text|json]",
+        summary: "Print what happens: flows, drops, names, leases, links, refusals, changes",
+        help: Help {
+            group: Group::State,
+            text: "Prints the events that are kept, and with -f those that follow; -f alone begins \
+                   now. TYPE is flow, drop, dns, dhcp, link, policy or config, TIME such as 5m. -n \
+                   prints the last COUNT of those that are kept. If tramad is restarted, -f goes on \
+                   with the next one. A line says how many events were missed, if some were.",
+            examples: [
+                "observe -f --port vm1",
+                "observe --since 5m --type drop,policy",
+                "observe -f --to example.com -o json",
+            ],
+            see_also: &["tcpdump", "flows"],
         },
     },
     Local {

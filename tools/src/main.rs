@@ -14,6 +14,7 @@ mod extcap;
 mod help;
 mod manual;
 mod names;
+mod observe;
 mod render;
 mod tcpdump;
 mod top;
@@ -140,6 +141,10 @@ fn local(program: &str, invocation: &cli::Invocation) -> Option<Result<(Vec<u8>,
         match name {
             "doctor" => return Some(doctor::run(invocation, arguments)),
             "explain" | explain::TRACE => return Some(explain::run(invocation, name, arguments)),
+            "observe" => {
+                let ended = observe::run(program, &invocation.daemon, arguments);
+                return Some(ended.map(|()| (Vec::new(), 0)));
+            }
             "tcpdump" => {
                 let ended = tcpdump::run(program, &invocation.daemon, arguments);
                 return Some(ended.map(|exit| (Vec::new(), exit)));

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use trama_api::event::Kind;
 use trama_switch::counters::MirrorSnapshot;
 
 use super::*;
@@ -22,6 +23,8 @@ fn text(status: &Status, config: &Config) -> String {
     let exported = Exports::default();
     exported.count(Protocol::Sflow, 4, 5);
     exports::add(&mut families, &exported).unwrap();
+    let counts = std::array::from_fn(|at| (Kind::ALL[at].name(), at as u64));
+    events::add(&mut families, crate::events::Totals { counts, lost: 4 }).unwrap();
     families.text().unwrap()
 }
 

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use super::{Daemon, Phase};
 use crate::apply::wait_until_resumed;
 use crate::confinement;
+use crate::events::By;
 use crate::plan::{Step, plan_start};
 
 /// Steps of a start between which other threads have their turn: some milliseconds.
@@ -146,7 +147,7 @@ impl Daemon {
     /// Applies what has changed in the configuration file since it was read, and starts ports whose
     /// devices the other switch had.
     fn read_again(&self) {
-        match self.reload() {
+        match self.reload(By::Start) {
             Ok(done) if done.steps.is_empty() => {}
             Ok(done) => tracing::info!("changed meanwhile: {} steps", done.steps.len()),
             Err(faults) => faults.iter().for_each(|fault| tracing::error!("{fault}")),

@@ -17,6 +17,7 @@ use rustix::net::{
 use trama_keeper::{AttachError, Claim, Keeper, listen_at, serve};
 
 use crate::crashes::Crashes;
+use crate::events::By;
 
 use super::*;
 
@@ -108,7 +109,7 @@ fn life() {
     wait_for("a frontend is served", || dir.join("served").exists());
     for text in &lives[1..] {
         write(&dir, text);
-        daemon.reload().unwrap();
+        daemon.reload(By::Signal).unwrap();
     }
     std::fs::write(dir.join("over"), "").unwrap();
     // Until it is killed.

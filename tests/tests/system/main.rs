@@ -50,6 +50,7 @@ mod nat_scale;
 mod nat_services;
 mod nat_traffic;
 mod netboot;
+mod observe;
 mod ovs_callers;
 mod podman;
 mod privileges;

@@ -88,6 +88,11 @@ pub struct Network {
     pub sflow: Option<Sflow>,
     /// What is exported by IPFIX, if anything is.
     pub ipfix: Option<Ipfix>,
+    /// Whether the answers of the gateway's DNS are events.
+    pub log_dns: bool,
+    /// Whether events are kept. No key: filled in by
+    /// [`Config::expanded`](super::Config::expanded).
+    pub tells_events: bool,
     /// The guests whose ports state their addresses, if the network has a gateway. No key: filled
     /// in by [`Config::expanded`](super::Config::expanded).
     pub guests: Vec<Guest>,
@@ -116,6 +121,8 @@ impl Network {
             reflect: Vec::new(),
             sflow: None,
             ipfix: None,
+            log_dns: false,
+            tells_events: false,
             guests: Vec::new(),
             external_ids: BTreeMap::new(),
             openvswitch: Kept::new(),

@@ -178,13 +178,14 @@ fn edit_network(
 
 const TABLE_SIZE: &str = "mac-table-size";
 const AGING: &str = "mac-aging-time";
+const LOG_DNS: &str = "log-dns";
 
 /// The settings that differ from their defaults, under the names of Open vSwitch, and what is kept
 /// beside them.
 fn other_config(network: &Network) -> BTreeMap<String, String> {
     let default = Network::new(String::new());
     let mut map = string_map(KEPT_CONFIG.read(&network.openvswitch));
-    map.retain(|key, _| key != TABLE_SIZE && key != AGING);
+    map.retain(|key, _| ![TABLE_SIZE, AGING, LOG_DNS].contains(&key.as_str()));
     if network.mac_table_size != default.mac_table_size {
         map.insert(TABLE_SIZE.to_owned(), network.mac_table_size.to_string());
     }
@@ -194,12 +195,16 @@ fn other_config(network: &Network) -> BTreeMap<String, String> {
         let text = if whole { seconds } else { text::units::format_duration(network.mac_aging) };
         map.insert(AGING.to_owned(), text);
     }
+    if network.log_dns {
+        map.insert(LOG_DNS.to_owned(), "true".to_owned());
+    }
     map
 }
 
 fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), Failure> {
     let mut map = string_map(value);
-    let Network { mut mac_table_size, mut mac_aging, .. } = Network::new(String::new());
+    let Network { mut mac_table_size, mut mac_aging, mut log_dns, .. } =
+        Network::new(String::new());
     if let Some(text) = map.remove(TABLE_SIZE) {
         mac_table_size = text.parse().map_err(|_| {
             format!("other_config:{TABLE_SIZE}=\"{text}\" is not a whole number of addresses")
@@ -211,6 +216,11 @@ fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), F
             .or_else(|| text::units::parse_duration(&text))
             .ok_or_else(|| format!("other_config:{AGING}=\"{text}\" is not a number of seconds"))?;
     }
+    if let Some(text) = map.remove(LOG_DNS) {
+        log_dns = text
+            .parse()
+            .map_err(|_| format!("other_config:{LOG_DNS}=\"{text}\" is neither true nor false"))?;
+    }
     let rest = Value::strings(&map);
     if let Some(fault) = KEPT_CONFIG.refusal(&rest) {
         return Err(fault.into());
@@ -218,6 +228,7 @@ fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), F
     edit_network(draft, name, |network| {
         network.mac_table_size = mac_table_size;
         network.mac_aging = mac_aging;
+        network.log_dns = log_dns;
         KEPT_CONFIG.write(&mut network.openvswitch, &rest);
     })
 }
