@@ -52,7 +52,7 @@ fn mirrors(networks: &[Network], ports: &[Port]) -> Vec<Mirror> {
         Some(Mirror {
             name: network.name.clone(),
             network: Some(network.name.clone()),
-            select_all: number % 2 == 0,
+            select_all: number.is_multiple_of(2),
             select_src_port: sources,
             select_vlan: [number as u16; 1].into_iter().take(number % 2).collect(),
             output_port: (number % 4 != 3).then(|| output.name.clone()),
