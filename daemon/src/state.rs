@@ -13,7 +13,7 @@ pub(crate) mod watches;
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -251,9 +251,7 @@ pub struct Daemon {
     crashes: Arc<Crashes>,
     /// The captures that run.
     pub(crate) captures: Arc<Captures>,
-    /// The exports that run.
     pub(crate) exports: Arc<Exports>,
-    /// The numbers of ports.
     numbers: Mutex<Numbers>,
     /// What has happened.
     pub(crate) events: Arc<Events>,
@@ -522,8 +520,7 @@ impl Daemon {
         let inner = self.lock();
         let needs_restart = daemon_keys(&self.started_with, &inner.config.daemon);
         let mut status = inner.data_plane.status(&inner.config, needs_restart);
-        status.changes = inner.changes;
-        status.exports = self.exports.statuses();
+        (status.changes, status.exports) = (inner.changes, self.exports.statuses());
         status
     }
 
@@ -613,24 +610,6 @@ impl Inner {
         self.exports.wake();
         self.keep_ephemeral(&before);
         self.data_plane.not_in_force(steps)
-    }
-}
-
-impl StartError {
-    fn diagnostics(self, file: &Path) -> Vec<Diagnostic> {
-        match self {
-            Self::Invalid(diagnostics) => diagnostics,
-            Self::Read { error, .. } | Self::Worker(error) => vec![Diagnostic {
-                file: file.display().to_string(),
-                line: 1,
-                column: 1,
-                key: String::new(),
-                fault: Fault::new(
-                    format!("cannot be read: {error}"),
-                    "put it there, readable for the daemon",
-                ),
-            }],
-        }
     }
 }
 

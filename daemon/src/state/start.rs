@@ -10,12 +10,15 @@
 //! meanwhile.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Daemon, Phase};
+use super::{Daemon, Phase, StartError};
+use crate::Fault;
 use crate::apply::wait_until_resumed;
+use crate::config::Diagnostic;
 use crate::confinement;
 use crate::events::By;
 use crate::plan::{Step, plan_start};
@@ -175,5 +178,24 @@ impl Daemon {
     pub fn give_up_building(&self) {
         self.lock().phase = Phase::Stopping;
         self.start.end();
+    }
+}
+
+impl StartError {
+    /// Returns what is wrong, each with its place in the file.
+    pub(super) fn diagnostics(self, file: &Path) -> Vec<Diagnostic> {
+        match self {
+            Self::Invalid(diagnostics) => diagnostics,
+            Self::Read { error, .. } | Self::Worker(error) => vec![Diagnostic {
+                file: file.display().to_string(),
+                line: 1,
+                column: 1,
+                key: String::new(),
+                fault: Fault::new(
+                    format!("cannot be read: {error}"),
+                    "put it there, readable for the daemon",
+                ),
+            }],
+        }
     }
 }
