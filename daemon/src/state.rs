@@ -7,6 +7,7 @@ mod ephemeral;
 mod explain;
 pub(crate) mod exports;
 mod follow;
+mod hand_over;
 mod start;
 mod top;
 pub(crate) mod watches;
@@ -468,22 +469,6 @@ impl Daemon {
         self.lock_to_change().data_plane.move_network(network, worker, |_| {})
     }
 
-    /// Sets how this process hands over to another one.
-    pub fn set_hand_over(&self, hand_over: HandOver) {
-        // It is set once, at the start.
-        let _ = self.hand_over.set(hand_over);
-    }
-
-    /// Has another `tramad` take over, from the program's file as it is on disk: for good, or for
-    /// this many seconds until the next one is started. Does not return if it does. Otherwise
-    /// returns why not: this one goes on.
-    pub fn upgrade(&self, bridges: Option<u64>) -> Fault {
-        match self.hand_over.get() {
-            Some(hand_over) => hand_over.upgrade(bridges),
-            None => Fault::new("there is no keeper; the log says why", "restart tramad"),
-        }
-    }
-
     /// Notes as an event that the start is over.
     pub fn announce(&self) {
         let Config { networks, ports, .. } = self.config();
@@ -491,11 +476,6 @@ impl Daemon {
         let (networks, ports) = (networks.len(), ports.len());
         let detail = format!("tramad {version} with {networks} networks and {ports} ports");
         self.events.config("started", None, &detail);
-    }
-
-    /// Returns whether another `tramad` is about to take over.
-    pub fn is_followed(&self) -> bool {
-        self.hand_over.get().is_some_and(HandOver::is_followed)
     }
 
     /// Returns the workers; they stay the same while the daemon runs.

@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_one_line() {
-        for line in ["-n many", "-o yaml", "--sinse 5m", "vm1"] {
+        for line in ["-n many", "-o yaml", "--tagg 5m", "vm1"] {
             let message = read_line(line).unwrap_err();
             assert!(!message.contains('\n') && message.contains(';'), "{line}: {message}");
         }
