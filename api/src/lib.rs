@@ -9,7 +9,9 @@
 //! - [`capture`]: those of captures
 //! - [`value`]: the values in tables, as Open vSwitch prints them
 //! - [`values`]: the words that columns take
+//! - [`event`]: what happens on the networks, as it happens
 //! - [`explain`]: what would happen to a frame
+//! - [`top`]: numbers of what runs
 //! - [`commands`]: the table of commands, from which `tramactl` makes its help
 //! - [`folders`]: where the daemon's files are, above all its control socket
 //! - [`nearest`]: what a misspelt word was meant to be
@@ -40,9 +42,11 @@
 pub mod attach;
 pub mod capture;
 pub mod commands;
+pub mod event;
 pub mod explain;
 pub mod folders;
 pub mod nearest;
+pub mod top;
 pub mod transaction;
 pub mod value;
 pub mod values;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -140,6 +141,33 @@ impl Connection<'_> {
         body: &impl Serialize,
         device: Option<OwnedFd>,
     ) -> Result<(Response<Incoming>, AbortHandle), NoAnswer> {
+        let body = serde_json::to_vec(body).map_err(|error| error.to_string())?;
+        let request = request(Method::POST, path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)));
+        self.ask(request.map_err(|error| error.to_string())?, device).await
+    }
+
+    /// Gets what is at a path below that of the API's version. `after` is the last event that the
+    /// caller has.
+    pub(crate) async fn get(
+        self,
+        path: &str,
+        after: Option<u64>,
+    ) -> Result<Response<Incoming>, NoAnswer> {
+        let mut request = request(Method::GET, path);
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
+        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        Ok(self.ask(request, None).await?.0)
+    }
+
+    async fn ask(
+        self,
+        request: Request<Full<Bytes>>,
+        device: Option<OwnedFd>,
+    ) -> Result<(Response<Incoming>, AbortHandle), NoAnswer> {
         let Connection { socket, stream } = self;
         let lost = |error: &dyn Display| lost(socket, error);
         let stream = TokioIo::new(Passing { stream, device });
@@ -147,7 +175,6 @@ impl Connection<'_> {
             hyper::client::conn::http1::handshake(stream).await.map_err(|error| lost(&error))?;
         // The request returns its errors, too.
         let driver = tokio::spawn(connection).abort_handle();
-        let request = request(path, body)?;
         let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
         Ok((response, driver))
     }
@@ -181,15 +208,9 @@ async fn whole(mut body: Incoming) -> hyper::Result<Vec<u8>> {
     Ok(whole)
 }
 
-fn request(path: &str, body: &impl Serialize) -> Result<Request<Full<Bytes>>, String> {
-    let body = serde_json::to_vec(body).map_err(|error| error.to_string())?;
-    Request::builder()
-        .method(Method::POST)
-        .uri(format!("/v{VERSION}/{path}"))
-        .header(header::HOST, "tramad")
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| error.to_string())
+fn request(method: Method, path: &str) -> Builder {
+    let uri = format!("/v{VERSION}/{path}");
+    Request::builder().method(method).uri(uri).header(header::HOST, "tramad")
 }
 
 fn read_answer<R: DeserializeOwned>(

@@ -11,6 +11,8 @@ mod exchange;
 mod explain;
 mod failed;
 mod interface;
+mod observe;
+mod top;
 mod transact;
 
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use std::time::Duration;
 
 pub use failed::Failed;
 pub use interface::{Interface, Joined};
+pub use observe::Observed;
 
 /// A daemon, as its clients find it.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@
 mod datagrams;
 mod handed;
 mod links;
+mod mirrors;
 mod networks;
 mod sessions;
 mod settle;
@@ -39,6 +40,7 @@ use crate::balance::Balancer;
 use crate::config::model::{Config, DaemonConfig, LoopMode, Network, Port};
 use crate::convert;
 use crate::crashes::Crashes;
+use crate::events::{Events, Known};
 use crate::gateway::{Gateway, Starts};
 use crate::kept::KeptState;
 use crate::last_drops::LastDrops;
@@ -51,6 +53,7 @@ use crate::storms::Storms;
 use crate::streams::Streams;
 
 use datagrams::Datagrams;
+use mirrors::Mirrors;
 pub(crate) use settle::wait_until_resumed;
 use start::{NotStarted, Placement};
 pub(crate) use troubles::{Part, Trouble};
@@ -94,8 +97,11 @@ pub struct DataPlane {
     links: Links,
     /// Devices that clients have handed over.
     pub(crate) attached: AttachedDevices,
+    /// The mirrors that run.
+    mirrors: Mirrors,
     /// The last frames that were dropped.
     pub(crate) last_drops: LastDrops,
+    pub(crate) events: Arc<Events>,
 }
 
 pub(crate) struct Worker {
@@ -156,7 +162,8 @@ impl DataPlane {
         event.set_nonblocking(true)?;
         readable.set_nonblocking(true)?;
         let (teller, notices) = drop_notices();
-        let last_drops = LastDrops::start(notices)?;
+        let events = Events::start(daemon.events)?;
+        let last_drops = LastDrops::start(notices, events.clone())?;
         let mut workers = Vec::with_capacity(daemon.workers);
         for index in 0..daemon.workers {
             // A single worker has no other to give load to.
@@ -205,7 +212,9 @@ impl DataPlane {
             namespaces: None,
             links: Links::default(),
             attached: AttachedDevices::default(),
+            mirrors: Mirrors::default(),
             last_drops,
+            events,
         };
         Ok((data_plane, readable))
     }
@@ -236,6 +245,7 @@ impl DataPlane {
                 Step::SetPort { port, .. } => self.set_port(port),
                 Step::RemoveNetwork { name } => self.remove_network(name),
                 Step::AddPort { port } => self.add_port(port),
+                Step::SetMirrors { network, mirrors } => self.set_mirrors(network, mirrors),
                 Step::NeedsRestart { .. } => {}
             }
         }
@@ -378,9 +388,11 @@ impl DataPlane {
                 self.links.stop_waiting(&port.name);
                 if self.failed.remove(&port.name).is_some() {
                     tracing::info!("port {} runs now", port.name);
+                    self.events.link_of(running.id, "up", "it runs now");
                 }
                 self.marks.insert(running.settings.mark);
                 self.ports.insert(port.name.clone(), running);
+                self.renew_mirrors(port.network.as_deref());
             }
             Err(NotStarted { reason, is_of_link }) => {
                 self.links.stop_waiting(&port.name);
@@ -444,6 +456,11 @@ impl DataPlane {
             Ok(Ok(())) => {
                 if let Some(running) = self.ports.get_mut(&port.name) {
                     let old = std::mem::replace(&mut running.settings, settings);
+                    self.events.set_port(id, known(port, running));
+                    if old.cable != port.cable {
+                        let (verdict, detail) = cable(port.cable);
+                        self.events.link_of(id, verdict, detail);
+                    }
                     if let Some(session) = &running.session {
                         session.set_device(convert::device(port, mtu));
                         if old.cable != port.cable {
@@ -477,7 +494,19 @@ impl DataPlane {
             tracing::error!("port {}: {error}", port.settings.name);
         }
         self.crashes.removed(port.id);
+        self.events.forget_port(port.id);
     }
+}
+
+/// What events say of a port.
+fn known(port: &Port, running: &RunningPort) -> Known {
+    let RunningPort { settings, counters, .. } = running;
+    Known::new((&port.name, port.network.as_deref()), settings.mark, counters.clone())
+}
+
+/// What an event says of a cable.
+fn cable(is_in: bool) -> (&'static str, &'static str) {
+    if is_in { ("up", "the cable is in") } else { ("down", "the cable is out") }
 }
 
 impl Drop for DataPlane {

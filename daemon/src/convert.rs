@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use trama_capture::filter::{self, Filter};
 use trama_frame::{MacAddr, VlanId};
 use trama_helper::Rights;
 use trama_switch as switch;
+use trama_switch::watch;
 use trama_vhost_net_backend as vhost;
 
 use crate::config::derived;
@@ -131,6 +133,14 @@ pub(crate) fn vlan(vlan: &Vlan) -> switch::VlanMode {
     let tag = id(vlan.tag.unwrap_or(0));
     let trunks = vlan.trunks.iter().map(|vlan| id(*vlan)).collect();
     vlan.mode_or_default().with(tag, trunks)
+}
+
+/// Returns a filter as a watch or a mirror asks it.
+pub(crate) fn frame_filter(filter: Filter) -> watch::Filter {
+    Box::new(move |seen| {
+        let drop = seen.drop.map(|reason| reason as usize);
+        filter.matches(&filter::Glimpse { head: seen.head, len: seen.len, drop })
+    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ use std::time::Instant;
 use trama_switch::news::{DropNotice, DropNotices};
 use trama_switch::{DropReason, PortId};
 
+use crate::events::Events;
+
 /// Most frames that are kept; then all are forgotten.
 const MOST: usize = 1 << 16;
 
@@ -25,20 +27,21 @@ pub(crate) struct LastDrop {
 pub(crate) struct LastDrops(Arc<Mutex<HashMap<(PortId, DropReason), LastDrop>>>);
 
 impl LastDrops {
-    /// Takes what the workers tell, until they have ended.
+    /// Takes what the workers tell, until they have ended, and notes events of it.
     ///
     /// # Errors
     /// There are too many threads.
-    pub(crate) fn start(notices: DropNotices) -> io::Result<LastDrops> {
+    pub(crate) fn start(notices: DropNotices, events: Arc<Events>) -> io::Result<LastDrops> {
         let drops = LastDrops::default();
         let own = drops.clone();
         let thread = std::thread::Builder::new().name("drops".into());
-        thread.spawn(move || own.run(&notices))?;
+        thread.spawn(move || own.run(&notices, |notice| events.note_drop(notice)))?;
         Ok(drops)
     }
 
-    fn run(&self, notices: &DropNotices) {
+    fn run(&self, notices: &DropNotices, tell: impl Fn(&DropNotice)) {
         while let Some(notice) = notices.wait() {
+            tell(&notice);
             self.keep(notice);
         }
     }
@@ -87,7 +90,7 @@ mod tests {
         engine.poll(Time(1));
         drop(engine);
         let drops = LastDrops::default();
-        drops.run(&notices);
+        drops.run(&notices, |_| {});
         let last = drops.of(port, None).unwrap().notice;
         assert_eq!((last.reason, last.head), (DropReason::NotAttached, vec![7; 60]));
         assert!(drops.of(port, Some(DropReason::Runt)).is_none());

@@ -7,10 +7,10 @@
 //! its own there, and a network's own port counts as any other. The order of tables has no meaning.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-use crate::config::model::{Config, DaemonConfig, Interface, Network, Port};
+use crate::config::model::{Config, DaemonConfig, Interface, Mirror, Network, Port};
 
 /// One step from the running configuration towards the wanted one.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +49,13 @@ pub enum Step {
         /// As wanted.
         port: Port,
     },
+    /// The mirrors of a network change.
+    SetMirrors {
+        /// The network's name.
+        network: String,
+        /// All that it has, as wanted.
+        mirrors: Vec<Mirror>,
+    },
     /// `[daemon]` differs; the change takes effect at the next start.
     NeedsRestart {
         /// The keys that change.
@@ -69,6 +76,11 @@ impl fmt::Display for Step {
             }
             Self::RemoveNetwork { name } => write!(f, "remove network {name}"),
             Self::AddPort { port } => write!(f, "add port {}", port.name),
+            Self::SetMirrors { network, mirrors } => {
+                let names: Vec<_> = mirrors.iter().map(|mirror| mirror.name.as_str()).collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                write!(f, "set mirrors of network {network}: {names}")
+            }
             Self::NeedsRestart { keys } => {
                 write!(f, "restart needed for daemon.{}", keys.join(", daemon."))
             }
@@ -90,6 +102,7 @@ pub fn plan(running: &Config, wanted: &Config) -> Vec<Step> {
     let gone = running.config.networks.iter().filter(|old| wanted.network(&old.name).is_none());
     steps.extend(gone.map(|old| Step::RemoveNetwork { name: old.name.clone() }));
     steps.extend(added_ports(running, wanted));
+    steps.extend(mirrors(running, wanted));
     if !keys.is_empty() {
         steps.push(Step::NeedsRestart { keys });
     }
@@ -188,6 +201,23 @@ fn kept_ports(running: &ByName<'_>, wanted: &ByName<'_>) -> Vec<Step> {
     steps
 }
 
+/// Returns a step for each network whose mirrors change.
+fn mirrors(running: &ByName<'_>, wanted: &ByName<'_>) -> Vec<Step> {
+    let of = |config: &Config, network: &str| -> Vec<Mirror> {
+        let all = config.mirrors.iter();
+        all.filter(|mirror| mirror.network.as_deref() == Some(network)).cloned().collect()
+    };
+    let all = running.config.mirrors.iter().chain(&wanted.config.mirrors);
+    let names: BTreeSet<&str> = all.filter_map(|mirror| mirror.network.as_deref()).collect();
+    let there = names.into_iter().filter(|name| wanted.network(name).is_some());
+    let changed = there.filter_map(|name| {
+        let mirrors = of(wanted.config, name);
+        let known = running.network(name).map(|_| of(running.config, name)).unwrap_or_default();
+        (mirrors != known).then(|| Step::SetMirrors { network: name.to_owned(), mirrors })
+    });
+    changed.collect()
+}
+
 /// Returns the keys that are marked as different.
 fn differing(pairs: &[(&'static str, bool)]) -> Vec<&'static str> {
     pairs.iter().filter(|(_, differs)| *differs).map(|(key, _)| *key).collect()
@@ -221,6 +251,10 @@ fn network_keys(a: &Network, b: &Network) -> Vec<&'static str> {
         ("forward", a.forward != b.forward),
         ("loopback", a.loopback != b.loopback),
         ("reflect", a.reflect != b.reflect),
+        ("sflow", a.sflow != b.sflow),
+        ("ipfix", a.ipfix != b.ipfix),
+        ("log-dns", a.log_dns != b.log_dns),
+        ("events", a.tells_events != b.tells_events),
         ("guests", a.guests != b.guests),
         ("external-ids", a.external_ids != b.external_ids),
         ("openvswitch", a.openvswitch != b.openvswitch),
@@ -280,12 +314,18 @@ mod tests {
     struct Model {
         networks: BTreeMap<String, Network>,
         ports: BTreeMap<String, Port>,
+        mirrors: BTreeMap<String, Vec<Mirror>>,
     }
 
     impl Model {
         fn of(config: &Config) -> Self {
             let config = config.expanded();
+            let mut mirrors = BTreeMap::<String, Vec<Mirror>>::new();
+            for mirror in config.mirrors.clone() {
+                mirrors.entry(mirror.network.clone().unwrap()).or_default().push(mirror);
+            }
             Self {
+                mirrors,
                 networks: config.networks.iter().map(|n| (n.name.clone(), n.clone())).collect(),
                 ports: config.all_ports().map(|p| (p.name.clone(), p.into_owned())).collect(),
             }
@@ -312,12 +352,22 @@ mod tests {
                 Step::RemoveNetwork { name } => {
                     assert!(self.networks.remove(&name).is_some());
                     assert!(self.ports.values().all(|port| port.network != Some(name.clone())));
+                    self.mirrors.remove(&name);
                 }
                 Step::AddPort { port } => {
                     self.check_network(&port);
                     let free = self.ports.values().all(|other| clash(other, &port).is_none());
                     assert!(free, "its socket or device is still in use");
                     assert!(self.ports.insert(port.name.clone(), port).is_none());
+                }
+                Step::SetMirrors { network, mirrors } => {
+                    let ports = mirrors.iter().filter_map(|mirror| mirror.output_port.as_ref());
+                    assert!(ports.into_iter().all(|port| self.ports[port].is_on(&network)));
+                    let old = self.mirrors.remove(&network).unwrap_or_default();
+                    assert_ne!(old, mirrors);
+                    if !mirrors.is_empty() {
+                        self.mirrors.insert(network, mirrors);
+                    }
                 }
                 Step::NeedsRestart { keys } => assert!(!keys.is_empty()),
             }

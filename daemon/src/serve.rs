@@ -115,6 +115,7 @@ fn announce(daemon: &Daemon, Start { notifier, started, .. }: &Start) {
         config.daemon.workers,
         config.daemon.control.display(),
     );
+    daemon.announce();
     notifier.send("READY=1");
 }
 

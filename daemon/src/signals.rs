@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use trama_daemon::events::By;
 use trama_daemon::notify::Notifier;
 use trama_daemon::state::Daemon;
 use trama_daemon::succession::Origin;
@@ -119,7 +120,7 @@ fn upgrade(daemon: Arc<Daemon>) {
 }
 
 fn reload(daemon: &Daemon) {
-    match daemon.reload() {
+    match daemon.reload(By::Signal) {
         Ok(done) => tracing::info!("reloaded: {} steps", done.steps.len()),
         Err(faults) => {
             faults.iter().for_each(|fault| tracing::error!("{fault}"));

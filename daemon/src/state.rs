@@ -5,14 +5,16 @@
 
 mod ephemeral;
 mod explain;
+pub(crate) mod exports;
 mod follow;
 mod hand_over;
 mod start;
+mod top;
 pub(crate) mod watches;
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,11 +32,14 @@ use crate::changes::Changes;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
 use crate::crashes::Crashes;
+use crate::events::{By, Events};
+use crate::export::Exports;
 use crate::gateway::AskError;
 use crate::host;
 use crate::moves::MoveError;
 use crate::panics;
 use crate::plan::{Step, daemon_keys, plan};
+use crate::port_numbers::Numbers;
 use crate::status::{FdbRow, Status};
 use crate::succession::keeper_socket;
 use crate::upgrade::HandOver;
@@ -253,6 +258,10 @@ pub struct Daemon {
     crashes: Arc<Crashes>,
     /// The captures that run.
     pub(crate) captures: Arc<Captures>,
+    pub(crate) exports: Arc<Exports>,
+    numbers: Mutex<Numbers>,
+    /// What has happened.
+    pub(crate) events: Arc<Events>,
     /// Set once if there is a keeper.
     hand_over: OnceLock<HandOver>,
     /// Threads that want the lock, which [`Daemon::build`] lets go first.
@@ -277,6 +286,7 @@ struct Inner {
     in_force: Option<String>,
     data_plane: DataPlane,
     changes: Changes,
+    exports: Arc<Exports>,
 }
 
 impl Daemon {
@@ -314,8 +324,18 @@ impl Daemon {
         let started_with = config.daemon.clone();
         let phase = Phase::Starting;
         let in_force = Some(source.text.clone());
-        let changes = Changes::new();
-        let inner = Inner { phase, source, rights, config, in_force, data_plane, changes };
+        let events = data_plane.events.clone();
+        let (changes, exports) = (Changes::new(), Arc::<Exports>::default());
+        let inner = Inner {
+            phase,
+            source,
+            rights,
+            config,
+            in_force,
+            data_plane,
+            changes,
+            exports: exports.clone(),
+        };
         let inner = Mutex::new(inner);
         let (start, waiting) = (Start::default(), AtomicUsize::new(0));
         let started = Instant::now();
@@ -328,6 +348,9 @@ impl Daemon {
             start,
             crashes,
             captures,
+            exports,
+            numbers: Mutex::default(),
+            events,
             hand_over,
             waiting,
         }))
@@ -400,11 +423,15 @@ impl Daemon {
     ///
     /// # Errors
     /// The file has faults; the error lists all of them. Nothing has changed.
-    pub fn reload(&self) -> Result<Committed<()>, Vec<Diagnostic>> {
+    pub fn reload(&self, by: By) -> Result<Committed<()>, Vec<Diagnostic>> {
         // Locked before reading: otherwise a transaction that saves in between would be undone.
         let mut inner = self.lock_to_change();
         let reloaded = inner.reload();
         inner.changes.record_reload(reloaded.is_ok());
+        match &reloaded {
+            Ok(done) => self.events.changed("reloaded", by, &done.steps),
+            Err(faults) => self.events.changed("reload refused", by, faults),
+        }
         reloaded
     }
 
@@ -448,6 +475,15 @@ impl Daemon {
         self.lock_to_change().data_plane.move_network(network, worker, |_| {})
     }
 
+    /// Notes as an event that the start is over.
+    pub fn announce(&self) {
+        let Config { networks, ports, .. } = self.config();
+        let version = env!("CARGO_PKG_VERSION");
+        let (networks, ports) = (networks.len(), ports.len());
+        let detail = format!("tramad {version} with {networks} networks and {ports} ports");
+        self.events.config("started", None, &detail);
+    }
+
     /// Returns the workers; they stay the same while the daemon runs.
     pub fn workers(&self) -> Vec<WorkerHandle> {
         self.lock().data_plane.workers()
@@ -461,6 +497,7 @@ impl Daemon {
 
     /// Stops everything and removes the sockets and devices that the daemon made.
     pub fn stop(&self) {
+        self.exports.end();
         self.lock().data_plane.stop();
     }
 
@@ -469,7 +506,7 @@ impl Daemon {
         let inner = self.lock();
         let needs_restart = daemon_keys(&self.started_with, &inner.config.daemon);
         let mut status = inner.data_plane.status(&inner.config, needs_restart);
-        status.changes = inner.changes;
+        (status.changes, status.exports) = (inner.changes, self.exports.statuses());
         status
     }
 
@@ -553,28 +590,12 @@ impl Inner {
         if config != self.config {
             self.changes.record_change();
         }
+        self.data_plane.events.set_capacity(config.daemon.events);
         let before = std::mem::replace(&mut self.config, config);
         self.data_plane.attached.retain(&self.config);
+        self.exports.wake();
         self.keep_ephemeral(&before);
         self.data_plane.not_in_force(steps)
-    }
-}
-
-impl StartError {
-    fn diagnostics(self, file: &Path) -> Vec<Diagnostic> {
-        match self {
-            Self::Invalid(diagnostics) => diagnostics,
-            Self::Read { error, .. } | Self::Worker(error) => vec![Diagnostic {
-                file: file.display().to_string(),
-                line: 1,
-                column: 1,
-                key: String::new(),
-                fault: Fault::new(
-                    format!("cannot be read: {error}"),
-                    "put it there, readable for the daemon",
-                ),
-            }],
-        }
     }
 }
 

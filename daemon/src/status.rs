@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use trama_gateway::report::LeaseRow;
-use trama_switch::counters::PortSnapshot;
+use trama_switch::counters::{MirrorSnapshot, PortSnapshot};
 use trama_switch::{DropReason, FloodKind, PortId};
 use trama_vhost_net_backend::{Peer, SessionState};
 
@@ -15,6 +15,7 @@ pub use crate::changes::Changes;
 use crate::config::derived::running::{is_part_of, written_name};
 use crate::config::model::{Config, Port};
 use crate::crashes::Restarts;
+use crate::export::Statuses;
 use crate::gateway::{Gateway, GatewayStatus};
 pub use crate::socket_status::SocketStatus;
 
@@ -25,6 +26,8 @@ pub struct Status {
     pub networks: Vec<NetworkStatus>,
     /// In the configuration's order.
     pub ports: Vec<PortStatus>,
+    /// By name.
+    pub mirrors: Vec<MirrorStatus>,
     /// By worker number.
     pub workers: Vec<WorkerStatus>,
     /// How often one switch has followed another.
@@ -33,6 +36,8 @@ pub struct Status {
     pub changes: Changes,
     /// Keys of `[daemon]` whose change waits for a restart.
     pub needs_restart: Vec<&'static str>,
+    /// How exports go.
+    pub(crate) exports: Statuses,
     /// Where each port is in `ports`.
     places: HashMap<String, usize>,
 }
@@ -177,6 +182,17 @@ impl PortCounts {
     }
 }
 
+/// A mirror as it runs.
+#[derive(Clone, Debug)]
+pub struct MirrorStatus {
+    /// Its name.
+    pub name: String,
+    /// Its network.
+    pub network: String,
+    /// What it has copied since the switch started, or since it was made.
+    pub counters: MirrorSnapshot,
+}
+
 /// Counters of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerStatus {
@@ -248,10 +264,17 @@ impl DataPlane {
             }
         });
         let (workers, restarts) = (workers.collect(), self.crashes.restarts());
-        Status { workers, restarts, needs_restart, ..Status::of(networks, ports) }
+        let mirrors = self.mirrored().map(|(network, mirror, counters)| MirrorStatus {
+            name: mirror.name.clone(),
+            network: network.to_owned(),
+            counters,
+        });
+        let mut mirrors: Vec<_> = mirrors.collect();
+        mirrors.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Status { mirrors, workers, restarts, needs_restart, ..Status::of(networks, ports) }
     }
 
-    fn port_status(&self, port: &Port, gateways: &GatewayDrops<'_>) -> PortStatus {
+    pub(crate) fn port_status(&self, port: &Port, gateways: &GatewayDrops<'_>) -> PortStatus {
         let running = self.ports.get(&port.name);
         let mark = running.map_or(0, |port| port.settings.mark);
         let own = (port.network.as_deref().unwrap_or_default(), u64::from(mark));
@@ -350,7 +373,7 @@ fn vhost_status(port: &RunningPort) -> Option<VhostStatus> {
 }
 
 /// What gateways have dropped of a port's frames, by the port's network and mark.
-type GatewayDrops<'a> = HashMap<(&'a str, u64), Vec<(String, u64)>>;
+pub(crate) type GatewayDrops<'a> = HashMap<(&'a str, u64), Vec<(String, u64)>>;
 
 fn gateway_drops(networks: &[NetworkStatus]) -> GatewayDrops<'_> {
     let mut all = GatewayDrops::new();

@@ -13,6 +13,7 @@ use trama_api::transaction::{Kind, NotRunning};
 use trama_daemon::config::model::{Config, Interface, Network, Promiscuous, VlanModeName};
 use trama_daemon::config::parse;
 use trama_daemon::descriptors::raise_limit;
+use trama_daemon::events::By;
 use trama_daemon::plan::Step;
 use trama_daemon::state::{Committed, Daemon, Source, TransactError, TransactOptions};
 
@@ -206,7 +207,7 @@ fn nothing_changes_when_anything_is_wrong() {
     assert!(lab.path("vm1.sock").exists());
 
     fs::write(lab.daemon.file(), text.replace("tag = 10", "tagg = 10")).unwrap();
-    let faults = lab.daemon.reload().unwrap_err();
+    let faults = lab.daemon.reload(By::Signal).unwrap_err();
     assert_eq!(faults.len(), 1);
     let shown = faults[0].to_string();
     assert!(shown.ends_with("lab.toml:14:1: port.vm1.tagg: unknown key; did you mean \"tag\"?"));
@@ -214,7 +215,7 @@ fn nothing_changes_when_anything_is_wrong() {
     assert!(error.contains("was edited by hand and is invalid"), "{error}");
     assert_eq!(lab.daemon.config(), config);
     fs::remove_file(lab.daemon.file()).unwrap();
-    let shown = lab.daemon.reload().unwrap_err()[0].to_string();
+    let shown = lab.daemon.reload(By::Signal).unwrap_err()[0].to_string();
     assert!(shown.contains("cannot be read: No such file"), "{shown}");
 }
 
@@ -229,7 +230,7 @@ fn without_save_the_file_stays_as_it_is() {
     };
     lab.daemon.transact(options, edit).unwrap();
     assert_eq!((lab.text(), lab.daemon.config().ports.len()), (text, 1));
-    let done = lab.daemon.reload().unwrap();
+    let done = lab.daemon.reload(By::Signal).unwrap();
     assert_eq!(steps(&done), ["add port vm2"]);
 }
 
@@ -282,7 +283,7 @@ fn changes_of_the_daemon_itself_wait_for_a_restart() {
     let lab = Lab::start(TWO_PORTS);
     let text = lab.text().replace("[daemon]\n", "[daemon]\nworkers = 2\nspin = \"always\"\n");
     fs::write(lab.daemon.file(), text).unwrap();
-    let done = lab.daemon.reload().unwrap();
+    let done = lab.daemon.reload(By::Signal).unwrap();
     assert_eq!(steps(&done), ["restart needed for daemon.workers, daemon.spin"]);
     assert_eq!(lab.daemon.status().needs_restart, ["workers", "spin"]);
     assert_eq!(lab.daemon.status().workers.len(), 1);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
+use trama_daemon::events::Events;
 use trama_daemon::gateway::{AskError, GatewayStatus, Starts, Supervisor};
 use trama_dhcp::config::{Service, Settings};
 use trama_gateway::Station;
@@ -33,7 +34,8 @@ fn config(mtu: u16) -> Config {
     let ipv4 = "10.0.2.1/24".parse().ok();
     let (mac, ipv6, service_addresses) = ([2, 0, 0, 0, 0, 1], None, Vec::new());
     let station = Station { mac, mtu, ipv4, ipv6, service_addresses };
-    Config { station, hosts: Vec::new(), tftp: None, dhcp: None, nat: None }
+    let (hosts, tells_events, tells_answers) = (Vec::new(), true, true);
+    Config { station, hosts, tftp: None, dhcp: None, nat: None, tells_events, tells_answers }
 }
 
 /// A worker with one network and a free port on it.
@@ -79,7 +81,8 @@ impl Lab {
         let leases = config.dhcp.as_ref().and_then(|dhcp| dhcp.folder.parent());
         let state = leases.unwrap_or(Path::new("/none")).to_owned();
         let rights = Rights::own(Setup { state, ..Setup::default() }, program);
-        Supervisor::start("lab", rights, port, config, starts).unwrap()
+        let means = (rights, starts, Events::start(64).unwrap());
+        Supervisor::start("lab", means, port, config).unwrap()
     }
 }
 

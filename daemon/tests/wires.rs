@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use trama_daemon::config::model::socket::SocketMode;
 use trama_daemon::config::model::{Config, Interface};
+use trama_daemon::events::By;
 use trama_daemon::state::{Daemon, Source, TransactOptions};
 use trama_daemon::status::SocketStatus;
 
@@ -195,7 +196,7 @@ fn each_of_many_connections_is_a_port_of_its_own() {
     assert!(config.ports.iter().filter(|port| !port.cable).count() == MOST - 1);
     let saved = fs::read_to_string(lab.daemon.file()).unwrap();
     assert_eq!(saved.lines().count(), text.lines().count() + 1, "{saved}");
-    assert!(lab.daemon.reload().unwrap().steps.is_empty());
+    assert!(lab.daemon.reload(By::Signal).unwrap().steps.is_empty());
     // They end with their connections, or with fewer that are allowed.
     peers.truncate(MOST / 2);
     let count = || {

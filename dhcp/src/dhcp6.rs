@@ -24,7 +24,7 @@ mod tests;
 
 pub use config::{Config6, ConfigError6, Settings6};
 pub use message::{KINDS, kind_name};
-pub use server::{Conflict6, Outcome6, Received6, Reply6, Server6};
+pub use server::{Conflict6, Event6, Outcome6, Received6, Reply6, Server6};
 pub use solicit::Solicit;
 
 /// UDP port of servers.

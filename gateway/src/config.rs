@@ -24,6 +24,10 @@ pub struct Config {
     pub dhcp: Option<Dhcp>,
     /// NAT to other networks; `None`: none.
     pub nat: Option<Rules>,
+    /// Whether the daemon is told of events.
+    pub tells_events: bool,
+    /// Whether the answers of DNS are among them.
+    pub tells_answers: bool,
 }
 
 impl Config {

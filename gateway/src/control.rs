@@ -9,12 +9,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::event::Event;
 use crate::link::Layout;
 use crate::question::{Answer, Question};
 use crate::report::Status;
 
 /// The version of the messages here and of the lifeline's. Another version's gateway is replaced.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Longest line, which bounds the memory that a faulty peer can use. The settings of a network with
 /// 4096 ports that each have a forward and a few long names fit.
@@ -72,6 +73,13 @@ pub enum Report {
     ReadResolvers,
     /// A line for the log.
     Warning(String),
+    /// What has happened since the last report of events.
+    Events {
+        /// The events, in order.
+        events: Vec<Event>,
+        /// Others that found no room.
+        lost: u64,
+    },
     /// A part of an answer; its rows follow those of the previous part.
     Answer {
         /// The `id` of the question.

@@ -59,6 +59,11 @@ impl Daemon {
         self.channel.is_some()
     }
 
+    /// Whether a report would be sent at once.
+    pub(crate) fn is_free(&self) -> bool {
+        self.channel.as_ref().is_some_and(|channel| !channel.is_behind())
+    }
+
     /// Sends a report, if there is a daemon.
     pub(crate) fn send(&mut self, report: &Report) {
         if self.channel.as_mut().is_some_and(|channel| channel.send(report).is_err()) {

@@ -22,13 +22,15 @@ use trama_nat::packet::inbound::Inbound;
 use trama_nat::packet::outbound::fragments;
 use trama_nat::packet::received::{self, Frame, Local};
 use trama_nat::packet::{udp_frame, udp_overhead};
-use trama_nat::{Client, PortMark, Random, Service};
+use trama_nat::{Client, FlowEvents, PortMark, Random, Service};
 
 use crate::config::{Config, Dhcp};
 use crate::dhcp::{Advertiser, Leases, Leases6, Request, Request6};
 use crate::dns;
+use crate::dns::answered::AnsweredNames;
 use crate::dns::forwarder::{Forwarder, Refusal};
 use crate::drop_reason::{Counters, DropReason, NatDrop, ServiceDrop};
+use crate::event::Events;
 use crate::io::{Output, Replies};
 use crate::report::LeaseRow;
 use crate::report::Status;
@@ -39,6 +41,8 @@ use crate::{arp_ndp, ip, tftp};
 pub struct Gateway {
     pub(crate) shared: Shared,
     dns: Forwarder,
+    /// By which names guests know addresses.
+    answered: AnsweredNames,
     tftp: tftp::Server,
     leases: Option<Leases>,
     leases6: Option<Leases6>,
@@ -56,10 +60,13 @@ impl Gateway {
     /// A gateway with these settings.
     pub fn new(config: Config, random: Random) -> Gateway {
         let (dns, leases6) = (Forwarder::new(&config), Leases6::new(&config));
-        let shared = Shared { config, counters: Counters::default(), random };
+        let (counters, events) = (Counters::default(), Events::default());
+        let flow_events = FlowEvents::default();
+        let shared = Shared { config, counters, random, events, flow_events };
         let mut gateway = Gateway {
             shared,
             dns,
+            answered: AnsweredNames::default(),
             tftp: tftp::Server::default(),
             leases: None,
             leases6,
@@ -70,6 +77,7 @@ impl Gateway {
             warnings: Vec::new(),
         };
         gateway.open_tftp_root();
+        gateway.follow_events();
         gateway
     }
 
@@ -137,6 +145,7 @@ impl Gateway {
         let before = std::mem::replace(&mut self.shared.config, config);
         self.apply_host_search();
         self.open_tftp_root();
+        self.follow_events();
         let Shared { config, .. } = &self.shared;
         let is_same = before.station == config.station
             && before.dhcp.as_ref().map(Dhcp::without_taken)
@@ -278,10 +287,13 @@ impl Gateway {
         out: &mut Output,
     ) -> Result<Option<Vec<u8>>, DropReason> {
         let Gateway { shared, dns, leases, .. } = self;
-        let Shared { config, counters, random } = shared;
+        let Shared { config, counters, random, .. } = shared;
         let known = (&*config, leases.as_ref());
         match dns.query(now, known, random, (client, bytes), &mut out.upstream) {
-            Ok(reply) => Ok(reply),
+            Ok(reply) => {
+                reply.iter().for_each(|reply| self.answered(&client, reply));
+                Ok(reply)
+            }
             Err(Refusal { reason, reply: None }) => Err(reason.into()),
             Err(Refusal { reason, reply }) => {
                 counters.drop_from(client.port, reason);
@@ -294,7 +306,7 @@ impl Gateway {
     pub fn server_answered(&mut self, now: Duration, slot: usize, bytes: &[u8], out: &mut Output) {
         let Gateway { dns, shared: Shared { random, counters, .. }, .. } = self;
         match dns.answer(now, slot, bytes, random, &mut out.upstream) {
-            Ok(reply) => self.reply(reply.into_iter().collect(), out),
+            Ok(reply) => self.answer(reply.into_iter().collect(), out),
             Err(reason) => counters.drop(reason),
         }
     }
@@ -302,20 +314,22 @@ impl Gateway {
     /// The DNS server of a slot's socket cannot be reached.
     pub fn server_failed(&mut self, now: Duration, slot: usize, out: &mut Output) {
         let reply = self.dns.failed(now, slot, &mut self.shared.random, &mut out.upstream);
-        self.reply(reply.into_iter().collect(), out);
+        self.answer(reply.into_iter().collect(), out);
     }
 
     /// Handles expired timers.
     pub fn poll(&mut self, now: Duration, out: &mut Output) {
-        let mut replies = self.dns.poll(now, &mut self.shared.random, &mut out.upstream);
-        self.tftp.poll(now, &mut replies);
-        self.reply(replies, out);
+        let replies = self.dns.poll(now, &mut self.shared.random, &mut out.upstream);
+        self.answer(replies, out);
+        let mut packets = Replies::new();
+        self.tftp.poll(now, &mut packets);
+        self.reply(packets, out);
         let before = out.frames.len() + out.confirmed.len();
         if let Some(leases) = &mut self.leases {
-            leases.poll(now, &self.shared.config, out);
+            leases.poll(now, &mut self.shared, out);
         }
         if let Some(leases) = &mut self.leases6 {
-            leases.poll(now, &self.shared.config, out);
+            leases.poll(now, &mut self.shared, out);
         }
         self.advertise(now, out);
         self.shared.counters.frames.sent +=
@@ -378,7 +392,7 @@ impl Gateway {
                 if let Some(leases) = &mut self.leases {
                     leases.address_seen(
                         now,
-                        &self.shared.config,
+                        &mut self.shared,
                         (arp.sender, arp.mac),
                         arp.port.0,
                         out,
@@ -409,7 +423,7 @@ impl Gateway {
             return advertiser.ok_or(NatDrop::IcmpUnanswered)?.solicited(now, packet);
         }
         if let (Some(leases), Some((IpAddr::V6(address), user))) = (&mut self.leases6, advertised) {
-            leases.address_seen(now, &self.shared.config, (address, user), packet.port.0, out);
+            leases.address_seen(now, &mut self.shared, (address, user), packet.port.0, out);
         }
         let answer = ip::answer(&self.shared.config, packet)?;
         let id = (self.shared.random)() as u32;
@@ -434,7 +448,7 @@ impl Gateway {
             let unicast = Some(packet.destination) == server;
             let request =
                 Request { port: packet.port.0, from: packet.mac, source, unicast, payload };
-            return leases.handle(now, &self.shared.config, &request, out);
+            return leases.handle(now, &mut self.shared, &request, out);
         }
         let client = Client {
             port: packet.port,
@@ -452,7 +466,7 @@ impl Gateway {
                 let leases = self.leases6.as_mut().ok_or(ServiceDrop::ClosedPort)?;
                 let (source, from) = ((source, ports.src_port), packet.mac);
                 let request = Request6 { port: packet.port.0, from, source, payload };
-                return leases.handle(now, &self.shared.config, &request, out);
+                return leases.handle(now, &mut self.shared, &request, out);
             }
             port if self.tftp.listens(port) && offers(Service::Tftp) => {
                 let mut packets = Replies::new();
@@ -464,6 +478,8 @@ impl Gateway {
         reply.map_or(Ok(()), |payload| self.send(&client, &payload, out))
     }
 }
+
+mod told;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ mod daemon;
 mod dhcp;
 mod dns;
 mod drop_reason;
+pub mod event;
 mod gateway;
 mod io;
 mod ip;

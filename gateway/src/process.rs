@@ -58,6 +58,9 @@ const BACKLOG: usize = 4096;
 const KEPT_HEAP: usize = 4 << 20;
 /// Shortest time between two status reports.
 const REPORT: Duration = Duration::from_secs(1);
+/// Shortest time between two reports of events: a system call and a wake-up for each event would
+/// cost more than the event.
+const EVENTS: Duration = Duration::from_millis(20);
 
 /// Why a gateway process fails.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +150,8 @@ struct Process {
     reported: Option<Reported>,
     /// When the next status report may be sent.
     report_at: Duration,
+    /// When events may be reported next.
+    events_at: Duration,
     confinement: Confinement,
 }
 
@@ -203,6 +208,7 @@ impl Process {
             out: Output::default(),
             reported: None,
             report_at: Duration::ZERO,
+            events_at: Duration::ZERO,
             confinement,
         };
         process.confinement.complete(process.gateway.config().tftp.as_deref())?;
@@ -258,6 +264,7 @@ impl Process {
             self.flush_output()?;
             self.send_warnings();
             self.send_status();
+            self.send_events();
             let asked = self.answer_questions();
             let has_asks = !self.out.upstream.is_empty();
             let at_once = more || asked || has_asks || self.can_send_again();
@@ -289,7 +296,9 @@ impl Process {
         let report = self.has_news().then_some(self.report_at);
         let store = self.store.as_ref().and_then(LeaseStore::deadline);
         let services = [self.gateway.deadline(), self.nat.deadline(self.now()), store];
-        let next = report.into_iter().chain(services.into_iter().flatten()).min();
+        let events = self.can_send_events().then_some(self.events_at);
+        let own = report.into_iter().chain(events);
+        let next = own.chain(services.into_iter().flatten()).min();
         next.map(|at| at.saturating_sub(self.now()))
     }
 
@@ -521,6 +530,21 @@ impl Process {
         let status = Status { nat, lease_store, ..self.gateway.status() };
         self.daemon.send(&Report::Status(Box::new(status)));
         self.report_at = self.now() + REPORT;
+    }
+
+    /// Whether there are events, and a daemon that takes them now.
+    fn can_send_events(&self) -> bool {
+        self.gateway.has_events() && self.daemon.is_free()
+    }
+
+    /// Sends the events if it is time. Without a daemon they wait for the next one.
+    fn send_events(&mut self) {
+        if !self.can_send_events() || self.now() < self.events_at {
+            return;
+        }
+        let (events, lost) = self.gateway.take_events();
+        self.daemon.send(&Report::Events { events, lost });
+        self.events_at = self.now() + EVENTS;
     }
 
     /// Whether the status has changed since the last report to this daemon; checked in every turn.

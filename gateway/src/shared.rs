@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use mio::Registry;
-use trama_nat::{Cable, Context, Random};
+use trama_nat::{Cable, Context, FlowEvents, Random};
 
 use crate::config::Config;
 use crate::drop_reason::Counters;
+use crate::event::Events;
 
-/// Settings, counters and the source of random numbers.
+/// Settings, counters, events and the source of random numbers.
 pub(crate) struct Shared {
     pub config: Config,
     pub counters: Counters,
     pub random: Random,
+    pub events: Events,
+    pub flow_events: FlowEvents,
 }
 
 impl Shared {
@@ -23,8 +26,8 @@ impl Shared {
         registry: &'a Registry,
         cable: &'a mut dyn Cable,
     ) -> Context<'a> {
-        let Shared { config, counters, random } = self;
+        let Shared { config, counters, random, flow_events: events, .. } = self;
         let (config, counters) = (config.nat(), &mut counters.frames);
-        Context { now, config, registry, cable, counters, random }
+        Context { now, config, registry, cable, counters, events, random }
     }
 }

@@ -28,7 +28,8 @@ pub(crate) fn lab() -> Config {
         ipv6: Some(Ipv6Net::new_assert(GATEWAY6, 64)),
         service_addresses: Vec::new(),
     };
-    Config { station, hosts: Vec::new(), tftp: None, dhcp: None, nat: None }
+    let (hosts, tells_events, tells_answers) = (Vec::new(), false, false);
+    Config { station, hosts, tftp: None, dhcp: None, nat: None, tells_events, tells_answers }
 }
 
 /// The same numbers in every run.

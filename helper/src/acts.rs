@@ -188,6 +188,7 @@ impl Acts {
                 self.rules.internet(&address).map_err(|error| error.to_string())?;
                 internet::open(kind, address)
             }
+            Request::AddressOf { ifname } => internet::address_of(&ifname),
             Request::LeaseFolder { network } => {
                 self.gateways.lease_folder(&self.setup.state, &network)?;
                 done

@@ -1,7 +1,7 @@
 //! Makes TCP and UDP sockets for ports that carry frames over them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
@@ -19,6 +19,7 @@ pub(crate) fn open(kind: Internet, address: SocketAddr) -> Answer {
         Internet::Listen => listen_tcp(address),
         Internet::Connect => connect_tcp(address),
         Internet::Datagrams => bind_udp(address),
+        Internet::Send => connect_udp(address),
     };
     let socket = made.map_err(|error| explain(address, &error))?;
     Ok((Reply::Done, vec![socket]))
@@ -56,6 +57,32 @@ fn bind_udp(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = socket(address, SocketType::DGRAM)?;
     bind(&socket, &address)?;
     Ok(socket)
+}
+
+fn connect_udp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = socket(address, SocketType::DGRAM)?;
+    connect(&socket, &address)?;
+    Ok(socket)
+}
+
+/// Returns an address of an interface of the host: one of IPv4 if it has one, and one of the link
+/// only if it has no other.
+pub(crate) fn address_of(ifname: &str) -> Answer {
+    let all = nix::ifaddrs::getifaddrs().map_err(|error| format!("interfaces: {error}"))?;
+    let of_it = all.filter(|it| it.interface_name == ifname).filter_map(|it| it.address);
+    let addresses = of_it.filter_map(|address| {
+        let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+    });
+    let rank = |address: &IpAddr| match address {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(address) if !address.is_unicast_link_local() => 1,
+        IpAddr::V6(_) => 2,
+    };
+    let address = addresses.min_by_key(rank).ok_or_else(|| {
+        format!("no interface {ifname} with an address is there; `ip address` lists all")
+    })?;
+    Ok((Reply::Address(address), Vec::new()))
 }
 
 fn explain(address: SocketAddr, error: &io::Error) -> String {

@@ -1,10 +1,10 @@
 //! Has the helper make TCP and UDP sockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use crate::kept::{Asked, Entry};
-use crate::request::{Internet, Request};
+use crate::request::{Internet, Reply, Request, unexpected};
 use crate::rights::Rights;
 
 /// A socket that was opened.
@@ -40,6 +40,26 @@ impl Rights {
     pub fn connect_tcp(&self, address: SocketAddr) -> Result<OwnedFd, String> {
         let request = Request::Internet { kind: Internet::Connect, address };
         self.ask_for_one(request).map(|(_, socket)| socket)
+    }
+
+    /// Makes a socket that sends UDP datagrams to an address.
+    ///
+    /// # Errors
+    /// The helper refuses or the kernel does; the text has the remedy.
+    pub fn connect_udp(&self, address: SocketAddr) -> Result<OwnedFd, String> {
+        let request = Request::Internet { kind: Internet::Send, address };
+        self.ask_for_one(request).map(|(_, socket)| socket)
+    }
+
+    /// Returns an address of an interface of the host.
+    ///
+    /// # Errors
+    /// It has none; the text has the remedy.
+    pub fn address_of(&self, ifname: &str) -> Result<IpAddr, String> {
+        match self.ask(Request::AddressOf { ifname: ifname.to_owned() }, &[])? {
+            (Reply::Address(address), _) => Ok(address),
+            (reply, _) => Err(unexpected(&reply)),
+        }
     }
 
     fn internet(&self, kind: Internet, address: SocketAddr) -> Result<OpenedSocket, String> {

@@ -97,6 +97,8 @@ pub(crate) enum Request {
     /// A socket with an address of IP; a connection may not be complete yet. Answer:
     /// [`Reply::Done`] and the socket.
     Internet { kind: Internet, address: SocketAddr },
+    /// An address of an interface of the host, of IPv4 if it has one. Answer: [`Reply::Address`].
+    AddressOf { ifname: String },
     /// Whether a network's lease folder can be had; makes it.
     LeaseFolder { network: String },
     /// Starts the gateway process of a network; with its end of the lifeline. Answer:
@@ -143,6 +145,8 @@ pub(crate) enum Internet {
     Connect,
     /// It receives UDP datagrams at the address.
     Datagrams,
+    /// It sends UDP datagrams to the address.
+    Send,
 }
 
 /// Owner, group and mode of a socket.
@@ -206,6 +210,7 @@ pub(crate) enum Reply {
     Adopted {
         socket: u64,
     },
+    Address(IpAddr),
     Successor {
         process: u32,
     },

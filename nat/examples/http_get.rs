@@ -23,8 +23,8 @@ use trama_frame::{MacAddr, VnetHeader, checksum, gso};
 use trama_nat::packet::received::{Arp, Frame};
 use trama_nat::packet::{ethernet_address, frame};
 use trama_nat::{
-    Cable, Config, Context, Counters, DropReason, Handled, LoopbackMap, Nat, PortMark, Random,
-    Rules, Station, Transport,
+    Cable, Config, Context, Counters, DropReason, FlowEvents, Handled, LoopbackMap, Nat, PortMark,
+    Random, Rules, Station, Transport,
 };
 
 const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -111,6 +111,7 @@ struct Gateway {
     station: Station,
     rules: Rules,
     counters: Counters,
+    flow_events: FlowEvents,
     random: Random,
     poll: Poll,
     start: Instant,
@@ -129,6 +130,8 @@ impl Gateway {
             station: Station { mac: GATEWAY.0, mtu: 1500, ipv4, ipv6, service_addresses },
             rules: Rules { loopback: vec![map], ..Rules::default() },
             counters: Counters::default(),
+            // Nothing is noted unless it is wanted.
+            flow_events: FlowEvents::default(),
             // A real gateway asks the kernel (getrandom(2)).
             random: Box::new(move || {
                 state = u64::wrapping_mul(state, 6_364_136_223_846_793_005).wrapping_add(1);
@@ -141,12 +144,13 @@ impl Gateway {
 
     /// Takes the guest's frames, waits for the host's sockets, and passes on what they received.
     fn turn(&mut self, card: &mut Card) -> std::io::Result<()> {
-        let Gateway { nat, station, rules, counters, random, poll, start } = self;
+        let Gateway { nat, station, rules, counters, flow_events, random, poll, start } = self;
         let now = start.elapsed();
         let config = Config { station, rules: Some(rules) };
         for bytes in card.from_guest.drain(..) {
             let (registry, cable) = (poll.registry(), &mut card.to_guest);
-            let context = &mut Context { now, config, registry, cable, counters, random };
+            let events = &mut *flow_events;
+            let context = &mut Context { now, config, registry, cable, counters, events, random };
             let handled = nat.receive(PORT, VnetHeader::default(), &bytes, context);
             if let Handled::Local(local) = handled
                 && let Frame::Arp(arp) = local.frame
@@ -158,7 +162,8 @@ impl Gateway {
         let mut events = Events::with_capacity(64);
         poll.poll(&mut events, Some(Duration::from_millis(1)))?;
         let (registry, cable) = (poll.registry(), &mut card.to_guest);
-        let context = &mut Context { now, config, registry, cable, counters, random };
+        let context =
+            &mut Context { now, config, registry, cable, counters, events: flow_events, random };
         for event in &events {
             nat.ready(event, context);
         }

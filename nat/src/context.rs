@@ -7,6 +7,7 @@ use trama_frame::VnetHeader;
 
 use crate::cable::Cable;
 use crate::drop_reason::{Counters, DropReason};
+use crate::events::FlowEvents;
 use crate::io::Random;
 use crate::rules::Config;
 
@@ -26,6 +27,8 @@ pub struct Context<'a> {
     pub cable: &'a mut dyn Cable,
     /// Frames and drops are counted here.
     pub counters: &'a mut Counters,
+    /// Events of flows are noted here.
+    pub events: &'a mut FlowEvents,
     /// Source of initial sequence numbers and identifications.
     pub random: &'a mut Random,
 }

@@ -95,6 +95,20 @@ trama_frame::drop_reasons! {
         "The packet is for the broadcast address, which NAT does not carry: use a `bridged` network."
 }
 
+impl DropReason {
+    /// Whether guests may not reach the destination, in a way worth telling: packets to groups are
+    /// not, which guests send all the time.
+    pub(crate) fn is_policy(self) -> bool {
+        matches!(
+            self,
+            DropReason::PolicyLoopback
+                | DropReason::PolicyReserved
+                | DropReason::PolicyLinkLocal
+                | DropReason::PolicyMetadata
+        )
+    }
+}
+
 /// Counters of frames.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Counters {

@@ -22,6 +22,7 @@ use trama_frame::{MacAddr, VnetHeader, checksum};
 
 use crate::context::{Context, TokenKind};
 use crate::drop_reason::DropReason;
+use crate::events::{FlowChange, FlowEvent, Protocol, closed, flow_event};
 use crate::flow_table::{FlowTable, Limits};
 use crate::host_socket::{
     BATCH, ErrorReport, HostDatagram, HostSocket, ReceiveBuffers, SendOptions,
@@ -57,6 +58,17 @@ struct Flow {
     /// Bytes of echo data from the guest and to it.
     sent: u64,
     received: u64,
+    opened: Duration,
+    /// The first destination.
+    first: IpAddr,
+}
+
+impl Flow {
+    /// An event of the flow.
+    fn event(&self, key: &Key, change: FlowChange) -> FlowEvent {
+        let ends = (SocketAddr::new(key.source, key.ident), SocketAddr::new(self.first, 0));
+        flow_event((key.port, self.mac), Protocol::Icmp, ends, change)
+    }
 }
 
 /// All ICMP flows of a network.
@@ -193,7 +205,7 @@ impl Flows {
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) {
         while let Some(number) = self.table.expired(context.now) {
-            self.table.remove(number);
+            self.close(number, context);
         }
         self.is_blocked = false;
         for _ in 0..TURNS {
@@ -221,7 +233,7 @@ impl Flows {
         context: &mut Context<'_>,
     ) -> Result<u32, DropReason> {
         if let Some(number) = self.table.eviction_candidate(key.port) {
-            self.table.remove(number);
+            self.close(number, context);
             context.counters.drop(DropReason::FlowEvicted);
         }
         let socket = match HostSocket::ping(key.source.is_ipv6()) {
@@ -240,14 +252,25 @@ impl Flows {
         };
         self.forbidden = None;
         let fd = socket.as_fd().as_raw_fd();
-        let flow = Flow { mac: packet.mac, socket, sent: 0, received: 0 };
+        let (opened, first) = (context.now, packet.destination);
+        let flow = Flow { mac: packet.mac, socket, sent: 0, received: 0, opened, first };
         let number = self.table.insert(context.now, key.port, key, flow, 0);
         let token = TokenKind::Icmp.token(number);
         if context.registry.register(&mut SourceFd(&fd), token, Interest::READABLE).is_err() {
             self.table.remove(number);
             return Err(DropReason::FileLimit);
         }
+        if let Some((key, _, flow)) = self.table.entry_mut(number) {
+            context.events.note(|| flow.event(key, FlowChange::Opened));
+        }
         Ok(number)
+    }
+
+    /// Ends a flow.
+    fn close(&mut self, number: u32, context: &mut Context<'_>) {
+        let Some((key, flow)) = self.table.remove(number) else { return };
+        let moved = (flow.sent, flow.received);
+        context.events.note(|| flow.event(&key, closed(context.now, flow.opened, moved)));
     }
 
     /// Notes that the host does not allow pings. The first time, a warning is logged.

@@ -124,6 +124,18 @@ impl Nat {
         packet: &Inbound<'_>,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
+        let handled = self.dispatch(packet, context);
+        if let Err(reason) = handled {
+            context.events.note_refusal(context.now, packet, reason);
+        }
+        handled
+    }
+
+    fn dispatch(
+        &mut self,
+        packet: &Inbound<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), DropReason> {
         // The gateway is a router: it drops what a router would (RFC 1812, 5.3.1).
         if packet.hop_limit <= 1 && !context.config.station.has(packet.destination) {
             return self.icmp.time_exceeded(packet, context);

@@ -55,6 +55,7 @@ use trama_frame::MacAddr;
 use crate::context::Context;
 use crate::dns::PORT;
 use crate::drop_reason::DropReason;
+use crate::events::{FlowChange, closed};
 use crate::io::{Client, PortMark};
 use crate::new_flows::NewFlows;
 use crate::packet::inbound::Inbound;
@@ -127,7 +128,7 @@ impl Flows {
                 self.queue(number);
                 return Ok(());
             }
-            self.remove(number);
+            self.remove(number, context);
         }
         match (begins, segment.rst) {
             (true, _) => self.open_flow(packet, &segment, ends, context),
@@ -160,7 +161,7 @@ impl Flows {
             ends.send(context, &Outgoing::reset_for(segment))?;
             return Err(reason);
         }
-        self.admit(packet.port)?;
+        self.admit(packet.port, context)?;
         let far = Far::Host(HostEnd::new(None));
         let mut flow = Flow::new(context.now, packet.port, ends, far);
         flow.syn = Some(packet.packet.into());
@@ -186,8 +187,9 @@ impl Flows {
 
     /// Removes a flow that the host cannot connect, and tells its guest.
     fn connect_failed(&mut self, number: u32, error: io::Error, context: &mut Context<'_>) {
-        let Some(flow) = self.remove(number) else { return };
+        let Some(flow) = self.remove(number, context) else { return };
         let Some(syn) = &flow.syn else { return };
+        context.events.note(|| flow.event(FlowChange::Failed(error.to_string())));
         let answered = Inbound::reparse(flow.port, flow.ends.mac, syn)
             .and_then(|packet| self.reject(&packet, error, context));
         if let Err(reason) = answered {
@@ -196,11 +198,11 @@ impl Flows {
     }
 
     /// Checks whether a port may have another flow. At the limit, a flow in TIME-WAIT makes room.
-    fn admit(&mut self, port: PortMark) -> Result<(), DropReason> {
+    fn admit(&mut self, port: PortMark, context: &mut Context<'_>) -> Result<(), DropReason> {
         if self.quotas.is_full(port)
             && let Some(number) = self.quotas.oldest_time_wait(port)
         {
-            self.remove(number);
+            self.remove(number, context);
         }
         self.quotas.admit(port)
     }
@@ -225,7 +227,7 @@ impl Flows {
         let far = Far::Host(HostEnd::new(Some(stream)));
         let mut flow = Flow::new(context.now, port, ends, far);
         let refusal = match self.can_open_to_guest(guest, remote) {
-            true => self.admit(port),
+            true => self.admit(port, context),
             false => Err(DropReason::FlowLimit),
         };
         if let Err(reason) = refusal {
@@ -237,16 +239,19 @@ impl Flows {
         flow.connection =
             Some(Connection::connect(context.now, initial, local_mss(context, &ends)));
         if let Some(&old) = self.table.get(&(guest, remote)) {
-            self.remove(old);
+            self.remove(old, context);
         }
+        flow.is_inbound = true;
         let number = self.insert(flow);
         self.quotas.flow_opened(port);
         let Some(flow) = &mut self.flows[number as usize] else { return Ok(()) };
         if flow.far.host().is_some_and(|host| host.register(number, context).is_err()) {
             flow.far.reset();
-            self.remove(number);
+            self.remove(number, context);
             return Err(DropReason::FileLimit);
         }
+        flow.opened = Some(context.now);
+        context.events.note(|| flow.event(FlowChange::Opened));
         self.queue(number);
         Ok(())
     }
@@ -359,8 +364,12 @@ impl Flows {
         number
     }
 
-    fn remove(&mut self, number: u32) -> Option<Box<Flow>> {
+    fn remove(&mut self, number: u32, context: &mut Context<'_>) -> Option<Box<Flow>> {
         let flow = self.flows[number as usize].take()?;
+        if let Some(opened) = flow.opened {
+            let moved = (flow.sent, flow.received);
+            context.events.note(|| flow.event(closed(context.now, opened, moved)));
+        }
         self.table.remove(&(flow.ends.guest, flow.ends.remote));
         self.journal.erase(number);
         self.quotas.flow_removed(number, &flow);
@@ -412,11 +421,13 @@ impl Flows {
         self.quotas.flow_opened(port);
         let packet = Inbound::reparse(port, mac, &syn);
         let Ok(segment) = packet.and_then(|packet| Segment::parse(&packet)) else {
-            return drop(self.remove(number));
+            return drop(self.remove(number, context));
         };
         let initial = Seq((context.random)() as u32);
         let mss = local_mss(context, &flow.ends);
         flow.connection = Some(Connection::accept(context.now, &segment, initial, mss));
+        flow.opened = Some(context.now);
+        context.events.note(|| flow.event(FlowChange::Opened));
     }
 
     pub(super) fn poll(&mut self, new_flows: &mut NewFlows, context: &mut Context<'_>) {
@@ -481,7 +492,7 @@ impl Flows {
         match turn {
             Turn::Idle => {}
             Turn::More => self.queue(number),
-            Turn::Over => drop(self.remove(number)),
+            Turn::Over => drop(self.remove(number, context)),
         }
         moved
     }

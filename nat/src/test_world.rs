@@ -14,6 +14,7 @@ use crate::cable::Cable;
 use crate::classify::{FrameClass, classify};
 use crate::context::Context;
 use crate::drop_reason::{Counters, DropReason};
+use crate::events::FlowEvents;
 use crate::io::{PortMark, Random};
 use crate::nat::{Handled, Nat};
 use crate::packet::received;
@@ -43,6 +44,7 @@ pub(crate) struct World {
     pub nat: Nat,
     pub config: Lab,
     pub counters: Counters,
+    pub events: FlowEvents,
     pub wire: Wire,
     /// The NAT's clock, which stands still unless a test moves it.
     pub now: Duration,
@@ -57,6 +59,7 @@ impl World {
             nat: Nat::default(),
             config: Lab { nat: Some(Rules::default()), ..lab() },
             counters: Counters::default(),
+            events: FlowEvents::default(),
             wire: Wire::default(),
             now: Duration::ZERO,
             poll: Poll::new().unwrap(),
@@ -72,6 +75,7 @@ impl World {
             registry: self.poll.registry(),
             cable: &mut self.wire,
             counters: &mut self.counters,
+            events: &mut self.events,
             random: &mut self.random,
         };
         job(&mut self.nat, &mut context)

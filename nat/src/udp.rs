@@ -33,6 +33,7 @@ use wire::{Datagram, GuestDestination, datagram};
 
 use crate::context::{Context, TokenKind};
 use crate::drop_reason::DropReason;
+use crate::events::{FlowChange, FlowEvent, Protocol, closed, flow_event};
 use crate::flow_table::{FlowTable, Limits};
 use crate::host_socket::{BATCH, HostSocket, ReceiveBuffers, SendOptions};
 use crate::icmp::errors::{IcmpError, IcmpErrorSender};
@@ -88,6 +89,9 @@ struct Flow {
     /// Bytes of payload from the guest and to it.
     sent: u64,
     received: u64,
+    opened: Duration,
+    /// The first destination, as the guest sees it.
+    first: SocketAddr,
 }
 
 impl Flow {
@@ -97,6 +101,11 @@ impl Flow {
             (None, false) => UNANSWERED,
             (None, true) => ANSWERED,
         }
+    }
+
+    /// An event of the flow.
+    fn event(&self, port: PortMark, key: &Key, change: FlowChange) -> FlowEvent {
+        flow_event((port, self.mac), Protocol::Udp, (key.source, self.first), change)
     }
 
     /// Records datagrams to `target`. At most `most` destinations are remembered.
@@ -281,7 +290,7 @@ impl Flows {
         self.flush(context);
         self.warnings.extend(self.forwards.poll(context));
         while let Some(number) = self.table.expired(context.now) {
-            self.table.remove(number);
+            self.close(number, context);
         }
         self.is_blocked = false;
         for _ in 0..TURNS {
@@ -344,12 +353,17 @@ impl Flows {
             mtu: u16::MAX,
             sent: 0,
             received: 0,
+            opened: context.now,
+            first: key.mapped.unwrap_or(target),
         };
         let number = self.table.insert(context.now, key.port, key, flow, DNS);
         let token = TokenKind::Udp.token(number);
         if context.registry.register(&mut SourceFd(&fd), token, Interest::READABLE).is_err() {
             self.table.remove(number);
             return Err(DropReason::FileLimit);
+        }
+        if let Some((key, port, flow)) = self.table.entry_mut(number) {
+            context.events.note(|| flow.event(port, key, FlowChange::Opened));
         }
         Ok(number)
     }
@@ -376,8 +390,16 @@ impl Flows {
     }
 
     fn evict(&mut self, number: u32, context: &mut Context<'_>) {
-        self.table.remove(number);
+        self.close(number, context);
         context.counters.drop(DropReason::FlowEvicted);
+    }
+
+    /// Ends a flow.
+    fn close(&mut self, number: u32, context: &mut Context<'_>) {
+        let Some((key, flow)) = self.table.remove(number) else { return };
+        let moved = (flow.sent, flow.received);
+        let change = || closed(context.now, flow.opened, moved);
+        context.events.note(|| flow.event(key.port, &key, change()));
     }
 
     /// Sends the batch.
@@ -478,7 +500,7 @@ impl Flows {
     }
 
     /// Counts answers. A flow that only sent DNS queries ends with the last answer.
-    fn answered(&mut self, number: u32, answers: u32, context: &Context<'_>) {
+    fn answered(&mut self, number: u32, answers: u32, context: &mut Context<'_>) {
         let Some(flow) = self.table.get_mut(number) else { return };
         flow.is_answered = true;
         if let Some(dns_queries) = &mut flow.dns_queries {
@@ -486,7 +508,7 @@ impl Flows {
         }
         let (class, is_done) = (flow.class(), flow.dns_queries == Some(0));
         if is_done {
-            self.table.remove(number);
+            self.close(number, context);
         } else {
             self.table.touch(context.now, number, class);
         }

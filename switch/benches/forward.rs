@@ -94,6 +94,7 @@ fn everything_from(port: PortId, queue: Writer) -> Watch {
         drops: ReasonSet::ALL,
         snaplen: usize::from(u16::MAX),
         filter: None,
+        sampling: None,
         queue,
     }
 }

@@ -136,6 +136,20 @@ counters! {
 }
 
 counters! {
+    /// What a mirror copied.
+    MirrorCounters /
+    /// The values of [`MirrorCounters`] at one time.
+    MirrorSnapshot {
+        /// Copies that its output took.
+        frames,
+        /// Bytes of the copied frames, as long as they entered, or as they were cut.
+        bytes,
+        /// Frames that its output did not take.
+        lost,
+    }
+}
+
+counters! {
     /// Time that a network took on its workers.
     NetworkCounters /
     /// The values of [`NetworkCounters`] at one time.

@@ -20,8 +20,10 @@ use crate::ports::{Device, Port, Sink};
 use crate::vlan::Egress;
 use crate::watch::{Burst, NotingSink, Sight, Sighting, Watches, Way};
 
+mod copies;
 mod rewrite;
 
+pub(crate) use copies::{Copies, deliver_copies};
 use rewrite::{Keep, Pop, Rewrite, Tag};
 
 /// Segments that software may cut for one port and burst: 64 frames of 64 KiB at an MTU of 1500
@@ -152,7 +154,7 @@ pub(crate) fn deliver_watched<S: Source>(
         seers: port.seers.received,
     });
     let mut show = |seen, frames, reasons: &Reasons, tags| {
-        watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags });
+        watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags, egress: None });
     };
     if let Some(reason) = refusal(port) {
         let counted_at = from.map_or(&*port, |(_, port)| port);
@@ -233,13 +235,19 @@ struct EgressFrames {
 /// Selects those of `frames` whose VLAN the port carries.
 #[inline]
 fn select_carried(plan: &Plan, frames: FrameSet, port: &Port) -> EgressFrames {
+    select(plan, frames, |vlan| port.settings.vlan.egress(vlan))
+}
+
+/// Selects those of `frames` that leave, by how those of a VLAN do.
+#[inline(always)]
+fn select(plan: &Plan, frames: FrameSet, of: impl Fn(VlanId) -> Egress) -> EgressFrames {
     let mut selected = EgressFrames::default();
     for (run, vlan) in plan.runs() {
         let due = run & frames;
         if due == 0 {
             continue;
         }
-        let egress = port.settings.vlan.egress(vlan);
+        let egress = of(vlan);
         if egress == Egress::NotMember {
             continue;
         }
@@ -548,10 +556,10 @@ impl<'a, S: Source> Batch<'a, S> {
     }
 }
 
-/// Copies a frame into one piece. Its length was checked at ingress.
+/// Copies a frame into one piece, as far as there is room. The length of a whole one was checked at
+/// ingress.
 fn gather<'a>(room: &'a mut [u8], head: &[u8], body: &[Segment<'_>]) -> &'a mut [u8] {
-    room[..head.len()].copy_from_slice(head);
-    let mut len = head.len();
+    let mut len = Segment::from(head).copy_to(room);
     for segment in body {
         len += segment.copy_to(&mut room[len..]);
     }

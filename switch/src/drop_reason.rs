@@ -39,6 +39,8 @@ trama_frame::drop_reasons! {
         "The port sent more flooded frames a second than its limit: look for a loop behind it, or raise its `storm-broadcast`, `storm-multicast` or `storm-unknown`."
     Loop "loop"
         "The port is blocked, or the frame is a probe that came back: a loop joins it with another port. See `tramactl show`, and remove the loop."
+    MirrorOutput "mirror_output"
+        "The port is the output of a mirror, and what it sends is not switched: silence its machine, or remove the mirror."
     Hairpin "hairpin"
         "The destination was learned on the ingress port: look for a bridge or a duplicate MAC address behind it."
     NoMember "no_member"

@@ -10,6 +10,7 @@ mod explaining;
 mod hold;
 mod links;
 mod loops;
+mod mirroring;
 mod moves;
 mod network;
 mod rings;

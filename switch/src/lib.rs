@@ -20,6 +20,7 @@ mod forward;
 mod kept;
 mod loops;
 pub mod mac_table;
+pub mod mirror;
 pub mod news;
 pub mod notes;
 pub mod ports;

@@ -17,6 +17,13 @@ pub(crate) const MAX_PORTS: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NetworkId(pub(crate) u64);
 
+impl NetworkId {
+    /// Returns its number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// Identifies a port for its whole life, on any worker; never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PortId(pub(crate) u64);
@@ -183,6 +190,9 @@ pub enum EngineError {
     /// No room for another watch.
     #[error("a network has at most {0} captures at a time; end one of them first")]
     TooManyWatches(usize),
+    /// More mirrors than a network can have.
+    #[error("a network has at most {0} mirrors")]
+    TooManyMirrors(usize),
     /// The watch has ended, or is another network's.
     #[error("the capture has ended")]
     NoSuchWatch,

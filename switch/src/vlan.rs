@@ -35,6 +35,11 @@ impl VlanSet {
         VlanSet(None)
     }
 
+    /// Returns the set of none.
+    pub(crate) fn none() -> VlanSet {
+        VlanSet(Some(Arc::new([0; VLANS as usize / 64])))
+    }
+
     /// Returns whether this is the set of all VLANs.
     pub fn is_all(&self) -> bool {
         self.0.is_none()
@@ -188,9 +193,12 @@ impl VlanMode {
     /// Returns whether and how a frame of `vlan` leaves through the port.
     #[inline]
     pub fn egress(&self, vlan: VlanId) -> Egress {
-        if !self.carries(vlan) {
-            return Egress::NotMember;
-        }
+        if self.carries(vlan) { self.form(vlan) } else { Egress::NotMember }
+    }
+
+    /// Returns how a frame of `vlan` leaves through the port if it carries the VLAN.
+    #[inline]
+    pub(crate) fn form(&self, vlan: VlanId) -> Egress {
         match self {
             VlanMode::Access { .. } => Egress::Untagged,
             VlanMode::NativeUntagged { tag, .. } if vlan == *tag => Egress::Untagged,

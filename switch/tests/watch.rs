@@ -1,13 +1,15 @@
 //! Watches: what a capture gets to see, and that nothing else changes.
 #![cfg(test)]
 
+use std::num::NonZeroU32;
+
 use proptest::prelude::*;
-use trama_frame::{MacAddr, Offloads};
-use trama_switch::watch::{MAX_WATCHES, Reader, ReasonSet, Watch, WatchId, Way, queue};
-use trama_switch::{
-    DropReason, Engine, EngineError, NetworkId, PortId, PortSettings, Time, VlanMode,
+use trama_frame::MacAddr;
+use trama_switch::watch::{
+    Egress, MAX_WATCHES, Reader, ReasonSet, Sampling, Watch, WatchId, Way, queue,
 };
-use trama_test_kit::{Station, access, c_tag, frame, mac, network, port, tagged, trunk};
+use trama_switch::{DropReason, EngineError, PortId, VlanMode};
+use trama_test_kit::{Lab, access, c_tag, frame, mac, tagged, trunk};
 
 /// A record without what depends on the run.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,63 +22,29 @@ struct Seen {
     bytes: Vec<u8>,
 }
 
-struct Lab {
-    engine: Engine,
-    network: NetworkId,
-    stations: Vec<Station>,
-    clock: u64,
+/// Watches these ports; `change` alters what is watched.
+fn watch(lab: &mut Lab, ports: &[usize], change: impl FnOnce(&mut Watch)) -> (WatchId, Reader) {
+    let (writer, reader) = queue(1 << 20).unwrap();
+    let mut watch = everything(ports.iter().map(|port| lab.stations[*port].id), writer);
+    change(&mut watch);
+    (lab.engine.watch(lab.network, watch).unwrap(), reader)
 }
 
-impl Lab {
-    fn new(modes: &[VlanMode]) -> Lab {
-        let mut engine = Engine::new(7);
-        let network = network(&mut engine, 1500);
-        let add =
-            |mode: &VlanMode| Station::add(&mut engine, port(network, mode.clone()), Offloads::ALL);
-        let stations = modes.iter().map(add).collect();
-        Lab { engine, network, stations, clock: 0 }
-    }
-
-    fn settle(&mut self) {
-        for _ in 0..1000 {
-            self.clock += 1_000_000;
-            if !self.engine.poll(Time(self.clock)) {
-                return;
-            }
-        }
-        panic!("the switch does not come to rest");
-    }
-
-    fn set(&mut self, port: usize, change: impl FnOnce(&mut PortSettings)) {
-        let mut settings = trama_test_kit::port(self.network, trunk());
-        change(&mut settings);
-        self.engine.set_port(self.stations[port].id, settings).unwrap();
-    }
-
-    /// Watches these ports; `change` alters what is watched.
-    fn watch(&mut self, ports: &[usize], change: impl FnOnce(&mut Watch)) -> (WatchId, Reader) {
-        let (writer, reader) = queue(1 << 20).unwrap();
-        let mut watch = everything(ports.iter().map(|port| self.stations[*port].id), writer);
-        change(&mut watch);
-        (self.engine.watch(self.network, watch).unwrap(), reader)
-    }
-
-    /// Returns what was seen since the last call.
-    fn seen(&self, reader: &mut Reader) -> Vec<Seen> {
-        let place = |id: PortId| self.stations.iter().position(|station| station.id == id).unwrap();
-        std::iter::from_fn(|| {
-            let record = reader.read()?;
-            Some(Seen {
-                port: place(record.port),
-                way: record.way,
-                id: record.id,
-                drop: record.drop,
-                len: record.len,
-                bytes: record.bytes.to_vec(),
-            })
+/// Returns what was seen since the last call.
+fn read_all(lab: &Lab, reader: &mut Reader) -> Vec<Seen> {
+    let place = |id: PortId| lab.stations.iter().position(|station| station.id == id).unwrap();
+    std::iter::from_fn(|| {
+        let record = reader.read()?;
+        Some(Seen {
+            port: place(record.port),
+            way: record.way,
+            id: record.id,
+            drop: record.drop,
+            len: record.len,
+            bytes: record.bytes.to_vec(),
         })
-        .collect()
-    }
+    })
+    .collect()
 }
 
 fn everything(ports: impl Iterator<Item = PortId>, queue: trama_switch::watch::Writer) -> Watch {
@@ -88,6 +56,7 @@ fn everything(ports: impl Iterator<Item = PortId>, queue: trama_switch::watch::W
         drops: ReasonSet::ALL,
         snaplen: 65_535,
         filter: None,
+        sampling: None,
         queue,
     }
 }
@@ -95,12 +64,12 @@ fn everything(ports: impl Iterator<Item = PortId>, queue: trama_switch::watch::W
 #[test]
 fn a_frame_is_seen_as_its_machine_sees_it_with_one_id_everywhere() {
     let mut lab = Lab::new(&[access(10), trunk(), access(10), access(20)]);
-    let (_, mut reader) = lab.watch(&[0, 1, 2, 3], |_| {});
+    let (_, mut reader) = watch(&mut lab, &[0, 1, 2, 3], |_| {});
     let bytes = frame(MacAddr::BROADCAST, mac(1), 60);
     lab.stations[0].send(&bytes);
     lab.stations[0].send(&bytes);
     lab.settle();
-    let seen = lab.seen(&mut reader);
+    let seen = read_all(&lab, &mut reader);
     let of = |seen: &Seen| (seen.port, seen.way, seen.bytes.clone());
     let entry = (0, Way::Received, bytes.clone());
     let exits = [(1, Way::Sent, tagged(c_tag(10), &bytes)), (2, Way::Sent, bytes.clone())];
@@ -122,17 +91,17 @@ fn a_frame_is_seen_as_its_machine_sees_it_with_one_id_everywhere() {
     // A later burst has others.
     lab.stations[0].send(&bytes);
     lab.settle();
-    assert!(lab.seen(&mut reader).iter().all(|seen| !ids.contains(&seen.id)));
+    assert!(read_all(&lab, &mut reader).iter().all(|seen| !ids.contains(&seen.id)));
 }
 
 #[test]
 fn a_dropped_frame_is_seen_with_its_reason_where_it_is_counted() {
     let mut lab = Lab::new(&[access(10), access(10), access(20)]);
-    let (_, mut reader) = lab.watch(&[0, 1, 2], |watch| watch.frames = false);
+    let (_, mut reader) = watch(&mut lab, &[0, 1, 2], |watch| watch.frames = false);
     let mut expect = |lab: &mut Lab, from: usize, bytes: &[u8], at: usize, reason: DropReason| {
         lab.stations[from].send(bytes);
         lab.settle();
-        let seen = lab.seen(&mut reader);
+        let seen = read_all(lab, &mut reader);
         let of = |seen: &Seen| (seen.port, seen.drop, seen.bytes.clone());
         let wanted = [(at, Some(reason), bytes.to_vec())];
         assert_eq!(seen.iter().map(of).collect::<Vec<_>>(), wanted);
@@ -159,17 +128,17 @@ fn only_the_chosen_frames_are_seen() {
     let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
     let [there, back] = [frame(mac(2), mac(1), 60), frame(mac(1), mac(2), 200)];
     let mut readers = [
-        lab.watch(&[0], |watch| watch.sent = false).1,
-        lab.watch(&[0], |watch| watch.received = false).1,
-        lab.watch(&[0], |watch| watch.filter = Some(Box::new(|glimpse| glimpse.len > 100))).1,
-        lab.watch(&[2], |watch| watch.snaplen = 20).1,
+        watch(&mut lab, &[0], |watch| watch.sent = false).1,
+        watch(&mut lab, &[0], |watch| watch.received = false).1,
+        watch(&mut lab, &[0], |watch| watch.filter = Some(Box::new(|glimpse| glimpse.len > 100))).1,
+        watch(&mut lab, &[2], |watch| watch.snaplen = 20).1,
     ];
     lab.stations[0].send(&there);
     lab.settle();
     lab.stations[1].send(&back);
     lab.settle();
     let mut lengths = |i: usize| {
-        let seen = lab.seen(&mut readers[i]);
+        let seen = read_all(&lab, &mut readers[i]);
         seen.iter().map(|seen| (seen.way, seen.len, seen.bytes.len())).collect::<Vec<_>>()
     };
     assert_eq!(lengths(0), [(Way::Received, 60, 60)]);
@@ -181,7 +150,7 @@ fn only_the_chosen_frames_are_seen() {
 #[test]
 fn a_watch_ends_with_its_counts_and_its_reader_learns_it() {
     let mut lab = Lab::new(&[trunk(), trunk()]);
-    let (id, mut reader) = lab.watch(&[0], |_| {});
+    let (id, mut reader) = watch(&mut lab, &[0], |_| {});
     lab.stations[0].send(&frame(mac(2), mac(1), 60));
     lab.settle();
     let (writer, counts) = lab.engine.unwatch(lab.network, id).unwrap();
@@ -189,11 +158,11 @@ fn a_watch_ends_with_its_counts_and_its_reader_learns_it() {
     assert!(!reader.is_over());
     drop(writer);
     assert!(!reader.is_over(), "a record is left");
-    assert_eq!(lab.seen(&mut reader).len(), 1);
+    assert_eq!(read_all(&lab, &mut reader).len(), 1);
     assert!(reader.is_over());
     assert!(lab.engine.unwatch(lab.network, id).is_none());
     // Its place is free again, and the port is as before.
-    let watches: Vec<_> = (0..MAX_WATCHES).map(|_| lab.watch(&[0], |_| {})).collect();
+    let watches: Vec<_> = (0..MAX_WATCHES).map(|_| watch(&mut lab, &[0], |_| {})).collect();
     let (writer, _reader) = queue(1 << 16).unwrap();
     let one_more = lab.engine.watch(lab.network, everything([].into_iter(), writer));
     assert!(matches!(one_more, Err(EngineError::TooManyWatches(MAX_WATCHES))));
@@ -205,17 +174,17 @@ fn a_watch_ends_with_its_counts_and_its_reader_learns_it() {
 #[test]
 fn a_port_can_join_a_watch_and_leaves_it_with_its_network() {
     let mut lab = Lab::new(&[trunk(), trunk()]);
-    let (id, mut reader) = lab.watch(&[0], |_| {});
+    let (id, mut reader) = watch(&mut lab, &[0], |_| {});
     lab.engine.extend_watch(id, lab.stations[1].id).unwrap();
     lab.stations[0].send(&frame(mac(2), mac(1), 60));
     lab.settle();
-    let ports: Vec<usize> = lab.seen(&mut reader).iter().map(|seen| seen.port).collect();
+    let ports: Vec<usize> = read_all(&lab, &mut reader).iter().map(|seen| seen.port).collect();
     assert_eq!(ports, [0, 1]);
     lab.set(1, |settings| settings.network = None);
     lab.set(1, |_| {});
     lab.stations[1].send(&frame(mac(1), mac(2), 60));
     lab.settle();
-    let ports: Vec<usize> = lab.seen(&mut reader).iter().map(|seen| seen.port).collect();
+    let ports: Vec<usize> = read_all(&lab, &mut reader).iter().map(|seen| seen.port).collect();
     assert_eq!(ports, [0]);
 }
 
@@ -289,7 +258,7 @@ proptest! {
         let got = run(&mut lab, &steps);
         prop_assert_eq!(&got, &wanted);
 
-        let seen = lab.seen(&mut reader);
+        let seen = read_all(&lab, &mut reader);
         let (_, counts) = lab.engine.unwatch(lab.network, id).unwrap();
         for (place, station) in lab.stations.iter().enumerate() {
             let counted = station.counters.snapshot();
@@ -315,4 +284,45 @@ proptest! {
             prop_assert_eq!(&sent, &got[place]);
         }
     }
+}
+
+#[test]
+fn a_sample_says_where_a_frame_leaves_and_has_no_more_than_its_part() {
+    let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
+    let sampled = |lab: &mut Lab, rate: u32| {
+        watch(lab, &[0], |watch| {
+            watch.sent = false;
+            watch.snaplen = 20;
+            let rate = NonZeroU32::new(rate).unwrap();
+            watch.sampling = Some(Sampling { rate, seed: 7 });
+        })
+        .1
+    };
+    let (mut all, mut some) = (sampled(&mut lab, 1), sampled(&mut lab, 10));
+    let second = lab.stations[1].id;
+    // Known at 1; unknown to all; forbidden.
+    lab.stations[1].send(&frame(mac(9), mac(2), 60));
+    lab.settle();
+    let reserved = MacAddr([1, 0x80, 0xc2, 0, 0, 0]);
+    for (to, len) in [(mac(2), 60), (mac(8), 90), (reserved, 70)] {
+        lab.stations[0].send(&frame(to, mac(1), len));
+        lab.settle();
+    }
+    let found: Vec<_> =
+        std::iter::from_fn(|| all.read().map(|it| (it.egress, it.len, it.bytes.len(), it.drop)))
+            .collect();
+    assert_eq!(
+        found,
+        [
+            (Egress::Port(second), 60, 20, None),
+            (Egress::Several, 90, 20, None),
+            (Egress::Unknown, 70, 20, Some(DropReason::ReservedMulticast)),
+        ]
+    );
+    for _ in 0..5000 {
+        lab.stations[0].send(&frame(mac(2), mac(1), 60));
+        lab.settle();
+    }
+    let part = std::iter::from_fn(|| some.read().map(drop)).count();
+    assert!((400..600).contains(&part), "{part}");
 }

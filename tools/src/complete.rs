@@ -60,7 +60,9 @@ impl Kind {
             "COLUMN" => Kind::Column { has_value: word.contains("=VALUE") },
             "COMMAND" => Kind::Command,
             "SHELL" => Kind::Words(SHELLS.map(|(name, _)| name.to_owned()).into()),
-            _ if !name.is_empty() && word.chars().all(|letter| letter.is_lowercase()) => {
+            _ if !word.is_empty()
+                && word.chars().all(|letter| letter.is_lowercase() || letter == '-') =>
+            {
                 Kind::Words(vec![word.to_owned()])
             }
             _ => Kind::Other,

@@ -25,7 +25,7 @@ pub(crate) struct Local {
 }
 
 /// Commands that need no transaction.
-pub(crate) const LOCAL: [Local; 15] = [
+pub(crate) const LOCAL: [Local; 17] = [
     Local {
         name: "qemu",
         arguments: "PORT",
@@ -165,6 +165,39 @@ pub(crate) const LOCAL: [Local; 15] = [
                 "tcpdump any --drops --no-frames -c 10",
             ],
             see_also: &["extcap", "counters"],
+        },
+    },
+    Local {
+        name: "top",
+        arguments: "[BRIDGE] [-d SECONDS] [-b [-n N]] [-s rx|tx|drops|name]",
+        summary: "Show what passes each port now, again and again",
+        help: Help {
+            group: Group::State,
+            text: "A line for each port: bits and frames a second, drops with the reason of most of \
+                   them, how often its driver woke the switch (kicks) and was woken (calls). The \
+                   last line has the time that workers are busy, and the flows of NAT. Keys: q \
+                   quits, s sorts, p pauses, arrows scroll. -b prints text, as does a pipe; -n ends \
+                   it after N tables.",
+            examples: ["top", "top lab -s drops", "top -b -n 2 -d 5"],
+            see_also: &["counters", "tcpdump"],
+        },
+    },
+    Local {
+        name: "observe",
+        arguments: "[-f] [--since TIME] [--type TYPE,...] [--port PORT] [--network NETWORK] [--to CIDR|NAME] [-n COUNT] [-o text|json]",
+        summary: "Print what happens: flows, drops, names, leases, links, refusals, changes",
+        help: Help {
+            group: Group::State,
+            text: "Prints the events that are kept, and with -f those that follow; -f alone begins \
+                   now. TYPE is flow, drop, dns, dhcp, link, policy or config, TIME such as 5m. -n \
+                   prints the last COUNT of those that are kept. If tramad is restarted, -f goes on \
+                   with the next one. A line says how many events were missed, if some were.",
+            examples: [
+                "observe -f --port vm1",
+                "observe --since 5m --type drop,policy",
+                "observe -f --to example.com -o json",
+            ],
+            see_also: &["tcpdump", "flows"],
         },
     },
     Local {

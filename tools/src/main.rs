@@ -14,8 +14,10 @@ mod extcap;
 mod help;
 mod manual;
 mod names;
+mod observe;
 mod render;
 mod tcpdump;
+mod top;
 mod vmm;
 
 use std::io::Write;
@@ -139,8 +141,16 @@ fn local(program: &str, invocation: &cli::Invocation) -> Option<Result<(Vec<u8>,
         match name {
             "doctor" => return Some(doctor::run(invocation, arguments)),
             "explain" | explain::TRACE => return Some(explain::run(invocation, name, arguments)),
+            "observe" => {
+                let ended = observe::run(program, &invocation.daemon, arguments);
+                return Some(ended.map(|()| (Vec::new(), 0)));
+            }
             "tcpdump" => {
                 let ended = tcpdump::run(program, &invocation.daemon, arguments);
+                return Some(ended.map(|exit| (Vec::new(), exit)));
+            }
+            "top" => {
+                let ended = top::run(program, &invocation.daemon, arguments);
                 return Some(ended.map(|exit| (Vec::new(), exit)));
             }
             _ => {}

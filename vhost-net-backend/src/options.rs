@@ -12,6 +12,7 @@ use crate::access::Access;
 use crate::device::DeviceSettings;
 use crate::features;
 use crate::keeper::ConnectionKeeper;
+use crate::link_watch::LinkWatch;
 use crate::socket::{OwnSockets, Sockets};
 
 /// The side of a vhost-user socket that the backend takes.
@@ -87,12 +88,14 @@ pub struct SessionOptions {
     pub memory: MemoryLimits,
     /// Keeps connections beyond the end of this process; `None`: each ends with it.
     pub keeper: Option<Arc<dyn ConnectionKeeper>>,
+    /// Is told of connections; `None`: nothing is.
+    pub watch: Option<Arc<dyn LinkWatch>>,
 }
 
 impl SessionOptions {
     /// Default options: one pair of rings, MTU 1500, no MAC address, all features, cable plugged
     /// in, sockets made in this process, at most 25 connections a second, no limits of memory, no
-    /// keeper.
+    /// keeper, no watch.
     pub fn new(path: impl Into<PathBuf>, role: Role) -> SessionOptions {
         let path = path.into();
         let device = DeviceSettings { mtu: 1500, mac: None };
@@ -110,6 +113,7 @@ impl SessionOptions {
             spacing: SPACING,
             memory: MemoryLimits::default(),
             keeper: None,
+            watch: None,
         }
     }
 }

@@ -110,6 +110,7 @@ impl Session {
             spacing,
             memory,
             keeper,
+            watch,
         } = options;
         if !(1..=MAX_QUEUE_PAIRS).contains(&queue_pairs) {
             return Err(SessionError::QueuePairs(queue_pairs));
@@ -125,7 +126,8 @@ impl Session {
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
         let account = MemoryAccount::new(memory, rings.received());
         let stop = Arc::new(stop);
-        let control = Arc::new(Control::new(stop.clone(), (role, cable), device, access, account));
+        let control =
+            Arc::new(Control::new(stop.clone(), (role, cable), device, access, (account, watch)));
         control.made(socket.as_ref().map(|made| made.file.clone()));
         let handler = Handler::new(rings, control.clone(), (features, queue_pairs), spacing);
         // Before this returns, so that the caller knows when all connections are resumed.

@@ -11,6 +11,7 @@ use trama_virtqueue::MemoryAccount;
 
 use crate::access::Access;
 use crate::device::DeviceSettings;
+use crate::link_watch::LinkWatch;
 use crate::options::Role;
 use crate::peer::Peer;
 use crate::socket::SocketFile;
@@ -61,6 +62,7 @@ pub(crate) struct Control {
     wake: Arc<OwnedFd>,
     idle: SessionState,
     account: Arc<MemoryAccount>,
+    watch: Option<Arc<dyn LinkWatch>>,
     inner: Mutex<Inner>,
     /// Notified when nothing of an earlier process is left to be carried out again.
     has_resumed: Condvar,
@@ -93,7 +95,7 @@ impl Control {
         (role, cable): (Role, bool),
         device: DeviceSettings,
         access: Access,
-        account: Arc<MemoryAccount>,
+        (account, watch): (Arc<MemoryAccount>, Option<Arc<dyn LinkWatch>>),
     ) -> Control {
         let idle = match role {
             Role::Server => SessionState::Listening,
@@ -122,7 +124,8 @@ impl Control {
             socket: None,
             status,
         };
-        Control { wake, idle, account, inner: Mutex::new(inner), has_resumed: Condvar::new() }
+        let (inner, has_resumed) = (Mutex::new(inner), Condvar::new());
+        Control { wake, idle, account, watch, inner, has_resumed }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -242,6 +245,8 @@ impl Control {
         inner.status.last_error = None;
         inner.status.connects += 1;
         inner.status.peer = peer;
+        drop(inner);
+        self.watch.iter().for_each(|watch| watch.connected(peer.as_ref()));
         Ok(true)
     }
 
@@ -249,7 +254,11 @@ impl Control {
     pub(crate) fn progress(&self, features: Option<u64>, active_pairs: u16) {
         let mut inner = self.lock();
         inner.status.features = features.unwrap_or(0);
-        inner.status.queue_pairs_active = active_pairs;
+        let before = std::mem::replace(&mut inner.status.queue_pairs_active, active_pairs);
+        drop(inner);
+        if (before > 0) != (active_pairs > 0) {
+            self.watch.iter().for_each(|watch| watch.active(active_pairs > 0));
+        }
     }
 
     /// Records a warning for the operator; the connection goes on.
@@ -302,6 +311,8 @@ impl Control {
         if failure.is_some() {
             inner.status.last_error.clone_from(&failure);
         }
+        drop(inner);
+        self.watch.iter().for_each(|watch| watch.disconnected(failure.as_deref()));
         failure
     }
 

@@ -271,8 +271,9 @@ impl CommandId {
             CommandId::Counters => (
                 Group::State,
                 "For one port, each reason for which its frames were dropped comes with what to \
-                 do about it.",
-                ["counters", "counters vm1", "-f json counters vm1"],
+                 do about it. --why prints that for all ports: a line for each reason, the most \
+                 frequent of a port first.",
+                ["counters", "counters vm1", "counters --why"],
                 ["show", "fdb/show", "flows"].as_slice(),
             ),
             CommandId::Reload => (

@@ -271,7 +271,7 @@ pub static COMMANDS: [Command; 54] = [
         0,
         1,
         &[],
-        "[PORT]",
+        "[PORT|--why]",
         "Print frames, bytes and drops by reason",
     ),
     command(

@@ -13,13 +13,19 @@ use crate::config::derived::addresses::WellKnown;
 use crate::config::derived::free_addresses::Leased;
 use crate::config::model::{Config, Interface, Network};
 use crate::ctl::{self, Failure};
+use crate::events::By;
 use crate::handed;
 use crate::state::TransactError;
 
 impl Api {
     /// Attaches what a request names. If its client has gone away by the end, nothing is left of
     /// it.
-    pub(super) fn attach(&self, request: &Request, passed: &Passed) -> Result<Attached, Failure> {
+    pub(super) fn attach(
+        &self,
+        request: &Request,
+        passed: &Passed,
+        by: By,
+    ) -> Result<Attached, Failure> {
         let handed = match request.device {
             Device::Descriptor => Some(only(passed.take())?),
             Device::VhostUser => none(&passed.take())?,
@@ -58,6 +64,7 @@ impl Api {
             done?;
             return Err("the client has gone away".to_owned().into());
         }
+        self.daemon.events.changed("changed", by, &committed.steps);
         done
     }
 }

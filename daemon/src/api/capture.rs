@@ -1,18 +1,14 @@
 //! `POST /v1/capture`: the answer is a pcapng file that grows until its client asks for the end
 //! with `POST /v1/capture/end`, or goes away.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Bytes;
 use axum::http::header;
 use axum::response::{IntoResponse, Response as HttpResponse};
-use hyper::body::Frame;
 use tokio::sync::mpsc::Receiver;
 use trama_api::capture::{End, ID, Request};
 
 use super::Api;
+use super::body::Chunks;
 use crate::captures::{self, Wanted};
 use crate::ctl::Failure;
 use crate::panics;
@@ -27,22 +23,7 @@ impl IntoResponse for Started {
     fn into_response(self) -> HttpResponse {
         let headers =
             [(header::CONTENT_TYPE.as_str(), "application/x-pcapng"), (ID, &self.id.to_string())];
-        (headers, Body::new(Chunks(self.chunks))).into_response()
-    }
-}
-
-/// The body of an answer, as it is captured.
-struct Chunks(Receiver<Bytes>);
-
-impl HttpBody for Chunks {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|chunk| chunk.map(|bytes| Ok(Frame::data(bytes))))
+        (headers, Chunks(self.chunks).into_body()).into_response()
     }
 }
 

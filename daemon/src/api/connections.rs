@@ -2,7 +2,8 @@
 //!
 //! A connection carries one request and ends with its answer, so there is no idle one to keep. A
 //! client that is silent, slow or one of too many costs the daemon a bounded number of descriptors
-//! for a bounded time, and others get their turn. Only a capture stays ([`Stay`]).
+//! for a bounded time, and others get their turn. Only captures and streams of events stay
+//! ([`Stay`]).
 
 use std::collections::HashMap;
 use std::io;

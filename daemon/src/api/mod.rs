@@ -2,23 +2,25 @@
 //!
 //! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
 //! [`Daemon::transact`]; `POST /v1/attach` takes a device (`attach`); `POST /v1/explain` says what
-//! would happen to a frame; `POST /v1/capture` streams frames (`capture`); `GET /metrics` renders
-//! the counters. A client of the socket can do everything; the mode of its file controls access.
-//! Transactions wait for workers, files and devices, so they run on threads for blocking work, one
-//! after another. `connections` limits what clients can occupy, `scrape` what they can have made.
+//! would happen to a frame; `POST /v1/capture` streams frames (`capture`), `GET /v1/events` events
+//! (`events`); `GET /metrics` renders the counters. A client of the socket can do everything; the
+//! mode of its file controls access. Transactions wait for workers, files and devices, so they run
+//! on threads for blocking work, one after another. `connections` limits what clients can occupy,
+//! `scrape` what they can have made.
 
 mod attach;
+mod body;
 mod capture;
 mod connections;
+mod events;
 mod lease;
-mod numbers;
 mod passed;
 mod scrape;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Bytes;
@@ -38,12 +40,13 @@ use trama_api::transaction::{
 use trama_gateway::report::FlowRow;
 
 use self::connections::{Limits, Stay};
-use self::numbers::Numbers;
+use self::events::Readers;
 use self::passed::Passed;
 use self::scrape::Scrapes;
 use crate::config::derived::running::is_part_of;
-use crate::config::model::{Network, Port};
+use crate::config::model::Network;
 use crate::ctl::{self, After, Call, Failure, HostInterfaces, Snapshot};
+use crate::events::By;
 use crate::explain::explain;
 use crate::state::{Daemon, TransactError, TransactOptions};
 use crate::{host, panics};
@@ -57,8 +60,8 @@ const MAX_COMMANDS: usize = 10_000;
 
 struct Api {
     daemon: Arc<Daemon>,
-    numbers: Mutex<Numbers>,
     scrapes: Scrapes,
+    readers: Readers,
 }
 
 /// Serves the control API on `control`, and the metrics on `metrics`, until `shutdown` resolves.
@@ -78,8 +81,8 @@ async fn serve_within(
     metrics: Option<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let (numbers, scrapes) = (Mutex::default(), Scrapes::default());
-    let api = Arc::new(Api { daemon, numbers, scrapes });
+    let (scrapes, readers) = (Scrapes::default(), Readers::default());
+    let api = Arc::new(Api { daemon, scrapes, readers });
     let control = connections::serve(control, control_router(Arc::clone(&api)), limits);
     let metrics = async {
         match metrics {
@@ -100,8 +103,10 @@ fn control_router(api: Arc<Api>) -> Router {
         .route("/v1/transaction", post(transaction))
         .route("/v1/attach", post(attach_device))
         .route("/v1/explain", post(explain_frame))
+        .route("/v1/top", post(top))
         .route("/v1/capture", post(start_capture))
         .route("/v1/capture/end", post(end_capture))
+        .route("/v1/events", get(stream_events))
         .route("/metrics", get(scrape))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
@@ -131,8 +136,8 @@ async fn no_such_path(request: HttpRequest) -> HttpResponse {
         format!(
             "there is no {asked}: this tramad {} speaks version {VERSION} of the API, POST \
              /v{VERSION}/transaction, POST /v{VERSION}/attach, POST /v{VERSION}/explain, POST \
-             /v{VERSION}/capture, POST /v{VERSION}/capture/end and GET /metrics; use the tramactl that \
-             came with it",
+             /v{VERSION}/top, POST /v{VERSION}/capture, POST /v{VERSION}/capture/end, GET \
+             /v{VERSION}/events and GET /metrics; use the tramactl that came with it",
             env!("CARGO_PKG_VERSION")
         ),
     )
@@ -140,17 +145,20 @@ async fn no_such_path(request: HttpRequest) -> HttpResponse {
 
 async fn transaction(
     State(api): State<Arc<Api>>,
+    Extension(stay): Extension<Stay>,
     body: Result<Bytes, BytesRejection>,
 ) -> HttpResponse {
     let request = match read_body(body, read_request) {
         Ok(request) => request,
         Err((status, message)) => return refuse(status, message),
     };
-    answer(move || api.carry_out(&request)).await
+    let by = By::Client(stay.user);
+    answer(move || api.carry_out(&request, by)).await
 }
 
 async fn attach_device(
     State(api): State<Arc<Api>>,
+    Extension(stay): Extension<Stay>,
     Extension(passed): Extension<Passed>,
     body: Result<Bytes, BytesRejection>,
 ) -> HttpResponse {
@@ -158,7 +166,8 @@ async fn attach_device(
         Ok(request) => request,
         Err((status, message)) => return refuse(status, message),
     };
-    answer(move || api.attach(&request, &passed)).await
+    let by = By::Client(stay.user);
+    answer(move || api.attach(&request, &passed, by)).await
 }
 
 async fn explain_frame(
@@ -170,6 +179,14 @@ async fn explain_frame(
         Err((status, message)) => return refuse(status, message),
     };
     answer(move || explain(&api.daemon, &request).map_err(Failure::from)).await
+}
+
+async fn top(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) -> HttpResponse {
+    let request = match read_body(body, read_versioned::<trama_api::top::Request>) {
+        Ok(request) => request,
+        Err((status, message)) => return refuse(status, message),
+    };
+    answer(move || api.daemon.numbers(request.network.as_deref()).map_err(Failure::from)).await
 }
 
 async fn start_capture(
@@ -200,6 +217,26 @@ async fn end_capture(
     match read_body(body, read_versioned::<trama_api::capture::End>) {
         Ok(end) => answer(move || api.end_capture(&end)).await,
         Err((status, message)) => refuse(status, message),
+    }
+}
+
+async fn stream_events(
+    State(api): State<Arc<Api>>,
+    Extension(stay): Extension<Stay>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let query = request.uri().query().unwrap_or_default();
+    let after = request.headers().get("last-event-id");
+    match api.events(query, after.and_then(|it| it.to_str().ok()), stay.user) {
+        Ok(stream) => {
+            // Readers have a limit of their own.
+            stay.stay();
+            stream.into_response()
+        }
+        Err(Failure { message, exit }) => {
+            let refusal = Refusal { error: message, exit };
+            (StatusCode::UNPROCESSABLE_ENTITY, Json(refusal)).into_response()
+        }
     }
 }
 
@@ -283,17 +320,17 @@ fn read_versioned<R: DeserializeOwned>(body: &[u8]) -> Result<R, String> {
 }
 
 impl Api {
-    fn carry_out(&self, request: &Request) -> Result<Response, Failure> {
+    fn carry_out(&self, request: &Request, by: By) -> Result<Response, Failure> {
         let calls = ctl::parse(&request.commands)?;
         if let [call] = calls.as_slice()
             && call.command.id == CommandId::Reload
         {
-            return self.reload(request);
+            return self.reload(request, by);
         }
         if let [call] = calls.as_slice()
             && call.command.id == CommandId::Upgrade
         {
-            return Err(self.upgrade(request));
+            return Err(self.upgrade(request, by));
         }
         let snapshot = self.snapshot(&calls)?;
         let options = TransactOptions { dry_run: request.dry_run, save: !request.no_save };
@@ -308,6 +345,9 @@ impl Api {
         })?;
         let (results, after, warnings) = committed.result;
         if !request.dry_run {
+            if !committed.steps.is_empty() {
+                self.daemon.events.changed("changed", by, &committed.steps);
+            }
             for After::FlushFdb(network) in after {
                 self.daemon.fdb_flush(network.as_deref());
             }
@@ -315,14 +355,14 @@ impl Api {
         Ok(Response { warnings, ..respond(results, &committed.steps, committed.not_running) })
     }
 
-    fn reload(&self, request: &Request) -> Result<Response, Failure> {
+    fn reload(&self, request: &Request, by: By) -> Result<Response, Failure> {
         if request.dry_run || request.no_save {
             return Err("reload takes neither --dry-run nor --no-save; to try a file, run \
                         tramad --check --config FILE"
                 .to_owned()
                 .into());
         }
-        let committed = self.daemon.reload().map_err(|diagnostics| {
+        let committed = self.daemon.reload(by).map_err(|diagnostics| {
             let lines: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
             Failure::from(lines.join("\n"))
         })?;
@@ -332,12 +372,14 @@ impl Api {
 
     /// Has another `tramad` take over; returns why it does not. If it does, the caller's connection
     /// ends with this process.
-    fn upgrade(&self, request: &Request) -> Failure {
+    fn upgrade(&self, request: &Request, by: By) -> Failure {
         if request.dry_run || request.no_save {
             return "upgrade takes neither --dry-run nor --no-save".to_owned().into();
         }
+        self.daemon.events.config("upgrades", Some(by), "");
         let fault = self.daemon.upgrade(None);
         tracing::error!("{fault}");
+        self.daemon.events.config("goes on", None, &fault.to_string());
         fault.to_string().into()
     }
 
@@ -373,11 +415,7 @@ impl Api {
                 leases.extend(self.daemon.ask(&name)?.into_iter().map(row));
             }
         }
-        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        let config = self.daemon.config();
-        let requests: HashMap<&str, u32> = config.ports.iter().filter_map(ofport_request).collect();
-        let names = status.ports.iter().map(|port| port.name.as_str());
-        let numbers = numbers.update(names.map(|name| (name, requests.get(name).copied())));
+        let numbers = self.daemon.number_ports(&self.daemon.config());
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let salt = now.map_or(0, |time| time.as_nanos() as u64);
         let host = HostInterfaces(host::interfaces(&config.daemon.folders));
@@ -389,12 +427,6 @@ impl Api {
         let networks = self.daemon.config().expanded().networks.into_iter();
         networks.filter(move |network| is_one(network)).map(|network| network.name)
     }
-}
-
-/// A port and the number that its interface should have, if one is stated.
-fn ofport_request(port: &Port) -> Option<(&str, u32)> {
-    let text = port.openvswitch_interface.get("ofport_request")?;
-    Some((&port.name, text.parse().ok()?))
 }
 
 fn respond<S: ToString>(

@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 
+mod events;
+
 /// A daemon without networks, with its API on a socket and on TCP.
 struct Served {
     _dir: tempfile::TempDir,

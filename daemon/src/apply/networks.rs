@@ -84,7 +84,7 @@ impl DataPlane {
             (Some(gateway), None) => gateway.stop(),
             (None, Some(config)) => {
                 let place = (self.workers[running.worker].handle.clone(), running.id);
-                let means = (self.rights.clone(), self.starts.clone());
+                let means = (self.rights.clone(), self.starts.clone(), self.events.clone());
                 match Gateway::start(&network.name, place, config, means) {
                     Ok(gateway) => running.gateway = Some(gateway),
                     Err(error) => {
@@ -108,5 +108,6 @@ impl DataPlane {
             tracing::error!("network {name}: {error}");
         }
         self.kept.forget_network(name);
+        self.forget_mirrors(name);
     }
 }

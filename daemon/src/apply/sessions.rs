@@ -11,6 +11,7 @@ use trama_vhost_net_backend::{Session, SessionOptions, Sockets};
 use super::{DataPlane, RunningPort};
 use crate::config::model::{Interface, Port, VhostUser};
 use crate::convert;
+use crate::events::Frontends;
 
 impl DataPlane {
     pub(super) fn start_session(
@@ -34,6 +35,7 @@ impl DataPlane {
             access,
             sockets,
             keeper: self.rights.connection_keeper(),
+            watch: Some(Arc::new(Frontends { events: self.events.clone(), port: port.id })),
             memory: config.memory,
             ..SessionOptions::new(&device.path, device.role)
         };

@@ -32,6 +32,7 @@ impl DataPlane {
                 let has_network = network.is_none_or(|name| self.kept.has_network(name));
                 has_network && self.kept.has_port(&port.name)
             }
+            Step::SetMirrors { .. } => true,
             _ => false,
         }
     }

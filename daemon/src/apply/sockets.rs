@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use trama_switch::{Address, Dgram, DgramPeer, DgramReport};
+use trama_switch::{Address, Dgram, DgramPeer, DgramReport, PortId};
 use trama_vhost_net::PortPlace;
 
 use super::datagrams::Datagrams;
@@ -23,7 +23,7 @@ impl DataPlane {
         let Interface::Stream(device) = &port.interface else { return Ok(()) };
         let place = PortPlace::new(self.workers[running.worker].handle.clone());
         running.place = Some(place.clone());
-        let socket = Socket { worker: place, port: running.id };
+        let socket = self.socket(place, running.id);
         if port.is_connection() {
             return self.streams.plug(&port.name, device, socket);
         }
@@ -41,8 +41,12 @@ impl DataPlane {
     ) -> Result<(), String> {
         let worker = PortPlace::new(self.workers[running.worker].handle.clone());
         running.place = Some(worker.clone());
-        let socket = Socket { worker, port: running.id };
+        let socket = self.socket(worker, running.id);
         self.streams.plug_handed(&port.name, place, socket, connection)
+    }
+
+    fn socket(&self, worker: PortPlace, port: PortId) -> Socket {
+        Socket { worker, port, events: self.events.clone() }
     }
 
     /// Opens the socket of a datagram port.

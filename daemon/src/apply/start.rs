@@ -195,6 +195,8 @@ impl DataPlane {
             datagrams,
             _entry: entry,
         };
+        // Before anything can connect.
+        self.events.set_port(id, super::known(port, &running));
         let connected = match (&port.interface, socket) {
             (Interface::VhostUser(device), _) => {
                 let sockets = Arc::new(self.rights.clone());

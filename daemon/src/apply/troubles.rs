@@ -61,6 +61,8 @@ impl DataPlane {
         let trouble = Trouble { part, reason: format!("{part}{reason}") };
         if self.failed.get(name) != Some(&trouble) {
             let noted = self.report(name, &trouble);
+            let verdict = if part == Part::Whole { "down" } else { "fault" };
+            self.events.link(name, None, verdict, &trouble.reason);
             match self.is_beside {
                 // It is tried again once the other one has ended, which may have its device.
                 true => tracing::debug!("{noted}"),

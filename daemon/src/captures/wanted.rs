@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use trama_api::capture::{Direction, Request};
 use trama_api::nearest::suggestion;
-use trama_capture::filter::{self, Filter, Mistake};
+use trama_capture::filter::{Filter, Mistake};
 use trama_capture::pcapng::MAX_SNAPLEN;
 use trama_switch::DropReason;
 use trama_switch::watch::{self, ReasonSet};
 
 use crate::config::model::Config;
+use crate::convert;
 
 /// The ports of all networks.
 const ANY: &str = "any";
@@ -87,11 +88,7 @@ impl Wanted {
 
     /// Returns the filter as a watch asks it.
     pub(super) fn filter(&self) -> Option<watch::Filter> {
-        let filter = self.filter.clone()?;
-        Some(Box::new(move |seen| {
-            let drop = seen.drop.map(|reason| reason as usize);
-            filter.matches(&filter::Glimpse { head: seen.head, len: seen.len, drop })
-        }))
+        self.filter.clone().map(convert::frame_filter)
     }
 }
 

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::schema::{BRIDGE, PORT};
 
 const FAIL_MODE: &str = "fail_mode";
+const MIRRORS: &str = "mirrors";
 const OTHER_CONFIG: &str = "other_config";
 
 /// Does nothing.
@@ -96,6 +97,9 @@ pub(super) fn emer_reset(context: &mut Context<'_>, _: &Call) -> Result<Output, 
     for name in BRIDGE.records(&context.draft) {
         if let Some(network) = context.draft.network_mut(&name) {
             network.openvswitch.remove(FAIL_MODE);
+        }
+        if let Some(column) = BRIDGE.column(MIRRORS) {
+            column.write(&mut context.draft, &name, Value::NOTHING)?;
         }
         if let Some(column) = BRIDGE.column(OTHER_CONFIG) {
             let mut pairs = column.read(context.view(), &name).pairs();

@@ -53,6 +53,8 @@ pub(super) struct Context<'a> {
     pub after: Vec<After>,
     /// What the user is told although it is carried out.
     pub warnings: Vec<String>,
+    /// The same of records that were created, unless something refers to them at the end.
+    pub created: Vec<(String, String)>,
 }
 
 impl Context<'_> {

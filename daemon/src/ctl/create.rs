@@ -7,19 +7,24 @@ use super::call::Call;
 use super::context::Context;
 use super::failure::Failure;
 use super::lookup::{find_record, find_table};
-use super::schema::column::Table;
+use super::schema::column::{Made, Table};
 use super::symbols::ID;
 use crate::config::model::openvswitch::{Record, RecordTable};
 
 pub(super) fn create(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let table = find_table(call.arg(0))?;
-    let kind = table.of_their_own().ok_or_else(|| made_otherwise(table, "add-br", "add-port"))?;
+    let made = table.made().ok_or_else(|| made_otherwise(table, "add-br", "add-port"))?;
     let uuid = context.symbols.create(call.option(ID))?;
-    if !RecordTable::LASTING.contains(&kind) {
-        context.warnings.push(no_effect(table, call.option(ID)));
+    match made {
+        Made::Record(table) => {
+            let record = Record { name: uuid.clone(), table, columns: Default::default() };
+            context.draft.add_record(record);
+        }
+        Made::Mirror => context.draft.add_mirror(uuid.clone()),
     }
-    let record = Record { name: uuid.clone(), table: kind, columns: Default::default() };
-    context.draft.add_record(record);
+    if !matches!(made, Made::Record(kind) if RecordTable::LASTING.contains(&kind)) {
+        context.created.push((uuid.clone(), no_effect(table, call.option(ID))));
+    }
     for setting in call.args_from(1) {
         set_one(context, table, &uuid, setting)?;
     }
@@ -44,15 +49,20 @@ pub(super) fn destroy(context: &mut Context<'_>, call: &Call) -> Result<Output, 
     for record in call.args_from(1) {
         records.extend(find_record(context, table, record, call)?);
     }
-    if table.of_their_own().is_none() && !records.is_empty() {
+    let made = table.made();
+    if made.is_none() && !records.is_empty() {
         return Err(made_otherwise(table, "del-br", "del-port"));
     }
-    records.iter().for_each(|record| context.draft.remove_record(record));
+    for record in &records {
+        match made {
+            Some(Made::Mirror) => context.draft.remove_mirror(record),
+            _ => context.draft.remove_record(record),
+        }
+    }
     Ok(Output::none())
 }
 
-/// A record of a table to which nothing can refer, in Open vSwitch's words for one to which nothing
-/// does.
+/// A record to which nothing refers, in Open vSwitch's words.
 fn no_effect(table: &Table, id: Option<&str>) -> String {
     match id {
         Some(id) => format!(

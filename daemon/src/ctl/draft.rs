@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use trama_api::nearest::suggestion;
 use trama_api::value::quoted;
 
+use super::exports;
 use super::failure::Failure;
 use super::host_interfaces::HostInterfaces;
+use super::identity;
 use super::interface_options::{Described, describe, resolve};
 use super::options_reader::Options;
 use crate::config::model::openvswitch::{Kept, Record, RecordTable};
-use crate::config::model::{Config, Interface, Network, Port, System, Tap};
+use crate::config::model::{Config, Interface, Mirror, Network, Port, System, Tap};
 
 /// A configuration under edit.
 pub(super) struct Draft {
@@ -28,6 +30,8 @@ pub(super) struct Draft {
     own: HashSet<String>,
     /// Interfaces that were touched, by port.
     interfaces: BTreeMap<String, InterfaceDraft>,
+    /// UUIDs of mirrors that a network is to have, and which are created later, with that network.
+    awaited: BTreeMap<String, String>,
 }
 
 /// Positions by name.
@@ -57,6 +61,8 @@ pub(super) enum Place {
     Root,
     /// A table of records of their own.
     Record,
+    /// Mirror, which has no such columns.
+    Mirror,
 }
 
 struct InterfaceDraft {
@@ -68,7 +74,8 @@ struct InterfaceDraft {
 
 impl Draft {
     /// Starts from the configuration in force.
-    pub(super) fn new(config: Config, host: HostInterfaces) -> Draft {
+    pub(super) fn new(mut config: Config, host: HostInterfaces) -> Draft {
+        exports::expose(&mut config);
         let network_places = places(config.networks.iter().map(|network| &network.name));
         let port_places = places(config.ports.iter().map(|port| &port.name));
         let own = config.all_ports().filter_map(|port| match &port.interface {
@@ -76,7 +83,8 @@ impl Draft {
             _ => None,
         });
         let own = own.collect();
-        Draft { config, network_places, port_places, host, own, interfaces: BTreeMap::new() }
+        let (interfaces, awaited) = Default::default();
+        Draft { config, network_places, port_places, host, own, interfaces, awaited }
     }
 
     /// What an interface of this name is that is given no type: the one that the host has, as in
@@ -166,6 +174,7 @@ impl Draft {
         for port in &ports {
             self.remove_port(port);
         }
+        self.config.mirrors.retain(|mirror| mirror.network.as_deref() != Some(name));
         if let Some(place) = take_place(&mut self.network_places, name) {
             self.config.networks.remove(place);
         }
@@ -179,8 +188,12 @@ impl Draft {
         self.config.ports.push(Port { network: Some(network.to_owned()), ..port });
     }
 
-    /// Removes a port.
+    /// Removes a port. Mirrors copy its frames no more, as in Open vSwitch.
     pub(super) fn remove_port(&mut self, name: &str) {
+        for mirror in &mut self.config.mirrors {
+            mirror.select_src_port.remove(name);
+            mirror.select_dst_port.remove(name);
+        }
         if let Some(place) = take_place(&mut self.port_places, name) {
             self.config.ports.remove(place);
         }
@@ -214,6 +227,37 @@ impl Draft {
         })
     }
 
+    /// The mirrors.
+    pub(super) fn mirrors(&self) -> &[Mirror] {
+        &self.config.mirrors
+    }
+
+    /// The mirror of this UUID.
+    pub(super) fn mirror(&self, uuid: &str) -> Option<&Mirror> {
+        self.config.mirrors.iter().find(|mirror| identity::of_mirror(mirror) == uuid)
+    }
+
+    /// The mirror of this UUID, to change it.
+    pub(super) fn mirror_mut(&mut self, uuid: &str) -> Option<&mut Mirror> {
+        self.config.mirrors.iter_mut().find(|mirror| identity::of_mirror(mirror) == uuid)
+    }
+
+    /// Adds a mirror, on the network that awaits it, if one does.
+    pub(super) fn add_mirror(&mut self, uuid: String) {
+        let network = self.awaited.remove(&uuid);
+        self.config.mirrors.push(Mirror { uuid: Some(uuid), network, ..Mirror::default() });
+    }
+
+    /// A network is to have a mirror of this UUID, which is not there yet.
+    pub(super) fn await_mirror(&mut self, uuid: String, network: &str) {
+        self.awaited.insert(uuid, network.to_owned());
+    }
+
+    /// Removes a mirror.
+    pub(super) fn remove_mirror(&mut self, uuid: &str) {
+        self.config.mirrors.retain(|mirror| identity::of_mirror(mirror) != uuid);
+    }
+
     /// The record of this UUID.
     pub(super) fn record(&self, uuid: &str) -> Option<&Record> {
         self.config.records.iter().find(|record| record.name == uuid)
@@ -234,6 +278,19 @@ impl Draft {
         self.config.records.iter().filter(is_it).map(|record| record.name.clone()).collect()
     }
 
+    /// Whether a bridge refers to the record of this UUID.
+    pub(super) fn is_referred_to(&self, uuid: &str) -> bool {
+        let mut networks = self.config.networks.iter();
+        self.mirror(uuid).is_some_and(|mirror| mirror.network.is_some())
+            || networks.any(|network| network.openvswitch.values().any(|value| value == uuid))
+    }
+
+    /// The record that a column of a bridge refers to.
+    pub(super) fn referred_by(&self, bridge: &str, column: &str) -> Vec<String> {
+        let uuid = self.network(bridge).and_then(|network| network.openvswitch.get(column));
+        uuid.cloned().into_iter().collect()
+    }
+
     /// Adds a record.
     pub(super) fn add_record(&mut self, record: Record) {
         self.config.records.push(record);
@@ -252,6 +309,7 @@ impl Draft {
             Place::Interface => self.port(record).map(|it| &it.openvswitch_interface),
             Place::Root => Some(&self.config.daemon.openvswitch),
             Place::Record => self.record(record).map(|it| &it.columns),
+            Place::Mirror => None,
         }
     }
 
@@ -262,6 +320,7 @@ impl Draft {
             Place::Port => self.port_mut(record).map(|it| &mut it.openvswitch),
             Place::Interface => self.port_mut(record).map(|it| &mut it.openvswitch_interface),
             Place::Root => Some(&mut self.config.daemon.openvswitch),
+            Place::Mirror => None,
             Place::Record => {
                 let mut records = self.config.records.iter_mut();
                 records.find(|it| it.name == record).map(|it| &mut it.columns)
@@ -272,8 +331,18 @@ impl Draft {
     /// The edited configuration, not validated yet.
     ///
     /// # Errors
-    /// An interface's type and options do not fit together.
+    /// An interface's type and options do not fit together, or a network is to have a mirror that
+    /// there is not.
     pub(super) fn finish(mut self) -> Result<Config, Failure> {
+        if let Some((uuid, network)) = self.awaited.pop_first() {
+            return Err(format!(
+                "there is no mirror {uuid}; create it in this transaction: -- --id=@m create \
+                 Mirror name=m0 select_all=true output_port=@p -- add Bridge {network} mirrors @m"
+            )
+            .into());
+        }
+        self.config.mirrors.retain(|mirror| mirror.network.is_some());
+        exports::take(&mut self.config)?;
         self.config.records.retain(|record| RecordTable::LASTING.contains(&record.table));
         for (name, draft) in std::mem::take(&mut self.interfaces) {
             let InterfaceDraft { mut kind, mut options, before } = draft;

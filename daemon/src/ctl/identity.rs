@@ -1,10 +1,13 @@
 //! UUIDs of records: version 5 (RFC 9562, section 5.5), from table and name.
 //!
-//! A record has the same UUID in every run and on every machine, so none is stored.
+//! A record has the same UUID in every run and on every machine, so none is stored: but for
+//! records that may be created under any UUID, within a transaction.
 
 use std::sync::LazyLock;
 
 use uuid::Uuid;
+
+use crate::config::model::Mirror;
 
 /// The namespace of trama's records, derived from the project's name.
 static NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| Uuid::new_v5(&Uuid::NAMESPACE_DNS, b"trama"));
@@ -12,6 +15,11 @@ static NAMESPACE: LazyLock<Uuid> = LazyLock::new(|| Uuid::new_v5(&Uuid::NAMESPAC
 /// The UUID of the record `name` in `table`.
 pub(super) fn of(table: &str, name: &str) -> String {
     Uuid::new_v5(&NAMESPACE, format!("{table}/{name}").as_bytes()).to_string()
+}
+
+/// The UUID of a mirror: that with which it was created, or that of its name.
+pub(super) fn of_mirror(mirror: &Mirror) -> String {
+    mirror.uuid.clone().unwrap_or_else(|| of("Mirror", &mirror.name))
 }
 
 #[cfg(test)]

@@ -78,6 +78,9 @@ pub(super) fn leases(context: &mut Context<'_>, call: &Call) -> Result<Output, F
     })
 }
 
+/// The word that asks for what to do about drops, in the place of a port's name.
+const WHY: &str = "--why";
+
 pub(super) fn counters(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {
     let ports = &context.snapshot.status.ports;
     let Some(name) = call.args.first() else {
@@ -85,6 +88,9 @@ pub(super) fn counters(context: &mut Context<'_>, call: &Call) -> Result<Output,
         rows.sort_unstable_by_key(|port| &port.name);
         return Ok(table_of(&rows, Form::Table));
     };
+    if name == WHY {
+        return Ok(why(ports));
+    }
     if context.draft.port(name).is_none() {
         return Err(context.draft.no_port(name));
     }
@@ -102,7 +108,7 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
     let all = form == Form::List;
     if let (true, Some(port)) = (all, ports.first()) {
         headings.push("gateway_drops".to_owned());
-        headings.extend(remedies(&port.counters).map(|(heading, _)| heading));
+        headings.extend(remedies(&port.counters).map(|remedy| remedy.counter));
         headings.extend(port.counters.others.iter().map(|(name, _)| (*name).to_owned()));
     }
     let row = |port: &&PortStatus| {
@@ -119,7 +125,7 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
             let refused = counts.gateway_drops.iter();
             let refused = refused.map(|(reason, n)| (Atom::string(reason), Atom::from(*n)));
             cells.push(Value::Map(refused.collect()));
-            cells.extend(remedies(counts).map(|(_, text)| Value::string(text)));
+            cells.extend(remedies(counts).map(|remedy| Value::string(remedy.text)));
             cells.extend(counts.others.iter().map(|(_, count)| Value::One((*count).into())));
         }
         cells
@@ -127,14 +133,47 @@ fn table_of(ports: &[&PortStatus], form: Form) -> Output {
     Output::Table { headings, rows: ports.iter().map(row).collect(), form }
 }
 
-/// What to do about each reason that was counted, under the name of its counter in the manner of
-/// `get`: `drops:REASON`, or `gateway_drops:REASON`.
-fn remedies(counts: &PortCounts) -> impl Iterator<Item = (String, &'static str)> + '_ {
-    let own = DropReason::ALL.iter().filter(|reason| counts.drops_for(reason.name()) > 0);
-    let own = own.map(|reason| (format!("drops:{}", reason.name()), reason.describe()));
-    let refused = counts.gateway_drops.iter().filter_map(|(name, _)| {
-        let reason = trama_gateway::DropReason::named(name)?;
-        Some((format!("gateway_drops:{name}"), reason.describe()))
+/// The reasons of all ports' drops, with what to do about each.
+fn why(ports: &[PortStatus]) -> Output {
+    let mut found: Vec<(&str, Remedy)> = ports
+        .iter()
+        .flat_map(|port| remedies(&port.counters).map(|remedy| (port.name.as_str(), remedy)))
+        .collect();
+    found.sort_by(|(a, left), (b, right)| a.cmp(b).then(right.frames.cmp(&left.frames)));
+    let row = |(port, remedy): (&str, Remedy)| {
+        vec![
+            Value::string(port),
+            Value::string(remedy.counter),
+            Value::One(remedy.frames.into()),
+            Value::string(remedy.text),
+        ]
+    };
+    Output::Table {
+        headings: ["port", "counter", "frames", "remedy"].map(str::to_owned).to_vec(),
+        rows: found.into_iter().map(row).collect(),
+        form: Form::Table,
+    }
+}
+
+/// What to do about drops of a port.
+struct Remedy {
+    /// Their counter in the manner of `get`: `drops:REASON`, or `gateway_drops:REASON`.
+    counter: String,
+    frames: u64,
+    text: &'static str,
+}
+
+/// What to do about each reason that was counted.
+fn remedies(counts: &PortCounts) -> impl Iterator<Item = Remedy> + '_ {
+    let own = DropReason::ALL.iter().filter_map(|reason| {
+        let (name, frames) = (reason.name(), counts.drops_for(reason.name()));
+        let remedy =
+            || Remedy { counter: format!("drops:{name}"), frames, text: reason.describe() };
+        (frames > 0).then(remedy)
+    });
+    let refused = counts.gateway_drops.iter().filter_map(|(name, frames)| {
+        let text = trama_gateway::DropReason::named(name)?.describe();
+        Some(Remedy { counter: format!("gateway_drops:{name}"), frames: *frames, text })
     });
     own.chain(refused)
 }

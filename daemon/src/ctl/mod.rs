@@ -21,6 +21,7 @@ mod context;
 mod create;
 mod dispatch;
 mod draft;
+mod exports;
 mod failure;
 pub mod forward;
 mod host_interfaces;
@@ -71,13 +72,15 @@ pub struct Outcome {
 pub fn run(calls: &[Call], config: Config, snapshot: &Snapshot) -> Result<Outcome, Failure> {
     let symbols = Symbols::new(snapshot.salt);
     let draft = Draft::new(config, snapshot.host);
-    let (after, warnings) = (Vec::new(), Vec::new());
-    let mut context = Context { draft, snapshot, symbols, after, warnings };
+    let (after, warnings, created) = (Vec::new(), Vec::new(), Vec::new());
+    let mut context = Context { draft, snapshot, symbols, after, warnings, created };
     let mut results = Vec::with_capacity(calls.len());
     for call in calls {
         results.push(dispatch::run(&mut context, call)?);
     }
     context.symbols.finish()?;
-    let Context { draft, after, warnings, .. } = context;
+    let Context { draft, after, mut warnings, created, .. } = context;
+    let unused = created.into_iter().filter(|(uuid, _)| !draft.is_referred_to(uuid));
+    warnings.extend(unused.map(|(_, warning)| warning));
     Ok(Outcome { config: draft.finish()?, results, after, warnings })
 }

@@ -16,7 +16,9 @@ use crate::state::QueryError;
 use crate::status::{FdbRow, Lease, NetworkStatus, PortCounts, PortStatus, Status, VhostStatus};
 
 mod created;
+mod exports;
 mod kept;
+mod mirrors;
 mod scale;
 mod typed;
 
@@ -529,6 +531,10 @@ fn counters_of_all_ports_and_of_one() {
     snapshot.status.ports[0].counters.gateway_drops = vec![("new_flow_share".into(), 5)];
     let all = rows(&config, &snapshot, "counters");
     assert_eq!(all, ["vm1|lab|3|180|2|120|4|egress_full=4", "vm2|lab|3|180|2|120|4|egress_full=4"]);
+    let why = rows(&config, &snapshot, "counters --why");
+    assert_eq!(why.len(), 3, "both ports, and the gateway of one: {why:?}");
+    assert!(why[0].starts_with("vm1|gateway_drops:new_flow_share|5|"), "the most first: {why:?}");
+    assert!(why[1].starts_with("vm1|drops:egress_full|4|The receiver"), "{why:?}");
     let outcome = run_with(&config, &snapshot, "counters vm1").unwrap();
     let Output::Table { headings, rows, form } = &outcome.results[0] else { panic!() };
     assert_eq!((form, headings.last().unwrap().as_str()), (&Form::List, "kicks"));

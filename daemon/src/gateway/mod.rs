@@ -23,9 +23,14 @@ use trama_switch::{
 };
 use trama_vhost_net::{PortPlace, SwitchPort};
 
+use crate::events::{Events, Known};
+
 pub use questions::{AskError, Pending};
 pub use starts::Starts;
 pub use supervisor::{GatewayStatus, Supervisor};
+
+/// The name of its port.
+const GATEWAY: &str = "gateway";
 
 /// A network's running gateway.
 pub(crate) struct Gateway {
@@ -33,6 +38,7 @@ pub(crate) struct Gateway {
     place: PortPlace,
     port: PortId,
     counters: Lasting<PortCounters>,
+    events: Arc<Events>,
     supervisor: Supervisor,
 }
 
@@ -45,7 +51,7 @@ impl Gateway {
         network: &str,
         place: (WorkerHandle, NetworkId),
         config: trama_gateway::Config,
-        (rights, starts): (Rights, Arc<Starts>),
+        (rights, starts, events): (Rights, Arc<Starts>, Arc<Events>),
     ) -> io::Result<Gateway> {
         let (worker, id) = place;
         let settings = PortSettings {
@@ -73,10 +79,15 @@ impl Gateway {
             .map_err(io::Error::other)?;
         let started = SwitchPort::new(worker.clone(), port).and_then(|rings| {
             let place = rings.place();
-            Ok((place, Supervisor::start(network, rights, rings, config, starts)?))
+            let means = (rights, starts, events.clone());
+            Ok((place, Supervisor::start(network, means, rings, config)?))
         });
         match started {
-            Ok((place, supervisor)) => Ok(Gateway { place, port, counters, supervisor }),
+            Ok((place, supervisor)) => {
+                let known = Known::new((GATEWAY, Some(network)), 0, counters.clone());
+                events.set_port(port, known);
+                Ok(Gateway { place, port, counters, events, supervisor })
+            }
             Err(error) => {
                 remove_port(&worker, port);
                 Err(error)
@@ -117,6 +128,7 @@ impl Gateway {
     /// Ends the process and unplugs it.
     pub(crate) fn stop(self) {
         self.supervisor.stop();
+        self.events.forget_port(self.port);
         remove_port(&self.place.hold(), self.port);
     }
 }

@@ -27,6 +27,7 @@ use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::{Rings, log_limit};
 
 use crate::confinement;
+use crate::events::{Events, Limit};
 
 use super::left::Left;
 use super::process::{FOLDER_RETRY, Running, end_process, purpose};
@@ -81,10 +82,9 @@ impl Supervisor {
     /// error: it is tried again.
     pub fn start(
         network: &str,
-        rights: Rights,
+        (rights, starts, events): (Rights, Arc<Starts>, Arc<Events>),
         mut port: SwitchPort,
         config: Config,
-        starts: Arc<Starts>,
     ) -> io::Result<Supervisor> {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (orders, receiver) = channel();
@@ -102,6 +102,8 @@ impl Supervisor {
             entry: None,
             left,
             status: status.clone(),
+            events,
+            limit: Limit::new(Instant::now()),
         };
         let name = format!("gateway {network}");
         let thread = std::thread::Builder::new().name(name).spawn(|| runner.run())?;
@@ -156,6 +158,9 @@ struct Runner {
     /// What an earlier switch has left, until the first turn.
     left: Option<Left>,
     status: Arc<Mutex<GatewayStatus>>,
+    events: Arc<Events>,
+    /// How many events the process may tell of.
+    limit: Limit,
 }
 
 /// Why a process ended.
@@ -435,6 +440,10 @@ impl Runner {
                     if let Some(left_out) = log_limit::admit(&self.network, &text) {
                         tracing::warn!("network {}: gateway: {text}{left_out}", self.network);
                     }
+                }
+                Report::Events { events, lost } => {
+                    running.heartbeat.used(Instant::now());
+                    self.events.of_gateway(&self.network, events, lost, &mut self.limit);
                 }
                 Report::Answer { id, part, last } => running.questions.receive(id, part, last),
             }

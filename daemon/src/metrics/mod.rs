@@ -8,6 +8,8 @@
 //! dropped, is left out: at a thousand ports, that is most of them.
 
 mod captures;
+mod events;
+mod exports;
 mod gateways;
 mod networks;
 mod ports;
@@ -30,7 +32,9 @@ pub fn render(daemon: &Daemon) -> String {
     let mut families = Families::default();
     let filled = families
         .fill(&daemon.status(), &daemon.config())
-        .and_then(|()| captures::add(&mut families, daemon.captures.totals()));
+        .and_then(|()| captures::add(&mut families, daemon.captures.totals()))
+        .and_then(|()| exports::add(&mut families, &daemon.exports))
+        .and_then(|()| events::add(&mut families, daemon.events.totals()));
     // What Prometheus's clients have of their processes: processor time, memory, descriptors. What
     // the process may not read of itself is left out.
     families.add(&ProcessCollector::for_self());

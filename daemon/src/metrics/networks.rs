@@ -9,6 +9,7 @@ use crate::status::Status;
 
 pub(super) fn add(families: &mut Families, status: &Status) -> Result<()> {
     add_networks(families, status)?;
+    add_mirrors(families, status)?;
     add_workers(families, status)?;
     add_daemon(families, status)
 }
@@ -38,6 +39,29 @@ fn add_networks(families: &mut Families, status: &Status) -> Result<()> {
         "Time that workers spent on its frames.",
         ["network"],
         networks.iter().map(|it| ([it.name.as_str()], it.busy.as_secs_f64())),
+    )
+}
+
+fn add_mirrors(families: &mut Families, status: &Status) -> Result<()> {
+    let mirrors = || status.mirrors.iter().map(|it| ([&*it.network, &*it.name], it.counters));
+    let labels = ["network", "mirror"];
+    families.counts(
+        "trama_mirror_frames_total",
+        "Copies that the mirror's output took.",
+        labels,
+        mirrors().map(|(of, counters)| (of, counters.frames)),
+    )?;
+    families.counts(
+        "trama_mirror_bytes_total",
+        "Bytes of these copies.",
+        labels,
+        mirrors().map(|(of, counters)| (of, counters.bytes)),
+    )?;
+    families.counts(
+        "trama_mirror_lost_total",
+        "Copies that the output did not take; the drops of its port say why.",
+        labels,
+        mirrors().map(|(of, counters)| (of, counters.lost)),
     )
 }
 

@@ -1,19 +1,30 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use trama_api::event::Kind;
+use trama_switch::counters::MirrorSnapshot;
+
 use super::*;
 use crate::captures::Totals;
 use crate::changes::Changes;
 use crate::config::model::Port;
 use crate::config::text::parse;
 use crate::crashes::Restarts;
+use crate::export::{Exports, Protocol};
 use crate::gateway::GatewayStatus;
-use crate::status::{NetworkStatus, PortCounts, PortStatus, VhostStatus, WorkerStatus};
+use crate::status::{
+    MirrorStatus, NetworkStatus, PortCounts, PortStatus, VhostStatus, WorkerStatus,
+};
 
 fn text(status: &Status, config: &Config) -> String {
     let mut families = Families::default();
     families.fill(status, config).unwrap();
     captures::add(&mut families, Totals { running: 1, frames: 2, missed: 3 }).unwrap();
+    let exported = Exports::default();
+    exported.count(Protocol::Sflow, 4, 5);
+    exports::add(&mut families, &exported).unwrap();
+    let counts = std::array::from_fn(|at| (Kind::ALL[at].name(), at as u64));
+    events::add(&mut families, crate::events::Totals { counts, lost: 4 }).unwrap();
     families.text().unwrap()
 }
 
@@ -109,6 +120,11 @@ fn status() -> Status {
     };
     let ports = vec![port("vm1", Some("lab"), true), port("t\"1", None, false)];
     let mut status = Status::of(vec![network], ports);
+    status.mirrors.push(MirrorStatus {
+        name: "m0".into(),
+        network: "lab".into(),
+        counters: MirrorSnapshot { frames: 3, bytes: 180, lost: 1 },
+    });
     status.workers.push(WorkerStatus {
         worker: 0,
         busy: Duration::from_millis(1500),
@@ -132,6 +148,7 @@ fn the_text_has_the_names_of_the_contract() {
         r#"trama_port_gateway_drops_total{network="lab",port="vm1",reason="new_flow_share"} 6"#,
         r#"trama_port_storm{kind="broadcast",network="lab",port="vm1"} 1"#,
         r#"trama_port_loop_blocked{network="lab",port="vm1"} 1"#,
+        r#"trama_mirror_lost_total{mirror="m0",network="lab"} 1"#,
         r#"trama_port_info{network="lab",port="vm1",tag="10",type="vhost-user",vlan_mode="access",worker="1"} 1"#,
         r#"trama_port_info{network="",port="t1",tag="",type="tap",vlan_mode="trunk",worker=""} 1"#,
         r#"trama_port_up{network="lab",port="vm1"} 1"#,

@@ -10,13 +10,17 @@
 //! meanwhile.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Daemon, Phase};
+use super::{Daemon, Phase, StartError};
+use crate::Fault;
 use crate::apply::wait_until_resumed;
+use crate::config::Diagnostic;
 use crate::confinement;
+use crate::events::By;
 use crate::plan::{Step, plan_start};
 
 /// Steps of a start between which other threads have their turn: some milliseconds.
@@ -146,7 +150,7 @@ impl Daemon {
     /// Applies what has changed in the configuration file since it was read, and starts ports whose
     /// devices the other switch had.
     fn read_again(&self) {
-        match self.reload() {
+        match self.reload(By::Start) {
             Ok(done) if done.steps.is_empty() => {}
             Ok(done) => tracing::info!("changed meanwhile: {} steps", done.steps.len()),
             Err(faults) => faults.iter().for_each(|fault| tracing::error!("{fault}")),
@@ -174,5 +178,24 @@ impl Daemon {
     pub fn give_up_building(&self) {
         self.lock().phase = Phase::Stopping;
         self.start.end();
+    }
+}
+
+impl StartError {
+    /// Returns what is wrong, each with its place in the file.
+    pub(super) fn diagnostics(self, file: &Path) -> Vec<Diagnostic> {
+        match self {
+            Self::Invalid(diagnostics) => diagnostics,
+            Self::Read { error, .. } | Self::Worker(error) => vec![Diagnostic {
+                file: file.display().to_string(),
+                line: 1,
+                column: 1,
+                key: String::new(),
+                fault: Fault::new(
+                    format!("cannot be read: {error}"),
+                    "put it there, readable for the daemon",
+                ),
+            }],
+        }
     }
 }

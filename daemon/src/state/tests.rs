@@ -6,6 +6,7 @@ use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,6 +18,7 @@ use rustix::net::{
 use trama_keeper::{AttachError, Claim, Keeper, listen_at, serve};
 
 use crate::crashes::Crashes;
+use crate::events::By;
 
 use super::*;
 
@@ -108,7 +110,7 @@ fn life() {
     wait_for("a frontend is served", || dir.join("served").exists());
     for text in &lives[1..] {
         write(&dir, text);
-        daemon.reload().unwrap();
+        daemon.reload(By::Signal).unwrap();
     }
     std::fs::write(dir.join("over"), "").unwrap();
     // Until it is killed.

@@ -1,5 +1,7 @@
 //! What captures ask of the data plane: which ports there are to watch, and watches of them.
 
+use std::time::{Duration, SystemTime};
+
 use trama_switch::watch::{Watch, WatchCount, WatchId};
 use trama_switch::{NetworkId, PortId, Time, VlanMode};
 
@@ -14,6 +16,26 @@ pub(crate) struct WatchedPort {
     pub network: NetworkId,
     /// Its network and VLANs, in words.
     pub description: String,
+}
+
+/// Converts the time of a worker.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    /// When that began, since the Unix epoch.
+    began: Duration,
+}
+
+impl Clock {
+    fn of_now(now: Time) -> Clock {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = Duration::from_nanos(now.as_nanos());
+        Clock { began: since_epoch.unwrap_or_default().saturating_sub(now) }
+    }
+
+    /// Returns a time of the worker as one since the Unix epoch.
+    pub(crate) fn of(self, time: Time) -> Duration {
+        self.began + Duration::from_nanos(time.as_nanos())
+    }
 }
 
 impl Daemon {
@@ -35,7 +57,7 @@ impl Daemon {
         ports
     }
 
-    /// Adds a watch to a network; returns it with the worker's time of that moment.
+    /// Adds a watch to a network; returns it with the clock of its worker.
     ///
     /// # Errors
     /// The network is gone, or has as many watches as it can.
@@ -43,13 +65,14 @@ impl Daemon {
         &self,
         network: NetworkId,
         watch: Watch,
-    ) -> Result<(WatchId, Time), String> {
+    ) -> Result<(WatchId, Clock), String> {
         let inner = self.lock();
         let worker = inner.worker_of(network).ok_or("the network is gone")?;
         let added = inner
             .data_plane
             .on_worker(worker, move |engine, now| engine.watch(network, watch).map(|id| (id, now)));
-        added?.map_err(|error| error.to_string())
+        let (id, now) = added?.map_err(|error| error.to_string())?;
+        Ok((id, Clock::of_now(now)))
     }
 
     /// Lets a watch also see a port of its network.

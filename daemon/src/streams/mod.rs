@@ -28,6 +28,7 @@ use trama_vhost_net::PortPlace;
 use trama_vhost_net_backend::Access;
 
 use crate::config::model::wire::{Place, Stream};
+use crate::events::Events;
 use crate::socket_status::SocketStatus;
 use arrival::{Arrival, Ticket};
 use plug::Plug;
@@ -79,6 +80,8 @@ pub(crate) struct Socket {
     pub(crate) worker: PortPlace,
     /// The port.
     pub(crate) port: PortId,
+    /// What is told of the connections.
+    pub(crate) events: Arc<Events>,
 }
 
 impl Shared {

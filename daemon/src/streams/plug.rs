@@ -23,6 +23,7 @@ use super::arrival::{Arrival, Ticket};
 use super::thread::Wait;
 use crate::config::model::Role;
 use crate::config::model::wire::{Place, Stream};
+use crate::events::Events;
 use crate::socket_status::SocketStatus;
 
 /// Time from one try to connect to the next.
@@ -43,6 +44,7 @@ pub(super) struct Plug {
     location: Place,
     worker: PortPlace,
     port: PortId,
+    events: Arc<Events>,
     end: End,
     connected: Option<Connected>,
     connects: u64,
@@ -88,11 +90,12 @@ struct Connected {
 
 impl Plug {
     fn new(location: Place, socket: Socket, end: End) -> Plug {
-        let Socket { worker, port } = socket;
+        let Socket { worker, port, events } = socket;
         Plug {
             location,
             worker,
             port,
+            events,
             end,
             connected: None,
             connects: 0,
@@ -325,6 +328,7 @@ impl Plug {
             Ok(before) => {
                 drop(before);
                 tracing::info!("port {name}: {peer} is connected");
+                self.events.link_of(port, "connected", &peer);
                 self.connects += 1;
                 self.connected = Some(Connected { peer, socket: ours });
             }
@@ -347,6 +351,7 @@ impl Plug {
 
     fn disconnect(&mut self, name: &str, reason: &str) {
         let Some(Connected { peer, .. }) = self.connected.take() else { return };
+        self.events.link_of(self.port, "disconnected", reason);
         self.fail(name, format!("{peer}: {reason}"));
         let port = self.port;
         // A worker that has ended has closed it.

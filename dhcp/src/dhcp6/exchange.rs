@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::message::{code, kind};
 use super::reply::{Association, status};
-use super::server::{Asked, Outcome6, Server6};
+use super::server::{Asked, Event6, Outcome6, Server6, ended};
 use crate::DropReason;
 use crate::leases::State;
 use crate::leases::policy::Probe;
+use crate::server::End;
 use crate::store::Record;
 use crate::time::whole_seconds;
 
@@ -42,6 +43,8 @@ impl Server6 {
                     && self.pool_size() > 0
                 {
                     self.drops.count(reason);
+                    let (station, port) = (asked.claim.mac, asked.claim.port);
+                    out.events.push(Event6::Refused { station, port, reason });
                 }
                 return Ok(());
             }
@@ -121,7 +124,11 @@ impl Server6 {
             let mut here = reservations.iter().filter(|it| it.address6.is_some());
             (!here.any(|other| other.name.as_ref() == Some(&name))).then_some(name)
         });
-        let (lease, _) = self.leases.lease(&asked.claim, address, until, name);
+        let (lease, renewed) = self.leases.lease(&asked.claim, address, until, name);
+        if !renewed {
+            let (station, port, name) = (lease.mac, lease.port, lease.name.clone());
+            out.events.push(Event6::Leased { address, station, port, name });
+        }
         Record::Lease6(lease).emit(&mut out.records);
         let reply = self.answer(asked, kind::REPLY, &Association::Lease(address));
         out.confirmed.push(reply);
@@ -134,7 +141,12 @@ impl Server6 {
         for address in asked.named.as_deref().unwrap_or_default() {
             let Ok(binding) = self.leases.give_up(&asked.claim, *address) else { continue };
             result = Association::Confirmed(status::SUCCESS);
-            if asked.message.kind == kind::DECLINE {
+            let is_declined = asked.message.kind == kind::DECLINE;
+            if binding.state == State::Bound {
+                let how = if is_declined { End::Declined } else { End::Released };
+                out.events.push(ended(&binding, how));
+            }
+            if is_declined {
                 Record::Freed6(*address).emit(&mut out.records);
                 self.leases.quarantine(binding, self.now + self.config.quarantine);
             } else if binding.known {

@@ -12,7 +12,8 @@ use crate::config::{ClientMatch, Identity};
 use crate::leases::policy::Claim;
 use crate::leases::pool::Pool;
 use crate::leases::{Binding, LeaseTable, State};
-use crate::name::DomainName;
+use crate::name::{DomainName, HostName};
+use crate::server::End;
 use crate::store::Record;
 use crate::{ClientKey, DropCounters, DropReason, PortId, Time};
 
@@ -54,6 +55,42 @@ pub struct Conflict6 {
     pub user: MacAddr,
 }
 
+/// What happened to a lease, or to the wish for one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event6 {
+    /// It began; it is in force once its record is durable.
+    Leased {
+        /// The address.
+        address: Ipv6Addr,
+        /// The client's station.
+        station: MacAddr,
+        /// The client's port.
+        port: PortId,
+        /// The client's name.
+        name: Option<HostName>,
+    },
+    /// It ended.
+    Ended {
+        /// The address.
+        address: Ipv6Addr,
+        /// The client's station.
+        station: MacAddr,
+        /// The client's port.
+        port: PortId,
+        /// How.
+        how: End,
+    },
+    /// There is no address for a client.
+    Refused {
+        /// The client's station.
+        station: MacAddr,
+        /// The client's port.
+        port: PortId,
+        /// Why.
+        reason: DropReason,
+    },
+}
+
 /// Work for the caller after one or more calls.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Outcome6 {
@@ -68,6 +105,8 @@ pub struct Outcome6 {
     pub probes: Vec<Ipv6Addr>,
     /// Address conflicts found.
     pub conflicts: Vec<Conflict6>,
+    /// What happened to leases.
+    pub events: Vec<Event6>,
 }
 
 /// A DHCPv6 server.
@@ -246,6 +285,7 @@ impl Server6 {
             match binding.state {
                 State::Probing => self.probe_ended(&binding, out),
                 State::Bound => {
+                    out.events.push(ended(&binding, End::Expired));
                     // Remembered since its end, not since this call.
                     let ended = binding.until;
                     self.leases.retire(binding, ended);
@@ -348,4 +388,9 @@ impl Server6 {
         let Received6 { source, payload, .. } = asked.from;
         Box::new(Solicit { source, payload: payload.to_vec() })
     }
+}
+
+/// The end of a lease.
+pub(super) fn ended(binding: &Binding<Ipv6Addr>, how: End) -> Event6 {
+    Event6::Ended { address: binding.address, station: binding.mac, port: binding.port, how }
 }

@@ -100,6 +100,17 @@ pub enum Event {
         /// How.
         how: End,
     },
+    /// A client asked for an address and was told that it cannot have it.
+    Refused {
+        /// The address.
+        address: Ipv4Addr,
+        /// The client's hardware address.
+        mac: MacAddr,
+        /// The client's port.
+        port: PortId,
+        /// Why, as the client was told.
+        why: &'static str,
+    },
     /// A host without a lease uses an address of the pool; the address goes into quarantine.
     Conflict {
         /// The address.

@@ -36,7 +36,7 @@ impl Server {
         let wanted = wanted.ok_or(DropReason::MessageType)?;
         // spec: rfc2131 invalid-nak reboot-nak rebind-check
         if !self.config.subnets[client.claim.subnet].prefix.contains(&wanted) {
-            return self.refuse(client, "the address belongs to another subnet", out);
+            return self.refuse(client, (wanted, "the address belongs to another subnet"), out);
         }
         let own = self.leases.own(&client.claim);
         let keep = own.is_some_and(|own| self.leases.may_keep(&client.claim, own));
@@ -44,7 +44,11 @@ impl Server {
             Some((address, State::Probing)) if address == wanted => Err(DropReason::Probing),
             Some((address, _)) if address == wanted => {
                 if !keep || !self.leases.is_allowed(&client.claim, wanted) {
-                    return self.refuse(client, "the address is not for this client", out);
+                    return self.refuse(
+                        client,
+                        (wanted, "the address is not for this client"),
+                        out,
+                    );
                 }
                 // spec: rfc2131 select-no-probe reboot-no-probe
                 self.commit(client, wanted, out);
@@ -56,7 +60,7 @@ impl Server {
                 Ok(())
             }
             Some((_, State::Bound | State::Offered | State::Probing)) => {
-                self.refuse(client, "the client has another address", out)
+                self.refuse(client, (wanted, "the client has another address"), out)
             }
             _ => self.request_unknown(client, wanted, has_address, out),
         }
@@ -83,7 +87,7 @@ impl Server {
             return Ok(());
         }
         // spec: rfc2131 select-nak
-        self.refuse(client, "the address is not available", out)
+        self.refuse(client, (wanted, "the address is not available"), out)
     }
 
     /// Whether that server identifier means this server.
@@ -138,11 +142,13 @@ impl Server {
     fn refuse(
         &mut self,
         client: &Client<'_>,
-        why: &str,
+        (address, why): (Ipv4Addr, &'static str),
         out: &mut Outcome,
     ) -> Result<(), DropReason> {
         let reply = self.nak(client, why);
         self.counters.count_sent(MessageType::Nak);
+        let (mac, port) = (client.request.mac, client.claim.port);
+        out.events.push(Event::Refused { address, mac, port, why });
         out.replies.push(reply);
         Ok(())
     }

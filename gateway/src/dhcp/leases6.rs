@@ -11,12 +11,13 @@ use trama_frame::MacAddr;
 use trama_nat::packet::{neighbour, udp_frame, udp_overhead};
 
 use super::probes::Probes;
-use super::{conflict_warning, lease_row, nonzero};
+use super::{conflict_warning, lease_row, nonzero, told};
 use crate::config::Config;
 use crate::drop_reason::{DropReason, ServiceDrop};
 use crate::io::Output;
 use crate::report::DhcpStatus;
 use crate::report::LeaseRow;
+use crate::shared::Shared;
 
 /// The message type of a stateless client (RFC 8415, 7.3).
 const INFORMATION_REQUEST: u8 = 11;
@@ -85,7 +86,7 @@ impl Leases6 {
     pub(crate) fn handle(
         &mut self,
         now: Duration,
-        config: &Config,
+        shared: &mut Shared,
         request: &Request6<'_>,
         out: &mut Output,
     ) -> Result<(), DropReason> {
@@ -96,7 +97,7 @@ impl Leases6 {
         }
         let received = Received6 { port: PortId(port), station: from, source, payload };
         let handled = self.server.handle(self.time(now), &received, &mut self.outcome);
-        self.apply_outcome(now, config, out);
+        self.apply_outcome(now, shared, out);
         handled.map_err(|_| ServiceDrop::DhcpRefused.into())
     }
 
@@ -104,25 +105,25 @@ impl Leases6 {
     pub(crate) fn address_seen(
         &mut self,
         now: Duration,
-        config: &Config,
+        shared: &mut Shared,
         (address, user): (Ipv6Addr, MacAddr),
         port: u64,
         out: &mut Output,
     ) {
         self.server.in_use(self.time(now), address, user, PortId(port), &mut self.outcome);
-        self.apply_outcome(now, config, out);
+        self.apply_outcome(now, shared, out);
     }
 
     /// Handles expired timers.
-    pub(crate) fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
+    pub(crate) fn poll(&mut self, now: Duration, shared: &mut Shared, out: &mut Output) {
         self.server.poll(self.time(now), &mut self.outcome);
         let server = &self.server;
         let waits = |address| {
             server.binding(address).is_some_and(|binding| binding.state == State::Probing)
         };
         let due = self.probes.take_due(now, waits);
-        out.frames.extend(due.into_iter().filter_map(|it| solicit(config, it)));
-        self.apply_outcome(now, config, out);
+        out.frames.extend(due.into_iter().filter_map(|it| solicit(&shared.config, it)));
+        self.apply_outcome(now, shared, out);
     }
 
     /// When [`Leases6::poll`] has to be called next.
@@ -132,18 +133,19 @@ impl Leases6 {
         server.into_iter().chain(self.probes.deadline()).min()
     }
 
-    fn apply_outcome(&mut self, now: Duration, config: &Config, out: &mut Output) {
+    fn apply_outcome(&mut self, now: Duration, shared: &mut Shared, out: &mut Output) {
         let outcome = std::mem::take(&mut self.outcome);
         for address in outcome.probes {
-            out.frames.extend(solicit(config, address));
+            out.frames.extend(solicit(&shared.config, address));
             self.probes.start(now, address);
         }
+        outcome.events.iter().for_each(|event| told::of6(shared, event));
         for it in outcome.conflicts {
             self.warnings.push(conflict_warning(it.address.into(), it.user));
         }
-        out.frames.extend(outcome.replies.iter().filter_map(|it| reply(config, it)));
+        out.frames.extend(outcome.replies.iter().filter_map(|it| reply(&shared.config, it)));
         out.records.extend_from_slice(&outcome.records);
-        out.confirmed.extend(outcome.confirmed.iter().filter_map(|it| reply(config, it)));
+        out.confirmed.extend(outcome.confirmed.iter().filter_map(|it| reply(&shared.config, it)));
     }
 
     pub(crate) fn take_warnings(&mut self) -> Vec<String> {

@@ -9,6 +9,7 @@ mod leases6;
 mod probes;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -27,6 +28,7 @@ use crate::drop_reason::{DropReason, ServiceDrop};
 use crate::io::Output;
 use crate::report::DhcpStatus;
 use crate::report::{LeaseRow, LeaseState};
+use crate::shared::Shared;
 pub(crate) use advertiser::Advertiser;
 pub(crate) use leases6::{Leases6, Request6};
 use probes::Probes;
@@ -99,7 +101,7 @@ impl Leases {
     pub(crate) fn handle(
         &mut self,
         now: Duration,
-        config: &Config,
+        shared: &mut Shared,
         request: &Request<'_>,
         out: &mut Output,
     ) -> Result<(), DropReason> {
@@ -113,34 +115,37 @@ impl Leases {
         let (port, station) = (PortId(request.port), Some(request.from));
         let received = Received { port, station, source, unicast, payload };
         let handled = self.server.handle(self.epoch + now, &received, &mut self.outcome);
-        self.apply_outcome(now, config, out);
-        handled.map_err(|_| ServiceDrop::DhcpRefused.into())
+        self.apply_outcome(now, shared, out);
+        handled.map_err(|reason| {
+            told::refused(shared, (request.port, request.from), reason);
+            ServiceDrop::DhcpRefused.into()
+        })
     }
 
     /// A station announced that it has an address.
     pub(crate) fn address_seen(
         &mut self,
         now: Duration,
-        config: &Config,
+        shared: &mut Shared,
         (address, user): (Ipv4Addr, MacAddr),
         port: u64,
         out: &mut Output,
     ) {
         let time = self.epoch + now;
         self.server.in_use(time, address, user, PortId(port), &mut self.outcome);
-        self.apply_outcome(now, config, out);
+        self.apply_outcome(now, shared, out);
     }
 
     /// Handles expired timers.
-    pub(crate) fn poll(&mut self, now: Duration, config: &Config, out: &mut Output) {
+    pub(crate) fn poll(&mut self, now: Duration, shared: &mut Shared, out: &mut Output) {
         self.server.poll(self.epoch + now, &mut self.outcome);
         let server = &self.server;
         let waits = |address| {
             server.binding(address).is_some_and(|binding| binding.state == State::Probing)
         };
         let due = self.probes.take_due(now, waits);
-        out.frames.extend(due.into_iter().map(|address| arp_probe(config, address)));
-        self.apply_outcome(now, config, out);
+        out.frames.extend(due.into_iter().map(|address| arp_probe(&shared.config, address)));
+        self.apply_outcome(now, shared, out);
     }
 
     /// When [`Leases::poll`] has to be called next.
@@ -149,24 +154,26 @@ impl Leases {
         server.into_iter().chain(self.probes.deadline()).min()
     }
 
-    fn apply_outcome(&mut self, now: Duration, config: &Config, out: &mut Output) {
+    fn apply_outcome(&mut self, now: Duration, shared: &mut Shared, out: &mut Output) {
         let mut outcome = std::mem::take(&mut self.outcome);
         for event in outcome.events.drain(..) {
+            told::of(shared, &event);
             match event {
                 Event::Probe { address, .. } => {
-                    out.frames.push(arp_probe(config, address));
+                    out.frames.push(arp_probe(&shared.config, address));
                     self.probes.start(now, address);
                 }
                 Event::Conflict { address, user, .. } => {
                     self.warnings.push(conflict_warning(address.into(), user));
                 }
-                // Visible in tables and counters.
-                Event::Leased { .. } | Event::Ended { .. } => {}
+                Event::Leased { .. } | Event::Ended { .. } | Event::Refused { .. } => {}
             }
         }
-        out.frames.extend(outcome.replies.drain(..).filter_map(|it| self.reply(config, it)));
+        out.frames
+            .extend(outcome.replies.drain(..).filter_map(|it| self.reply(&shared.config, it)));
         out.records.append(&mut outcome.records);
-        out.confirmed.extend(outcome.confirmed.drain(..).filter_map(|it| self.reply(config, it)));
+        out.confirmed
+            .extend(outcome.confirmed.drain(..).filter_map(|it| self.reply(&shared.config, it)));
         self.outcome = outcome;
     }
 

@@ -1,6 +1,7 @@
 //! Address configuration through the engine: frames in, frames and records out.
 
 mod ipv6;
+mod told;
 
 use std::net::IpAddr;
 

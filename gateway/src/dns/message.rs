@@ -49,7 +49,7 @@ pub(crate) struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// Parses a message with exactly one question, whose name is not compressed.
-    pub(super) fn parse(bytes: &'a [u8]) -> Option<Message<'a>> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<Message<'a>> {
         let message = Self::parse_header(bytes)?;
         if word(bytes, 4)? != 1 {
             return None;
@@ -110,12 +110,12 @@ impl<'a> Message<'a> {
     }
 
     /// The lower four bits of the response code.
-    pub(super) fn code(&self) -> u16 {
+    pub(crate) fn code(&self) -> u16 {
         self.flags & CODE
     }
 
     /// The name in lower case with dots; `None` if it is not a host name.
-    pub(super) fn name(&self) -> Option<String> {
+    pub(crate) fn name(&self) -> Option<String> {
         let mut name = String::new();
         let mut rest = self.question;
         while let Some((length, behind)) = rest.split_first()

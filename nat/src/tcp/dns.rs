@@ -21,7 +21,7 @@ impl Flows {
         ends: Endpoints,
         context: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        self.admit(packet.port)?;
+        self.admit(packet.port, context)?;
         self.dns_generation = self.dns_generation.wrapping_add(1);
         let far = Far::Dns(DnsEnd::new(context.now, self.dns_generation));
         let mut flow = Flow::new(context.now, packet.port, ends, far);

@@ -8,6 +8,7 @@ use super::segment::{Endpoints, Outgoing, Segment};
 use super::state::State;
 use super::turn::{Limits, Moved};
 use crate::context::Context;
+use crate::events::{FlowChange, FlowEvent, Protocol, flow_event};
 use crate::io::PortMark;
 
 /// Most segments in a large one: as many as fit 64 KiB at MTU 1500.
@@ -37,6 +38,10 @@ pub(super) struct Flow {
     pub received: u64,
     /// When anything was last sent either way.
     pub used: Duration,
+    /// When the host's connection stood; `None` before that, and for flows to the gateway's DNS.
+    pub opened: Option<Duration>,
+    /// Whether a client outside has opened it.
+    pub is_inbound: bool,
 }
 
 /// What is left after a turn.
@@ -65,7 +70,16 @@ impl Flow {
             sent: 0,
             received: 0,
             used: now,
+            opened: None,
+            is_inbound: false,
         }
+    }
+
+    /// An event of the flow.
+    pub(super) fn event(&self, change: FlowChange) -> FlowEvent {
+        let Endpoints { mac, guest, remote } = self.ends;
+        let ends = if self.is_inbound { (remote, guest) } else { (guest, remote) };
+        flow_event((self.port, mac), Protocol::Tcp, ends, change)
     }
 
     /// Whether a SYN may open another flow in its place.

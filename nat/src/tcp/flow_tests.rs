@@ -15,6 +15,7 @@ use super::*;
 use crate::cable::Cable;
 use crate::context::{Context, TokenKind};
 use crate::drop_reason::Counters;
+use crate::events::FlowEvents;
 use crate::io::Random;
 use crate::new_flows::NewFlows;
 use crate::packet::checksums;
@@ -43,6 +44,7 @@ struct World {
     poll: Poll,
     config: Lab,
     counters: Counters,
+    events: FlowEvents,
     random: Random,
     frames: Frames,
     flows: Flows,
@@ -61,6 +63,7 @@ impl World {
             poll: Poll::new().unwrap(),
             config: Lab { nat, ..lab() },
             counters: Counters::default(),
+            events: FlowEvents::default(),
             random: random(),
             frames: Frames(Vec::new()),
             flows: Flows::default(),
@@ -70,9 +73,9 @@ impl World {
     }
 
     fn with<R>(&mut self, job: impl FnOnce(&mut Flows, &mut Context<'_>) -> R) -> R {
-        let World { poll, config, counters, random, frames, flows, now, .. } = self;
+        let World { poll, config, counters, events, random, frames, flows, now, .. } = self;
         let (config, registry, now) = (config.nat(), poll.registry(), *now);
-        job(flows, &mut Context { now, config, registry, cable: frames, counters, random })
+        job(flows, &mut Context { now, config, registry, cable: frames, counters, events, random })
     }
 
     /// Sends a segment of the guest.

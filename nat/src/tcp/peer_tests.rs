@@ -20,6 +20,7 @@ use super::state::State;
 use crate::classify::FrameClass;
 use crate::context::Context;
 use crate::drop_reason::Counters;
+use crate::events::FlowEvents;
 use crate::packet::ethernet_address;
 use crate::test_world::{Wire, class_of, segments};
 use crate::testing::{GATEWAY4, GATEWAY6, GUEST, GUEST4, GUEST6, lab, random, resolution};
@@ -282,6 +283,7 @@ fn frames(setting: &Setting, segment: &Outgoing<'_>) -> Vec<Vec<u8>> {
         registry: poll.registry(),
         cable: &mut wire,
         counters: &mut Counters::default(),
+        events: &mut FlowEvents::default(),
         random: &mut random,
     };
     setting.ends().send(&mut context, segment).unwrap();

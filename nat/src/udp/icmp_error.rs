@@ -29,7 +29,7 @@ impl Flows {
             }
             let only = mapped.is_some();
             if flow.handle_icmp_error(error, only)? {
-                self.table.remove(number);
+                self.close(number, context);
             }
             return Ok(());
         }

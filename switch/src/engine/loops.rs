@@ -57,7 +57,7 @@ impl Engine {
         let is_open = std::mem::replace(&mut port.is_open, true);
         // A burst of its own, for the IDs of frames.
         pipeline.counters.bursts.add(1);
-        pipeline.deliver_to(&mut network.ports, &mut network.watches, pool, at.index, 1);
+        pipeline.deliver_to(&mut network.ports, &mut network.onlookers, pool, at.index, 1);
         pipeline.note.delivered();
         if let Some(Some(port)) = network.ports.get_mut(usize::from(at.index.0)) {
             port.is_open = is_open;

@@ -13,6 +13,8 @@ use super::batching::Batching;
 use crate::counters::{Lasting, NetworkCounters};
 use crate::loops::LoopReports;
 use crate::mac_table::{KeptMac, MacTable, PortIndex, StaticEntry, identity};
+use crate::mirror::Mirrors;
+use crate::mirror::types::Mirrored;
 use crate::ports::Port;
 use crate::time::{Epoch, Time};
 use crate::types::{EngineError, MAX_PORTS, NetworkId, NetworkSettings, PortId, Promiscuous};
@@ -36,8 +38,15 @@ pub struct Network {
     pub(super) awake: bool,
     pub(super) batching: Batching,
     pub(super) loops: LoopReports,
-    pub(super) watches: Watches,
+    pub(super) onlookers: Onlookers,
     pub(super) counters: Lasting<NetworkCounters>,
+}
+
+/// Those who see a network's frames besides their receivers.
+#[derive(Default)]
+pub(super) struct Onlookers {
+    pub watches: Watches,
+    pub mirrors: Mirrors,
 }
 
 impl Network {
@@ -53,7 +62,7 @@ impl Network {
             awake: false,
             batching: Batching::new(),
             loops: LoopReports::new(),
-            watches: Watches::default(),
+            onlookers: Onlookers::default(),
             counters: Lasting::default(),
         }
     }
@@ -118,7 +127,10 @@ impl Network {
     pub(super) fn leave(&mut self, index: PortIndex) -> Option<Port> {
         self.table.flush_port(index);
         self.active.retain(|active| *active != index);
-        let port = self.ports.get_mut(usize::from(index.0))?.take();
+        let mut port = self.ports.get_mut(usize::from(index.0))?.take();
+        if let Some(port) = &mut port {
+            port.set_mirrored(Mirrored::default());
+        }
         self.ports_changed();
         self.name_port(index);
         port
@@ -162,6 +174,9 @@ impl Network {
 
     /// Updates what depends on all ports after one or its settings have changed.
     pub(super) fn ports_changed(&mut self) {
+        for index in self.onlookers.mirrors.tell(&mut self.ports) {
+            self.table.flush_port(index);
+        }
         // Unattached ports send nothing.
         if self.id.is_some() {
             let ports = (0..).map(PortIndex).zip(&self.ports);

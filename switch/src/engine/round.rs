@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use trama_virtqueue::TxBurst;
 
+use super::network::Onlookers;
 use super::{Engine, HdrLen, Network, NetworkSettings, Pipeline, PortId, PortLocation, Station};
 use crate::counters::WorkerCounters;
-use crate::delivery::{carried_frames, deliver, deliver_marked, deliver_watched};
+use crate::delivery::{carried_frames, deliver, deliver_marked, deliver_watched, refusal};
 use crate::drop_reason::DropReason;
 use crate::faults::{self, Place};
 use crate::filter::EgressFilter;
@@ -26,7 +27,6 @@ use crate::ports::stream::Stream;
 use crate::ports::vhost::{RingPoll, VhostDevice};
 use crate::ports::{Device, Port, signal};
 use crate::time::Time;
-use crate::watch::Watches;
 
 /// Most bursts of one ring in a row before the next ring's turn.
 const BURSTS_PER_TURN: usize = 4;
@@ -428,10 +428,10 @@ impl Pipeline {
     /// Delivers a burst without frames for several ports.
     #[inline(always)]
     pub(super) fn deliver_unicast<S: Source>(&mut self, network: &mut Network, source: &S) {
-        let Network { ports, watches, .. } = network;
+        let Network { ports, onlookers, .. } = network;
         for entry in 0..self.plan.unicast().len() {
             let (port, frames) = self.plan.unicast()[entry];
-            self.deliver_to(ports, watches, source, port, frames);
+            self.deliver_to(ports, onlookers, source, port, frames);
         }
     }
 
@@ -444,7 +444,7 @@ impl Pipeline {
         source: &S,
         ingress: PortIndex,
     ) -> (FrameSet, FrameSet) {
-        let Network { ports, watches, .. } = network;
+        let Network { ports, onlookers, .. } = network;
         let filter = EgressFilter::new(&self.plan, ports, ingress);
         let (mut reached, mut withheld) = (0, 0);
         let everyone = (0..ports.len()).map(|index| PortIndex(index as u16));
@@ -455,7 +455,7 @@ impl Pipeline {
             if withheld_here != 0 {
                 withheld |= carried_frames(&self.plan, withheld_here, port);
             }
-            reached |= self.deliver_to(ports, watches, source, index, due);
+            reached |= self.deliver_to(ports, onlookers, source, index, due);
         }
         (reached, withheld)
     }
@@ -472,7 +472,7 @@ impl Pipeline {
     pub(super) fn deliver_to<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
-        watches: &mut Watches,
+        onlookers: &mut Onlookers,
         source: &S,
         index: PortIndex,
         frames: FrameSet,
@@ -480,7 +480,7 @@ impl Pipeline {
         let Some(Some(port)) = ports.get_mut(usize::from(index.0)) else { return 0 };
         self.note.deliver(port.id);
         if port.is_egress_special {
-            return self.deliver_special(ports, watches, source, index, frames);
+            return self.deliver_special(ports, onlookers, source, index, frames);
         }
         let was_touched = port.touched;
         let carried = deliver(source, &self.plan, frames, port, &mut self.scratch);
@@ -490,13 +490,13 @@ impl Pipeline {
         carried
     }
 
-    /// Delivers to a port that is told where frames come from, or is watched. Out of line, so that
-    /// it costs other ports nothing.
+    /// Delivers to a port that is told where frames come from, is watched, or mirrored. Out of
+    /// line, so that it costs other ports nothing.
     #[inline(never)]
     fn deliver_special<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
-        watches: &mut Watches,
+        onlookers: &mut Onlookers,
         source: &S,
         index: PortIndex,
         frames: FrameSet,
@@ -507,19 +507,24 @@ impl Pipeline {
         let is_marked = port.settings.hdr_len == HdrLen::IngressMark;
         let from = from.as_ref().filter(|_| is_marked).map(|port| (ingress, port));
         let was_touched = port.touched;
+        let copied_by = if refusal(port).is_none() { port.mirrored.sent } else { 0 };
         let is_watched =
             port.seers.sent != 0 || from.is_some_and(|(_, port)| port.seers.received != 0);
         let carried = match from {
             _ if is_watched => {
-                let view = (index, self.burst(), watches);
+                let view = (index, self.burst(), &mut onlookers.watches);
                 deliver_watched(source, &self.plan, frames, port, from, view, &mut self.scratch)
             }
             Some(from) => deliver_marked(source, &self.plan, frames, port, from, &mut self.scratch),
+            None if !is_marked => deliver(source, &self.plan, frames, port, &mut self.scratch),
             // Nobody sent it that could be named.
             None => 0,
         };
         if port.touched && !was_touched {
             self.touched.push(index);
+        }
+        if copied_by != 0 {
+            self.mirror(ports, onlookers, source, carried, copied_by);
         }
         carried
     }

@@ -10,7 +10,9 @@ use crate::forward::{FrameSet, Plan, Source, all_frames, classify};
 use crate::mac_table::PortIndex;
 use crate::ports::{Device, Port};
 use crate::time::Time;
-use crate::watch::{Burst, MAX_WATCHES, Sight, Sighting, Watch, WatchCount, WatchId, Way, Writer};
+use crate::watch::{
+    Burst, Egress, MAX_WATCHES, Sight, Sighting, Watch, WatchCount, WatchId, Way, Writer,
+};
 
 /// Bits of a frame's ID for its place in the worker's bursts; the engine's number is above them.
 const BURST_BITS: u32 = 48;
@@ -22,10 +24,10 @@ impl Engine {
     /// The network does not exist, or has as many watches as it can.
     pub fn watch(&mut self, network: NetworkId, watch: Watch) -> Result<WatchId, EngineError> {
         let id = self.ids.next_watch();
-        let Network { watches, ports, .. } = self.network_mut(network)?;
-        match watches.add(id, watch, ports) {
-            Ok(()) => Ok(id),
-            Err(_) => Err(EngineError::TooManyWatches(MAX_WATCHES)),
+        let Network { onlookers, ports, .. } = self.network_mut(network)?;
+        match onlookers.watches.add(id, watch, ports) {
+            true => Ok(id),
+            false => Err(EngineError::TooManyWatches(MAX_WATCHES)),
         }
     }
 
@@ -35,13 +37,17 @@ impl Engine {
     /// There is no such watch on the port's network, or no such port.
     pub fn extend_watch(&mut self, id: WatchId, port: PortId) -> Result<(), EngineError> {
         let PortLocation { slot, index } = self.locate(port)?;
-        let Some(Network { watches, ports, .. }) = &mut self.networks[slot] else {
+        let Some(Network { onlookers, ports, .. }) = &mut self.networks[slot] else {
             return Err(EngineError::NoSuchPort(port));
         };
         let Some(Some(found)) = ports.get_mut(usize::from(index.0)) else {
             return Err(EngineError::NoSuchPort(port));
         };
-        if watches.extend(id, index, found) { Ok(()) } else { Err(EngineError::NoSuchWatch) }
+        if onlookers.watches.extend(id, index, found) {
+            Ok(())
+        } else {
+            Err(EngineError::NoSuchWatch)
+        }
     }
 
     /// Ends a watch. Returns its end of the queue, for the caller to drop, and what it did at each
@@ -51,8 +57,8 @@ impl Engine {
         network: NetworkId,
         id: WatchId,
     ) -> Option<(Writer, Vec<WatchCount>)> {
-        let Network { watches, ports, .. } = self.network_mut(network).ok()?;
-        watches.remove(id, ports)
+        let Network { onlookers, ports, .. } = self.network_mut(network).ok()?;
+        onlookers.watches.remove(id, ports)
     }
 }
 
@@ -61,10 +67,11 @@ impl Pipeline {
     pub(super) fn burst(&self) -> Burst {
         let frames = self.counters.bursts.get() * MAX_BURST as u64;
         let first_id = self.engine << BURST_BITS | frames & ((1 << BURST_BITS) - 1);
-        Burst { first_id, time: self.plan.now, queue: None }
+        Burst { first_id, time: self.plan.now, queue: None, egress: Egress::Unknown }
     }
 
-    /// Runs passes 2 and 3 over a burst from a port that is closed or watched. Out of line, so that
+    /// Runs passes 2 and 3 over a burst from a port that is closed, watched or
+    /// mirrored. Out of line, so that
     /// it costs other ports nothing.
     #[inline(never)]
     pub(super) fn switch_special<S: Source>(
@@ -96,6 +103,7 @@ impl Pipeline {
             self.plan.count(source, reached, withheld, &port.counters);
         }
         self.show_received(network, source, ingress);
+        self.mirror_received(network, source, ingress);
         if is_simple {
             self.deliver_unicast(network, source);
         } else {
@@ -104,17 +112,47 @@ impl Pipeline {
         self.note.delivered();
     }
 
+    /// Copies the frames of a burst for the mirrors of its ingress port.
+    fn mirror_received<S: Source>(
+        &mut self,
+        network: &mut Network,
+        source: &S,
+        ingress: PortIndex,
+    ) {
+        let Network { ports, onlookers, .. } = network;
+        let Some(Some(port)) = ports.get(usize::from(ingress.0)) else { return };
+        let by = port.mirrored.received;
+        if by != 0 {
+            let frames = self.plan.runs().fold(0, |all, (frames, _)| all | frames);
+            self.mirror(ports, onlookers, source, frames, by);
+        }
+    }
+
     /// Shows the frames of a burst to the watches of its ingress port.
     fn show_received<S: Source>(&mut self, network: &mut Network, source: &S, ingress: PortIndex) {
-        let Network { ports, watches, .. } = network;
+        let Network { ports, onlookers, .. } = network;
         let Some(Some(port)) = ports.get(usize::from(ingress.0)) else { return };
         let seers = port.seers.received;
         let seen = Sighting { port: port.id, index: ingress, way: Way::Received, seers };
         let queue = matches!(port.device, Device::Vhost(_)).then_some(self.pair);
         let burst = Burst { queue, ..self.burst() };
         let (plan, frames, reasons) = (&self.plan, all_frames(source), &self.plan.reasons);
-        watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags: None });
+        let egress = |i: usize| egress_of(plan, ports, i);
+        let egress: Option<&dyn Fn(usize) -> Egress> = Some(&egress);
+        let sight = Sight { source, plan, burst, seen, frames, reasons, tags: None, egress };
+        onlookers.watches.show(&sight);
         self.plan.settle_drops(source, &port.counters);
+    }
+}
+
+/// Returns where frame `i` of a burst leaves.
+fn egress_of(plan: &Plan, ports: &[Option<Port>], i: usize) -> Egress {
+    let to = plan.unicast().iter().find(|(_, frames)| frames & 1 << i != 0);
+    let to = to.and_then(|(index, _)| ports.get(usize::from(index.0))?.as_ref());
+    match to {
+        Some(port) => Egress::Port(port.id),
+        None if plan.flood & 1 << i != 0 => Egress::Several,
+        None => Egress::Unknown,
     }
 }
 

@@ -29,9 +29,11 @@ use trama_virtqueue::{Head, Segment};
 use crate::counters::{Lasting, PortCounters};
 use crate::drop_reason::DropReason;
 use crate::engine::{HdrLen, PortFault, PortId, PortSettings};
+use crate::mirror::types::Mirrored;
 use crate::sources::Sources;
 use crate::storm::StormControl;
 use crate::time::Time;
+use crate::vlan::{VlanMode, VlanSet};
 use crate::watch::types::Seers;
 use calls::Calls;
 use dgram::Dgram;
@@ -195,6 +197,18 @@ impl Unsent {
         }
     }
 
+    /// Adds those of another burst.
+    pub(crate) fn merge(&mut self, other: &Unsent) {
+        let Unsent { frames, bytes, large, full, too_large, not_ready, refused } = other;
+        self.frames += frames;
+        self.bytes += bytes;
+        self.large += large;
+        self.full += full;
+        self.too_large += too_large;
+        self.not_ready += not_ready;
+        self.refused += refused;
+    }
+
     /// Adds them to the receiver's counters.
     pub(crate) fn count(&self, counters: &PortCounters) {
         counters.drop(DropReason::EgressFull, self.full);
@@ -263,15 +277,20 @@ pub(crate) struct Port {
     pub sources: Sources,
     /// The state of its storm limits.
     pub storm: StormControl,
-    /// Whether frames may pass: its cable is in, and it is not blocked.
+    /// Whether frames may pass: its cable is in, it is not blocked and no mirror's output.
     pub is_open: bool,
     /// Whether it is blocked because of a loop.
     pub is_blocked: bool,
     /// The watches that see its frames.
     pub seers: Seers,
-    /// Whether frames that it sends leave the straight path: it is not open, or watched.
+    /// The mirrors that copy its frames.
+    pub mirrored: Mirrored,
+    /// Its VLAN mode while it is a mirror's output. Its settings have one without VLANs then, so
+    /// that no other frame finds a way to it.
+    pub output_mode: Option<VlanMode>,
+    /// Whether frames that it sends leave the straight path: it is not open, watched, or mirrored.
     pub is_ingress_special: bool,
-    /// Whether frames for it leave the straight path: it is told marks, or watched.
+    /// Whether frames for it leave the straight path: it is told marks, watched, or mirrored.
     pub is_egress_special: bool,
     /// Whether it is on its network's list of active ports.
     pub active: bool,
@@ -308,6 +327,8 @@ impl Port {
             is_open: settings.cable,
             is_blocked: false,
             seers: Seers::default(),
+            mirrored: Mirrored::default(),
+            output_mode: None,
             is_ingress_special: !settings.cable,
             is_egress_special: settings.hdr_len == HdrLen::IngressMark,
             settings,
@@ -341,7 +362,10 @@ impl Port {
     }
 
     /// Changes the settings.
-    pub(crate) fn set(&mut self, settings: PortSettings) {
+    pub(crate) fn set(&mut self, mut settings: PortSettings) {
+        if let Some(mode) = &mut self.output_mode {
+            *mode = std::mem::replace(&mut settings.vlan, no_vlans());
+        }
         self.settings = settings;
         self.update();
     }
@@ -352,12 +376,33 @@ impl Port {
         self.update();
     }
 
+    /// Sets how mirrors take part in its frames. Returns whether it became the output of one, or
+    /// ceased to be.
+    pub(crate) fn set_mirrored(&mut self, mirrored: Mirrored) -> bool {
+        let is_changed = mirrored.is_output != self.mirrored.is_output;
+        self.mirrored = mirrored;
+        if is_changed {
+            let mode = self.output_mode.take();
+            let was = std::mem::replace(&mut self.settings.vlan, mode.unwrap_or_else(no_vlans));
+            self.output_mode = mirrored.is_output.then_some(was);
+        }
+        self.update();
+        is_changed
+    }
+
     /// Updates what depends on several of its fields.
     fn update(&mut self) {
         let Seers { received, sent } = self.seers;
-        self.is_open = self.settings.cable && !self.is_blocked;
-        self.is_ingress_special = !self.is_open || received != 0;
-        self.is_egress_special = self.settings.hdr_len == HdrLen::IngressMark || sent != 0;
+        let Mirrored { received: copied, sent: copied_out, is_output } = self.mirrored;
+        self.is_open = self.is_plugged() && !is_output;
+        self.is_ingress_special = !self.is_open || received != 0 || copied != 0;
+        let is_marked = self.settings.hdr_len == HdrLen::IngressMark;
+        self.is_egress_special = is_marked || sent != 0 || copied_out != 0;
+    }
+
+    /// Returns whether its cable is in, and it is not blocked.
+    pub(crate) fn is_plugged(&self) -> bool {
+        self.settings.cable && !self.is_blocked
     }
 
     /// Blocks it, or opens it again.
@@ -368,7 +413,11 @@ impl Port {
 
     /// Returns why it takes no frames from its device while it is not open.
     pub(crate) fn ingress_refusal(&self) -> DropReason {
-        if self.settings.cable { DropReason::Loop } else { DropReason::CableOut }
+        match () {
+            () if !self.settings.cable => DropReason::CableOut,
+            () if self.mirrored.is_output => DropReason::MirrorOutput,
+            () => DropReason::Loop,
+        }
     }
 
     /// Returns why it is given no frames while it is not open.
@@ -399,6 +448,11 @@ impl Port {
             signal(event.as_fd());
         }
     }
+}
+
+/// Returns the mode of a port that carries no VLAN.
+fn no_vlans() -> VlanMode {
+    VlanMode::Trunk { trunks: VlanSet::none() }
 }
 
 /// Where the descriptors that wake a worker are registered; nowhere by default.

@@ -7,7 +7,10 @@ use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD};
 use trama_virtqueue::Segment;
 
 use super::queue::{Entry, Room, Writer};
-use super::types::{Burst, Glimpse, MAX_WATCHES, ReasonSet, Seers, Sighting, WatchCount, WatchId};
+use super::sampler::Sampler;
+use super::types::{
+    Burst, Egress, Glimpse, MAX_WATCHES, ReasonSet, Sampling, Seers, Sighting, WatchCount, WatchId,
+};
 use crate::drop_reason::DropReason;
 use crate::forward::{FrameSet, Plan, Reasons, Source, members};
 use crate::mac_table::PortIndex;
@@ -33,6 +36,8 @@ pub struct Watch {
     pub snaplen: usize,
     /// Which of all these are copied; all if `None`.
     pub filter: Option<Filter>,
+    /// Which frames are looked at, of those that a port shows; all if `None`.
+    pub sampling: Option<Sampling>,
     /// Where they are copied to.
     pub queue: Writer,
 }
@@ -48,6 +53,8 @@ pub(crate) struct Sight<'a, S> {
     pub reasons: &'a Reasons,
     /// The tags with which frames leave, where some change.
     pub tags: Option<&'a dyn Fn(usize) -> Option<VlanTag>>,
+    /// Where frames that have entered leave, if they have.
+    pub egress: Option<&'a dyn Fn(usize) -> Egress>,
 }
 
 impl<S: Source> Sight<'_, S> {
@@ -135,19 +142,16 @@ struct Watching {
 /// What it did at one port.
 struct Count {
     total: WatchCount,
+    sampler: Option<Sampler>,
     /// Frames missed since the last one that was copied.
     missed: u64,
 }
 
 impl Watches {
-    /// Adds a watch and tells its ports. Gives it back if every place is taken.
-    pub(crate) fn add(
-        &mut self,
-        id: WatchId,
-        watch: Watch,
-        ports: &mut [Option<Port>],
-    ) -> Result<(), Watch> {
-        let Some(place) = self.0.iter().position(Option::is_none) else { return Err(watch) };
+    /// Adds a watch and tells its ports. Returns `false` if every place is taken.
+    #[must_use]
+    pub(crate) fn add(&mut self, id: WatchId, watch: Watch, ports: &mut [Option<Port>]) -> bool {
+        let Some(place) = self.0.iter().position(Option::is_none) else { return false };
         let mut watching = Watching { id, watch, counts: Vec::new() };
         for (index, port) in ports.iter_mut().enumerate() {
             if let Some(port) = port
@@ -157,7 +161,7 @@ impl Watches {
             }
         }
         self.0[place] = Some(Box::new(watching));
-        Ok(())
+        true
     }
 
     /// Lets a watch see a port that came later. Returns whether there is such a watch.
@@ -192,10 +196,8 @@ impl Watches {
 
     /// Shows frames to the watches that see them.
     pub(crate) fn show<S: Source>(&mut self, sight: &Sight<'_, S>) {
-        for (place, watching) in self.0.iter_mut().enumerate() {
-            if sight.seen.seers & 1 << place != 0
-                && let Some(watching) = watching
-            {
+        for place in members(sight.seen.seers.into()) {
+            if let Some(Some(watching)) = self.0.get_mut(place) {
                 watching.show(sight);
             }
         }
@@ -204,7 +206,7 @@ impl Watches {
 
 impl Watching {
     fn see(&mut self, place: usize, index: usize, port: &mut Port) {
-        let bit = |is_wanted| u8::from(is_wanted) << place;
+        let bit = |is_wanted| u16::from(is_wanted) << place;
         let Seers { received, sent } = port.seers;
         port.set_seers(Seers {
             received: received | bit(self.watch.received),
@@ -214,17 +216,40 @@ impl Watching {
             self.counts.resize_with(index + 1, || None);
         }
         let total = WatchCount { port: port.id, captured: 0, missed: 0 };
-        self.counts[index] = Some(Count { total, missed: 0 });
+        let sampler = self.watch.sampling.map(|sampling| Sampler::new(sampling, port.id.0));
+        self.counts[index] = Some(Count { total, sampler, missed: 0 });
     }
 
     fn show<S: Source>(&mut self, sight: &Sight<'_, S>) {
-        let Watch { frames, drops, filter, snaplen, queue, .. } = &mut self.watch;
         let index = usize::from(sight.seen.index.0);
         let Some(Some(count)) = self.counts.get_mut(index) else { return };
-        queue.write(sight.burst, sight.seen, |room: &mut Room<'_>| {
+        if let Some(sampler) = &mut count.sampler {
+            let chosen = sampler.choose(sight.frames);
+            // Each with a head of its own, which says where it leaves.
+            for i in members(chosen) {
+                let egress = sight.egress.map(|egress| egress(i)).unwrap_or_default();
+                self.watch.copy(count, sight, Burst { egress, ..sight.burst }, 1 << i);
+            }
+        } else {
+            self.watch.copy(count, sight, sight.burst, sight.frames);
+        }
+    }
+}
+
+impl Watch {
+    /// Copies those of a port's frames that are wanted.
+    fn copy<S: Source>(
+        &mut self,
+        count: &mut Count,
+        sight: &Sight<'_, S>,
+        burst: Burst,
+        shown: FrameSet,
+    ) {
+        let Watch { frames, drops, filter, snaplen, queue, .. } = self;
+        queue.write(burst, sight.seen, |room: &mut Room<'_>| {
             let (filter, snaplen, missed) = (filter.as_ref(), *snaplen, count.missed);
             let mut copying = Copying { room, filter, snaplen, captured: 0, lost: 0, missed };
-            for i in members(sight.frames) {
+            for i in members(shown) {
                 match sight.reasons.get(i) {
                     Some(reason) if !drops.contains(reason) => {}
                     None if !*frames => {}

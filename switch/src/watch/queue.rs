@@ -15,7 +15,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use trama_frame::vnet::{LEN as HEADER, VnetHeader};
 use trama_virtqueue::Segment;
 
-use super::types::{Burst, Sighting, Way};
+use super::types::{Burst, Egress, Sighting, Way};
 use crate::drop_reason::DropReason;
 use crate::ports::signal;
 use crate::time::Time;
@@ -63,6 +63,8 @@ pub struct Record<'a> {
     pub id: u64,
     /// The queue pair that it was received from, of a vhost-user port.
     pub queue: Option<u16>,
+    /// Where it leaves, if it was sampled where it entered.
+    pub egress: Egress,
     /// When its burst was taken, on the worker's clock.
     pub time: Time,
     /// Why it was dropped, if it was.
@@ -271,8 +273,14 @@ impl Reader {
     }
 }
 
-/// Where the head of a burst has the number of missed frames.
+/// Where the head of a burst has the number of missed frames, and the port by which its frame
+/// leaves.
 const MISSED: usize = 32;
+const EGRESS: usize = 40;
+/// What the head of a burst says of that port.
+const UNKNOWN: u8 = 0;
+const ONE_PORT: u8 = 1;
+const SEVERAL: u8 = 2;
 
 /// Returns the head of a burst.
 fn burst_head(burst: Burst, seen: Sighting, missed: u64) -> [u8; BURST] {
@@ -284,6 +292,13 @@ fn burst_head(burst: Burst, seen: Sighting, missed: u64) -> [u8; BURST] {
     head[16..24].copy_from_slice(&burst.first_id.to_le_bytes());
     head[24..32].copy_from_slice(&burst.time.0.to_le_bytes());
     head[MISSED..MISSED + 8].copy_from_slice(&missed.to_le_bytes());
+    let (kind, port) = match burst.egress {
+        Egress::Unknown => (UNKNOWN, 0),
+        Egress::Port(port) => (ONE_PORT, port.0),
+        Egress::Several => (SEVERAL, 0),
+    };
+    head[5] = kind;
+    head[EGRESS..].copy_from_slice(&port.to_le_bytes());
     head
 }
 
@@ -297,6 +312,11 @@ fn decode<'a>(burst: &[u8; BURST], frame: &'a [u8]) -> Option<Record<'a>> {
         way: if burst[4] == 0 { Way::Received } else { Way::Sent },
         id: u64_at(16)? + u64::from(head[4]),
         queue: (queue != u16::MAX).then_some(queue),
+        egress: match burst[5] {
+            ONE_PORT => Egress::Port(PortId(u64_at(EGRESS)?)),
+            SEVERAL => Egress::Several,
+            _ => Egress::Unknown,
+        },
         time: Time(u64_at(24)?),
         drop: DropReason::ALL.get(usize::from(head[5])).copied(),
         missed: u64_at(MISSED)? + u64::from(head[7]),

@@ -17,11 +17,13 @@ pub(crate) struct NotingSink<'a> {
     pub taken: FrameSet,
     /// Why others were refused, at least in part.
     pub refused: Reasons,
+    /// What was taken and could not be sent.
+    pub unsent: Unsent,
 }
 
 impl<'a> NotingSink<'a> {
     pub(crate) fn new(device: &'a mut dyn Sink) -> NotingSink<'a> {
-        NotingSink { device, frame: 0, taken: 0, refused: Reasons::NONE }
+        NotingSink { device, frame: 0, taken: 0, refused: Reasons::NONE, unsent: Unsent::default() }
     }
 }
 
@@ -58,6 +60,8 @@ impl Sink for NotingSink<'_> {
     }
 
     fn finish(&mut self) -> Unsent {
-        self.device.finish()
+        let unsent = self.device.finish();
+        self.unsent.merge(&unsent);
+        unsent
     }
 }

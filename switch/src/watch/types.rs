@@ -1,12 +1,14 @@
 //! What control asks of a watch, and what the pieces of it tell each other.
 
+use std::num::NonZeroU32;
+
 use crate::drop_reason::DropReason;
 use crate::mac_table::PortIndex;
 use crate::time::Time;
 use crate::types::PortId;
 
-/// Most watches of one network.
-pub const MAX_WATCHES: usize = 8;
+/// Most watches of one network: those of eight captures, and two that sample for an export.
+pub const MAX_WATCHES: usize = 10;
 
 /// Identifies a watch within its network; never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -19,6 +21,27 @@ pub enum Way {
     Received,
     /// From the switch to the machine.
     Sent,
+}
+
+/// Where a frame that entered leaves, as far as it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Egress {
+    /// Not known: only sampled frames say it.
+    #[default]
+    Unknown,
+    /// By one port.
+    Port(PortId),
+    /// By every other port that may receive it.
+    Several,
+}
+
+/// Chooses one frame in `rate` on average.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sampling {
+    /// The mean distance of two frames that are chosen; 1 = all of them.
+    pub rate: NonZeroU32,
+    /// Where the random distances begin.
+    pub seed: u64,
 }
 
 /// A set of drop reasons.
@@ -70,8 +93,8 @@ pub struct WatchCount {
 /// The watches that see one port, as bits: one for each place in [`Watches`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Seers {
-    pub received: u8,
-    pub sent: u8,
+    pub received: u16,
+    pub sent: u16,
 }
 
 /// Where frames were seen, and by which watches.
@@ -80,7 +103,7 @@ pub(crate) struct Sighting {
     pub port: PortId,
     pub index: PortIndex,
     pub way: Way,
-    pub seers: u8,
+    pub seers: u16,
 }
 
 /// A burst while it is switched.
@@ -91,4 +114,6 @@ pub(crate) struct Burst {
     pub time: Time,
     /// The queue pair that it was received from.
     pub queue: Option<u16>,
+    /// Where the only one that is shown leaves.
+    pub egress: Egress,
 }

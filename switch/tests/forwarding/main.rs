@@ -10,54 +10,8 @@ mod tags;
 use trama_frame::ethernet::behind_tags;
 use trama_frame::vnet::{DATA_VALID, GSO_TCPV4, NEEDS_CSUM};
 use trama_frame::{MacAddr, Offloads, VlanTag, VnetHeader, checksum};
-use trama_switch::{DropReason, Engine, NetworkId, PortSettings, Time, VlanMode, VlanSet};
-use trama_test_kit::{Station, access, c_tag, frame, mac, network, port, tagged, trunk, vid};
-
-/// Ports on one network, with a clock that advances a millisecond per round.
-struct Lab {
-    engine: Engine,
-    network: NetworkId,
-    stations: Vec<Station>,
-    clock: u64,
-}
-
-impl Lab {
-    fn new(modes: &[VlanMode]) -> Lab {
-        let mut engine = Engine::new(7);
-        let network = network(&mut engine, 1500);
-        let add =
-            |mode: &VlanMode| Station::add(&mut engine, port(network, mode.clone()), Offloads::ALL);
-        let stations = modes.iter().map(add).collect();
-        Lab { engine, network, stations, clock: 0 }
-    }
-
-    fn settle(&mut self) {
-        for _ in 0..100 {
-            self.clock += 1_000_000;
-            if !self.engine.poll(Time(self.clock)) {
-                return;
-            }
-        }
-        panic!("the switch does not come to rest");
-    }
-
-    /// Sends one frame and returns the frames that each port received.
-    fn send(&mut self, from: usize, bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
-        self.stations[from].send(bytes);
-        self.settle();
-        self.stations.iter().map(Station::frames).collect()
-    }
-
-    fn dropped(&self, port: usize, reason: DropReason) -> u64 {
-        self.stations[port].counters.snapshot().dropped(reason)
-    }
-
-    fn set(&mut self, port: usize, change: impl FnOnce(&mut PortSettings)) {
-        let mut settings = trama_test_kit::port(self.network, trunk());
-        change(&mut settings);
-        self.engine.set_port(self.stations[port].id, settings).unwrap();
-    }
-}
+use trama_switch::{DropReason, Engine, Time, VlanMode, VlanSet};
+use trama_test_kit::{Lab, Station, access, c_tag, frame, mac, network, port, tagged, trunk, vid};
 
 fn nothing(got: &[Vec<Vec<u8>>]) -> bool {
     got.iter().all(Vec::is_empty)

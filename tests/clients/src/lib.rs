@@ -38,7 +38,7 @@ pub fn run(command: &mut std::process::Command) -> Outcome {
 
 /// The path of `tramactl`, in the folder where this test was built.
 #[track_caller]
-fn tramactl() -> PathBuf {
+pub fn tramactl() -> PathBuf {
     let test = std::env::current_exe().expect("path of this test");
     let path = test.ancestors().nth(2).expect("target folder").join("tramactl");
     assert!(path.exists(), "{} is not built: cargo build -p trama-tools", path.display());
@@ -146,6 +146,16 @@ impl RunningDaemon {
             .stdin(std::process::Stdio::null()));
         assert_eq!(outcome.exit, 0, "tramactl {line}: {}", outcome.err);
         outcome.out.replace("\r\n", "\n")
+    }
+
+    /// Runs a line of the shell, which begins with the words of `tramactl`; returns its output.
+    pub fn shell(&self, line: &str) -> String {
+        let line = format!("{} {line}", tramactl().display());
+        let outcome = run(std::process::Command::new("bash")
+            .args(["-o", "pipefail", "-c", &line])
+            .env("TRAMA_SOCKET", self.socket()));
+        assert_eq!((outcome.exit, outcome.err.as_str()), (0, ""), "{line}");
+        outcome.out
     }
 
     /// As [`RunningDaemon::ctl`], but expects success; returns standard output.

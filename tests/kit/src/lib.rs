@@ -1,9 +1,9 @@
 //! The test kit: what the tests and benchmarks of several crates build their scenes from.
 //!
 //! - Frames: [`frame`], [`tagged`], [`mac`].
-//! - A switch on the caller's thread: [`network`], [`port`], dummy ports ([`Station`]) and vhost
-//!   ports with a driver in this process ([`Guest`]); [`paths`] are its main paths as repeatable
-//!   work.
+//! - A switch on the caller's thread: [`network`], [`port`], dummy ports ([`Station`]), several of
+//!   them on one network ([`Lab`]), and vhost ports with a driver in this process ([`Guest`]);
+//!   [`paths`] are its main paths as repeatable work.
 //! - Two guests that check what arrives while the device side is replaced: [`Exchange`].
 //! - A vhost-user session from both sides: [`Card`] is a frontend with a driver, [`RawFrontend`]
 //!   sends any bytes, [`MockRings`] record what the session requests. A [`TestKeeper`] keeps the
@@ -23,6 +23,7 @@ mod exchange;
 mod frames;
 mod guest;
 mod keeper;
+mod lab;
 mod mock_rings;
 pub mod paths;
 mod raw_frontend;
@@ -39,6 +40,7 @@ pub use exchange::{Exchange, Plug};
 pub use frames::{PLAIN, c_tag, frame, large_segment, mac, tagged};
 pub use guest::Guest;
 pub use keeper::{KeptSwitch, TestKeeper};
+pub use lab::Lab;
 pub use mock_rings::{MockRings, Recorded};
 pub use raw_frontend::RawFrontend;
 pub use rings::{IN_ORDER_FEATURES, LINUX_FEATURES, driver_options};

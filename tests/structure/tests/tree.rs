@@ -14,6 +14,7 @@ use trama_structure::tree::root;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("frame", &[]),
     ("capture", &["frame"]),
+    ("export", &[]),
     ("virtqueue", &[]),
     ("tap", &["frame"]),
     ("switch", &["virtqueue", "tap", "frame", TEST_KIT]),
@@ -32,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "api",
             "capture",
+            "export",
             "tap",
             "switch",
             "vhost-net",

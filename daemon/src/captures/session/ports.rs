@@ -2,16 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use trama_capture::pcapng::{Interface, Statistics, Writer};
 use trama_switch::watch::{Reader, Watch, WatchId, queue};
-use trama_switch::{NetworkId, PortId, Time};
+use trama_switch::{NetworkId, PortId};
 
 use super::Wanted;
 use crate::ctl::Failure;
 use crate::state::Daemon;
-use crate::state::watches::WatchedPort;
+use crate::state::watches::{Clock, WatchedPort};
 
 /// Bytes of the queues of a capture.
 const QUEUES: usize = 4 << 20;
@@ -44,25 +44,6 @@ pub(super) struct Seen {
     pub(super) missed: u64,
     /// What became of it, if it is gone.
     gone: Option<&'static str>,
-}
-
-/// Converts the time of a worker.
-#[derive(Clone, Copy)]
-pub(super) struct Clock {
-    /// When that began, since the Unix epoch.
-    began: Duration,
-}
-
-impl Clock {
-    fn of_now(now: Time) -> Clock {
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = Duration::from_nanos(now.as_nanos());
-        Clock { began: since_epoch.unwrap_or_default().saturating_sub(now) }
-    }
-
-    pub(super) fn of(self, time: Time) -> Duration {
-        self.began + Duration::from_nanos(time.as_nanos())
-    }
 }
 
 impl Ports {
@@ -153,10 +134,10 @@ impl Ports {
             drops: wanted.drops,
             snaplen: wanted.snaplen as usize,
             filter: wanted.filter(),
+            sampling: None,
             queue: writer,
         };
-        let (id, now) = self.daemon.watch(port.network, watch)?;
-        let clock = Clock::of_now(now);
+        let (id, clock) = self.daemon.watch(port.network, watch)?;
         let (network, id) = (port.network, Some(id));
         self.watches.push(Watched { network, id, queue: reader, clock });
         Ok(())

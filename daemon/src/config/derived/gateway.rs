@@ -45,7 +45,9 @@ pub fn gateway(
         trama_gateway::Dhcp { folder, seed, service }
     });
     let hosts = hosts(network, dhcp.as_ref().and_then(trama_gateway::Dhcp::domain));
-    Some(trama_gateway::Config { station, hosts, tftp, dhcp, nat })
+    let tells_events = network.tells_events;
+    let tells_answers = tells_events && network.log_dns;
+    Some(trama_gateway::Config { station, hosts, tftp, dhcp, nat, tells_events, tells_answers })
 }
 
 /// The names that DNS answers: those of the network's own table, and those of its guests, also with

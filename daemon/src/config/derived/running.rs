@@ -33,8 +33,9 @@ impl Config {
         let mut on = ports_by_network(&mut ports);
         for network in &self.networks {
             let mut on = on.remove(network.name.as_str()).unwrap_or_default();
+            let tells_events = self.daemon.events > 0 && network.has_gateway();
             if network.mode != Mode::Nat {
-                let mut network = network.clone();
+                let mut network = Network { tells_events, ..network.clone() };
                 // The order of tables has no meaning.
                 on.sort_unstable_by(|a, b| a.name.cmp(&b.name));
                 on.into_iter().for_each(|port| take_guest(&mut network, port));
@@ -45,12 +46,13 @@ impl Config {
                 let name = network.running_name(port);
                 port.network = Some(name.clone());
                 port.vlan = Vlan::default();
-                let mut network = Network { name, ..network.clone() };
+                let mut network = Network { name, tells_events, ..network.clone() };
                 take_guest(&mut network, port);
                 networks.push(network);
             }
         }
-        Config { daemon: self.daemon.clone(), networks, ports, records: Vec::new() }
+        let (daemon, mirrors) = (self.daemon.clone(), self.mirrors.clone());
+        Config { daemon, networks, ports, mirrors, records: Vec::new() }
     }
 
     /// The names of the networks of [`Config::expanded`], in its order.

@@ -1,6 +1,7 @@
 //! The configuration as a whole.
 
 use super::daemon::DaemonConfig;
+use super::mirror::Mirror;
 use super::network::Network;
 use super::openvswitch::Record;
 use super::port::Port;
@@ -14,6 +15,8 @@ pub struct Config {
     pub networks: Vec<Network>,
     /// The `[[port]]` tables.
     pub ports: Vec<Port>,
+    /// The `[[mirror]]` tables.
+    pub mirrors: Vec<Mirror>,
     /// The `[[openvswitch]]` tables.
     pub records: Vec<Record>,
 }

@@ -37,6 +37,8 @@ pub struct DaemonConfig {
     /// Whether users of the control socket may capture frames. A change is in force for new
     /// captures.
     pub capture: bool,
+    /// How many events are kept; 0 = none. A change is in force at once.
+    pub events: usize,
     /// Columns of the table Open_vSwitch that are kept.
     pub openvswitch: Kept,
 }
@@ -46,6 +48,9 @@ pub struct DaemonConfig {
 /// µs each and 0.44–0.49 s. A sender that the answer wakes sends again within that time; a worker
 /// that sleeps earlier costs two wake-ups of idle processors per frame.
 const SPIN: Duration = Duration::from_micros(60);
+
+/// How many events are kept by default: some minutes of a busy network, and about 2 MB.
+const EVENTS: usize = 4096;
 
 impl Default for DaemonConfig {
     fn default() -> Self {
@@ -68,6 +73,7 @@ impl DaemonConfig {
             spin: Spin::For(SPIN),
             sandbox: Sandbox::default(),
             capture: true,
+            events: EVENTS,
             openvswitch: Kept::new(),
         }
     }

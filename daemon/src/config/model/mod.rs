@@ -6,6 +6,8 @@
 pub mod config;
 pub mod daemon;
 pub mod dhcp;
+pub mod export;
+pub mod mirror;
 pub mod network;
 pub mod openvswitch;
 pub mod port;
@@ -16,6 +18,7 @@ pub mod wire;
 
 pub use config::Config;
 pub use daemon::{DaemonConfig, Sandbox, Spin};
+pub use mirror::Mirror;
 pub use network::{Mode, Network};
 pub use port::{
     Attached, AttachedKind, Interface, LoopMode, MemoryLimits, Port, Promiscuous, Role, STORM,

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use trama_gateway::Discovery;
 
 use super::dhcp::DhcpSetting;
+use super::export::{Ipfix, Sflow};
 use super::openvswitch::Kept;
 use super::rule::Rule;
 
@@ -83,6 +84,15 @@ pub struct Network {
     pub loopback: Vec<Rule>,
     /// Discovery protocols that are relayed between the guests and the host's links.
     pub reflect: Vec<Discovery>,
+    /// What is exported by sFlow, if anything is.
+    pub sflow: Option<Sflow>,
+    /// What is exported by IPFIX, if anything is.
+    pub ipfix: Option<Ipfix>,
+    /// Whether the answers of the gateway's DNS are events.
+    pub log_dns: bool,
+    /// Whether events are kept. No key: filled in by
+    /// [`Config::expanded`](super::Config::expanded).
+    pub tells_events: bool,
     /// The guests whose ports state their addresses, if the network has a gateway. No key: filled
     /// in by [`Config::expanded`](super::Config::expanded).
     pub guests: Vec<Guest>,
@@ -109,6 +119,10 @@ impl Network {
             forward: Vec::new(),
             loopback: Vec::new(),
             reflect: Vec::new(),
+            sflow: None,
+            ipfix: None,
+            log_dns: false,
+            tells_events: false,
             guests: Vec::new(),
             external_ids: BTreeMap::new(),
             openvswitch: Kept::new(),

@@ -12,8 +12,6 @@ pub enum RecordTable {
     Qos,
     /// A class of it.
     Queue,
-    /// A copy of traffic.
-    Mirror,
     /// An export of flows.
     NetFlow,
     /// A sampled export.
@@ -30,10 +28,9 @@ pub enum RecordTable {
 
 impl RecordTable {
     /// All tables.
-    pub const ALL: [RecordTable; 9] = [
+    pub const ALL: [RecordTable; 8] = [
         RecordTable::Qos,
         RecordTable::Queue,
-        RecordTable::Mirror,
         RecordTable::NetFlow,
         RecordTable::Sflow,
         RecordTable::Ipfix,
@@ -42,8 +39,8 @@ impl RecordTable {
         RecordTable::FlowTable,
     ];
 
-    /// The tables whose records stay although nothing refers to them. Those of the others end with
-    /// the transaction that creates them, as nothing can refer to them.
+    /// The tables whose records stay although nothing refers to them. Those of sFlow and IPFIX to
+    /// which a bridge refers are its settings. All others end with the transaction.
     pub const LASTING: [RecordTable; 2] = [RecordTable::Qos, RecordTable::Queue];
 
     /// The name of the table.
@@ -51,7 +48,6 @@ impl RecordTable {
         match self {
             RecordTable::Qos => "QoS",
             RecordTable::Queue => "Queue",
-            RecordTable::Mirror => "Mirror",
             RecordTable::NetFlow => "NetFlow",
             RecordTable::Sflow => "sFlow",
             RecordTable::Ipfix => "IPFIX",

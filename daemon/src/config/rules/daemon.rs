@@ -9,6 +9,9 @@ use crate::config::model::{DaemonConfig, Spin};
 /// Most data-plane threads.
 const MAX_WORKERS: usize = 64;
 
+/// Most events that are kept: at most 64 MB or so.
+const MAX_EVENTS: usize = 65_536;
+
 /// Longest bounded spin.
 const MAX_SPIN: Duration = Duration::from_secs(1);
 
@@ -34,6 +37,10 @@ impl Check {
         if !(1..=MAX_WORKERS).contains(&daemon.workers) {
             let message = format!("{} is out of range", daemon.workers);
             self.problem("workers", message, format!("use 1 to {MAX_WORKERS}"));
+        }
+        if daemon.events > MAX_EVENTS {
+            let message = format!("{} is out of range", daemon.events);
+            self.problem("events", message, format!("use 1 to {MAX_EVENTS}, or 0 for none"));
         }
         if matches!(daemon.spin, Spin::For(time) if time > MAX_SPIN) {
             self.problem("spin", "is out of range", r#"use "0us" to "1s", or "always""#);

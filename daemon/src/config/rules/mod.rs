@@ -7,8 +7,10 @@
 mod check;
 mod daemon;
 mod dhcp;
+mod export;
 mod forward;
 mod guest;
+mod mirror;
 mod name;
 mod network;
 pub(crate) mod openvswitch;
@@ -23,6 +25,7 @@ use std::collections::HashSet;
 
 use check::Check;
 use forward::Listeners;
+use mirror::Mirrored;
 use openvswitch::KEPT;
 use port::Claims;
 pub use problem::{Place, Problem};
@@ -44,6 +47,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.mode(network, &config.networks[..index]);
         check.nat(network, config, &mut listeners);
         check.dhcp(index, network);
+        check.exports(network, index);
     }
     let mut names = HashSet::new();
     let mut claims = Claims::of(config);
@@ -56,6 +60,15 @@ pub fn validate(config: &Config) -> Vec<Problem> {
         check.port_forwards(port, config, &mut listeners);
     }
     check.ephemeral(config);
+    let mut names = HashSet::new();
+    let mut known = (!config.mirrors.is_empty()).then(|| Mirrored::of(config));
+    for (index, mirror) in config.mirrors.iter().enumerate() {
+        check.enter(Place::Mirror(index), &mirror.name);
+        check.name("mirror", &mirror.name, &mut names);
+        if let Some(known) = &mut known {
+            check.mirror(mirror, known);
+        }
+    }
     let mut names = HashSet::new();
     for (index, record) in config.records.iter().enumerate() {
         check.enter(Place::Record(index), &record.name);

@@ -51,6 +51,10 @@ impl Check {
         self.subnets(network, earlier);
         self.hosts(network);
         self.tftp(network);
+        if network.log_dns && !network.has_gateway() {
+            let message = "only a network with a gateway has a DNS server";
+            self.problem("log-dns", message, gateway_remedy(network, "log-dns"));
+        }
     }
 
     fn host_only(&mut self, network: &Network) {

@@ -83,8 +83,6 @@ const UP_DOWN: Type = Type::new(Kind::Enum(&["down", "up"]), Shape::Optional);
 
 const NO_STP: &str = "trama has no spanning tree";
 const LOOPS: &str = "it finds loops by probes and blocks their ports: see the column loop of Port";
-const NO_EXPORT: &str = "trama exports no flow records";
-const WATCH: &str = "see tramactl flows, tramactl counters and the metrics";
 pub(super) const NO_RATES: &str = "trama does not limit rates";
 pub(super) const LIMITS: &str = "limit the guest in its VMM, or a TAP with tc, and flooded frames with \
                       storm_broadcast, storm_multicast and storm_unknown of Port";
@@ -108,7 +106,7 @@ fn is_enabled(value: &Value) -> bool {
 }
 
 /// Columns of Bridge.
-pub(crate) static BRIDGE: [KeptColumn; 19] = [
+pub(crate) static BRIDGE: [KeptColumn; 18] = [
     refused("auto_attach", MAYBE_UUID, is_set, "trama has no auto-attach", "set tags of ports"),
     refused("controller", UUIDS, is_set, NO_CONTROLLER, FORWARDING),
     kept("datapath_id", MAYBE_TEXT),
@@ -129,7 +127,7 @@ pub(crate) static BRIDGE: [KeptColumn; 19] = [
         NO_CONTROLLER,
         FORWARDING,
     ),
-    refused("ipfix", MAYBE_UUID, is_set, NO_EXPORT, WATCH),
+    kept("ipfix", MAYBE_UUID),
     refused(
         "mcast_snooping_enable",
         BOOL,
@@ -137,8 +135,13 @@ pub(crate) static BRIDGE: [KeptColumn; 19] = [
         "multicast frames go to every port of their VLAN",
         "limit them with storm_multicast of Port",
     ),
-    refused("mirrors", UUIDS, is_set, "trama has no mirrors", "capture with tramactl tcpdump"),
-    refused("netflow", MAYBE_UUID, is_set, NO_EXPORT, WATCH),
+    refused(
+        "netflow",
+        MAYBE_UUID,
+        is_set,
+        "trama exports flows by IPFIX, not by NetFlow",
+        "create IPFIX with these targets, and set ipfix of Bridge",
+    ),
     BRIDGE_CONFIG,
     kept(
         "protocols",
@@ -156,7 +159,7 @@ pub(crate) static BRIDGE: [KeptColumn; 19] = [
     ),
     refused("rstp_enable", BOOL, is_true, NO_STP, LOOPS),
     empty("rstp_status", STRINGS),
-    refused("sflow", MAYBE_UUID, is_set, NO_EXPORT, WATCH),
+    kept("sflow", MAYBE_UUID),
     empty("status", STRINGS),
     refused("stp_enable", BOOL, is_true, NO_STP, LOOPS),
 ];

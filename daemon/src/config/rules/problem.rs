@@ -13,10 +13,16 @@ pub enum Place {
     Network(usize),
     /// `networks[i].dhcp`.
     Dhcp(usize),
+    /// `networks[i].sflow`.
+    Sflow(usize),
+    /// `networks[i].ipfix`.
+    Ipfix(usize),
     /// `networks[i].dhcp.reservations[j]`.
     Reservation(usize, usize),
     /// `ports[i]`.
     Port(usize),
+    /// `mirrors[i]`.
+    Mirror(usize),
     /// `records[i]`.
     Record(usize),
 }
@@ -46,10 +52,13 @@ pub(crate) fn table_path(place: Place, name: &str) -> String {
         Place::Daemon => return "daemon".to_owned(),
         Place::Network(index) => ("network", index),
         Place::Dhcp(index) => return table_path(Place::Network(index), name) + ".dhcp",
+        Place::Sflow(index) => return table_path(Place::Network(index), name) + ".sflow",
+        Place::Ipfix(index) => return table_path(Place::Network(index), name) + ".ipfix",
         Place::Reservation(index, number) => {
             return table_path(Place::Dhcp(index), name) + &format!(".reservation[{number}]");
         }
         Place::Port(index) => ("port", index),
+        Place::Mirror(index) => ("mirror", index),
         Place::Record(index) => ("openvswitch", index),
     };
     if name.is_empty() { format!("{kind}[{index}]") } else { format!("{kind}.{name}") }

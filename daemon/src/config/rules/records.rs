@@ -1,8 +1,9 @@
 //! Tables of Open vSwitch that have records of their own, and what may refer to them.
 //!
-//! trama acts on none of them. Records of QoS and Queue stay, as in Open vSwitch, where nothing
-//! need refer to them; a port may refer to a QoS that does not shape. Records of the other tables
-//! exist only as long as something refers to them, which is refused.
+//! Records of sFlow and IPFIX are the settings of the bridge that refers to them. trama acts on no
+//! others. Records of QoS and Queue stay, as in Open vSwitch, where nothing need refer to them; a
+//! port may refer to a QoS that does not shape. Records of the other tables exist only as long as
+//! something refers to them, which is refused.
 
 use std::collections::HashSet;
 
@@ -10,8 +11,8 @@ use trama_api::value::is_uuid;
 
 use super::check::Check;
 use super::openvswitch::{
-    BOOL, KEPT, KeptColumn, LIMITS, MAYBE_NUMBER, MAYBE_TEXT, MAYBE_UUID, NO_RATES, STRINGS, TEXT,
-    TEXTS, UUIDS, VLAN, empty, kept,
+    BOOL, KEPT, KeptColumn, LIMITS, MAYBE_NUMBER, MAYBE_TEXT, NO_RATES, STRINGS, TEXT, TEXTS,
+    empty, kept,
 };
 use crate::config::model::openvswitch::{Record, RecordTable};
 use crate::config::model::{Config, Port};
@@ -35,19 +36,6 @@ static QOS: [KeptColumn; 4] = [
 
 static QUEUE: [KeptColumn; 3] =
     [kept("dscp", number(0, 63)), kept("external_ids", STRINGS), kept("other_config", STRINGS)];
-
-static MIRROR: [KeptColumn; 10] = [
-    kept("external_ids", STRINGS),
-    kept("name", TEXT),
-    kept("output_port", MAYBE_UUID),
-    kept("output_vlan", number(1, 4095)),
-    kept("select_all", BOOL),
-    kept("select_dst_port", UUIDS),
-    kept("select_src_port", UUIDS),
-    kept("select_vlan", Type::new(VLAN, Shape::Set)),
-    kept("snaplen", number(14, 65_535)),
-    empty("statistics", Type::new(Kind::Integer(i64::MIN, i64::MAX), Shape::Map)),
-];
 
 static NETFLOW: [KeptColumn; 6] = [
     kept("active_timeout", Type::new(Kind::Integer(-1, i64::MAX), Shape::One)),
@@ -123,7 +111,6 @@ pub(crate) fn columns_of(table: RecordTable) -> &'static [KeptColumn] {
     match table {
         RecordTable::Qos => &QOS,
         RecordTable::Queue => &QUEUE,
-        RecordTable::Mirror => &MIRROR,
         RecordTable::NetFlow => &NETFLOW,
         RecordTable::Sflow => &SFLOW,
         RecordTable::Ipfix => &IPFIX,

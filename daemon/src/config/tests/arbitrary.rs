@@ -17,13 +17,14 @@ use trama_gateway::{Discovery, Transport};
 
 use crate::config::derived::subnet;
 use crate::config::model::dhcp::DhcpSetting;
+use crate::config::model::export::{Ipfix, Sflow};
 use crate::config::model::openvswitch::{Kept, Record, RecordTable};
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::wire::{Dgram, Place, Stream};
 use crate::config::model::{
-    Config, DaemonConfig, Interface, LoopMode, MemoryLimits, Mode, Network, Port, Role, Sandbox,
-    Spin, StormLimits, Tap, VhostUser, Vlan, VlanModeName,
+    Config, DaemonConfig, Interface, LoopMode, MemoryLimits, Mirror, Mode, Network, Port, Role,
+    Sandbox, Spin, StormLimits, Tap, VhostUser, Vlan, VlanModeName,
 };
 
 /// A configuration in which [`validate`](crate::config::validate) finds no problem. Names come from
@@ -33,11 +34,36 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         let on = networks.clone();
         (Just(daemon), Just(networks), ports(on)).prop_map(|(daemon, networks, ports)| Config {
             records: records(ports.len()),
+            mirrors: mirrors(&networks, &ports),
             daemon,
             networks,
             ports,
         })
     })
+}
+
+/// A mirror on each network that can have one, but for some.
+fn mirrors(networks: &[Network], ports: &[Port]) -> Vec<Mirror> {
+    let mirror = |network: &Network| {
+        let on: Vec<&Port> = ports.iter().filter(|port| port.is_on(&network.name)).collect();
+        let (output, rest) = on.split_first()?;
+        let number = ports.len();
+        let sources = rest.iter().take(number % 3).map(|port| port.name.clone()).collect();
+        Some(Mirror {
+            name: network.name.clone(),
+            network: Some(network.name.clone()),
+            select_all: number.is_multiple_of(2),
+            select_src_port: sources,
+            select_vlan: [number as u16; 1].into_iter().take(number % 2).collect(),
+            output_port: (number % 4 != 3).then(|| output.name.clone()),
+            output_vlan: (number % 4 == 3).then_some(number as u16),
+            snaplen: 64 * (number as u16 % 3),
+            filter: ["", "tcp port 80"][number % 2].to_owned(),
+            ..Mirror::default()
+        })
+    };
+    let shared = networks.iter().filter(|network| network.mode != Mode::Nat);
+    shared.filter_map(mirror).collect()
 }
 
 /// A queue and a QoS that refers to it, or one of them, or none.
@@ -169,7 +195,31 @@ fn with_services(number: u16, network: Network) -> Network {
         forward: forward.into_iter().collect(),
         loopback: loopback.into_iter().collect(),
         reflect: reflect.to_vec(),
+        sflow: (network.mtu % 5 < 2).then(|| sflow(number, network.mtu.is_multiple_of(5))),
+        ipfix: (network.mtu % 7 < 2).then(|| ipfix(number, network.mtu.is_multiple_of(7))),
         ..network
+    }
+}
+
+/// An export with no more than it needs, or with every key.
+fn sflow(number: u16, has_all: bool) -> Sflow {
+    let targets = vec![SocketAddr::from(([10, 9, 0, 1], 6343 + number))];
+    let polling = Duration::from_secs(7);
+    match has_all {
+        false => Sflow { targets, ..Sflow::default() },
+        true => Sflow { agent: Some("eth0".into()), header: 99, sampling: 3, polling, targets },
+    }
+}
+
+/// The same.
+fn ipfix(number: u16, has_all: bool) -> Ipfix {
+    let targets = vec![SocketAddr::from((Ipv6Addr::LOCALHOST, 4739 + number))];
+    let [active_timeout, idle_timeout] = [90, 9].map(Duration::from_secs);
+    match has_all {
+        false => Ipfix { targets, ..Ipfix::default() },
+        true => {
+            Ipfix { domain: 5, sampling: 2, active_timeout, idle_timeout, max_flows: 500, targets }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::config::text::{edit, parse};
 fn sorted(mut config: Config) -> Config {
     config.networks.sort_by(|a, b| a.name.cmp(&b.name));
     config.ports.sort_by(|a, b| a.name.cmp(&b.name));
+    config.mirrors.sort_by(|a, b| a.name.cmp(&b.name));
     config
 }
 

@@ -62,7 +62,7 @@ fn unknown_keys() {
             "lab.toml:3:1: network.lab.mac_aging: unknown key; did you mean \"mac-aging\"?",
             "lab.toml:4:3: prot: unknown key; did you mean \"port\"?",
             "lab.toml:5:2: extra: unknown key; remove it; \
-             known here: [daemon], [[network]], [[port]], \
+             known here: [daemon], [[network]], [[port]], [[mirror]], \
              [[openvswitch]]",
         ],
     );

@@ -6,7 +6,7 @@ use super::socket;
 use crate::Fault;
 use crate::config::model::{DaemonConfig, Sandbox};
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "control",
     "group",
     "socket-group",
@@ -17,6 +17,7 @@ const KEYS: [&str; 11] = [
     "spin",
     "sandbox",
     "capture",
+    "events",
     "openvswitch",
 ];
 
@@ -50,6 +51,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> Da
         spin: spin.unwrap_or(default.spin),
         sandbox: sandbox.unwrap_or(default.sandbox),
         capture: reader.boolean("capture").unwrap_or(default.capture),
+        events: reader.integer("events").unwrap_or(default.events),
         openvswitch: reader.map("openvswitch").unwrap_or_default().into_iter().collect(),
     }
 }
@@ -68,6 +70,7 @@ pub(super) fn fields(daemon: &DaemonConfig) -> Vec<Field> {
         Field::new("spin", daemon.spin.to_string(), daemon.spin == default.spin),
         Field::new("sandbox", daemon.sandbox.name(), daemon.sandbox == default.sandbox),
         Field::new("capture", daemon.capture, daemon.capture == default.capture),
+        Field::new("events", number(daemon.events), daemon.events == default.events),
         map_field("openvswitch", &daemon.openvswitch),
     ]
 }

@@ -12,7 +12,7 @@ use trama_api::nearest::nearest;
 
 use super::diagnostic::Diagnostic;
 use super::reader::{Reader, Report, type_name};
-use super::{daemon, network, port, record};
+use super::{daemon, mirror, network, port, record};
 use crate::Fault;
 use crate::config::model::{Config, DaemonConfig, Port};
 use crate::config::rules::problem::table_path;
@@ -116,6 +116,14 @@ fn read_document<'d>(
                     config.ports.push(port::read(&mut reader));
                 }
             }
+            "mirror" => {
+                for (index, table, start) in tables(value, offset, "mirror", report) {
+                    let place = Place::Mirror(index);
+                    let path = table_path(place, name_of(table));
+                    let mut reader = Reader::new(report, table, start, place, path);
+                    config.mirrors.push(mirror::read(&mut reader));
+                }
+            }
             "openvswitch" => {
                 for (index, table, start) in tables(value, offset, "openvswitch", report) {
                     let place = Place::Record(index);
@@ -125,13 +133,12 @@ fn read_document<'d>(
                 }
             }
             other => {
-                let known = ["daemon", "network", "port", "openvswitch"];
+                let known = ["daemon", "network", "port", "mirror", "openvswitch"];
                 let remedy = match nearest(other, &known) {
                     Some(near) => format!("did you mean {near:?}?"),
-                    None => {
-                        "remove it; known here: [daemon], [[network]], [[port]], [[openvswitch]]"
-                            .to_owned()
-                    }
+                    None => "remove it; known here: [daemon], [[network]], [[port]], [[mirror]], \
+                             [[openvswitch]]"
+                        .to_owned(),
                 };
                 report.add(offset, other, Fault::new("unknown key", remedy));
             }

@@ -12,10 +12,10 @@ use toml_edit::{
 };
 
 use super::field::Field;
-use super::{daemon, network, port, record, rule};
+use super::{daemon, mirror, network, port, record, rule};
 use crate::Fault;
 use crate::config::model::openvswitch::Record;
-use crate::config::model::{Config, Network, Port};
+use crate::config::model::{Config, Mirror, Network, Port};
 
 /// `text` with the differences between `from` and `to` carried over.
 ///
@@ -44,6 +44,13 @@ pub fn edit(text: &str, from: &Config, to: &Config) -> Result<String, Fault> {
         is_written: |port| !port.is_ephemeral(),
     };
     ports.edit(&mut document, &from.ports, &to.ports)?;
+    let mirrors: Tables<Mirror> = Tables {
+        kind: "mirror",
+        name: |it| &it.name,
+        fields: mirror::fields,
+        is_written: |_| true,
+    };
+    mirrors.edit(&mut document, &from.mirrors, &to.mirrors)?;
     let records: Tables<Record> = Tables {
         kind: "openvswitch",
         name: |it| &it.name,

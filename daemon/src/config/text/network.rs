@@ -9,12 +9,12 @@ use trama_gateway::Discovery;
 use super::field::{Field, map_field, number, path};
 use super::reader::Reader;
 use super::units::format_duration;
-use super::{address, dhcp, rule};
+use super::{address, dhcp, export, rule};
 use crate::Fault;
 use crate::config::model::{Mode, Network};
 use crate::config::rules::subnet::unusable_length;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 18] = [
     "name",
     "mode",
     "subnet",
@@ -28,6 +28,9 @@ const KEYS: [&str; 15] = [
     "forward",
     "loopback",
     "reflect",
+    "sflow",
+    "ipfix",
+    "log-dns",
     "external-ids",
     "openvswitch",
 ];
@@ -50,6 +53,9 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, index: usize) -> Network {
         forward: rule::read(reader, "forward"),
         loopback: rule::read(reader, "loopback"),
         reflect: read_reflect(reader),
+        sflow: export::read_sflow(reader, index),
+        ipfix: export::read_ipfix(reader, index),
+        log_dns: reader.boolean("log-dns").unwrap_or(default.log_dns),
         external_ids: reader.map("external-ids").unwrap_or_default().into_iter().collect(),
         openvswitch: reader.map("openvswitch").unwrap_or_default().into_iter().collect(),
         ..default
@@ -64,7 +70,7 @@ fn read_mode(reader: &mut Reader<'_, '_, '_>) -> Mode {
     let mode = reader.word("mode", &modes);
     if mode.is_none() {
         // These keys depend on the mode, which is unknown.
-        ["subnet", "uplink", "hosts", "tftp", "dhcp", "forward", "loopback", "reflect"]
+        ["subnet", "uplink", "hosts", "tftp", "dhcp", "forward", "loopback", "reflect", "log-dns"]
             .iter()
             .for_each(|key| reader.mark_broken(key));
     }
@@ -128,6 +134,9 @@ pub(super) fn fields(network: &Network) -> Vec<Field> {
         Field::optional("forward", rule::value(&network.forward)),
         Field::optional("loopback", rule::value(&network.loopback)),
         Field::optional("reflect", names(&network.reflect)),
+        Field::optional("sflow", export::sflow(network.sflow.as_ref())),
+        Field::optional("ipfix", export::ipfix(network.ipfix.as_ref())),
+        Field::new("log-dns", network.log_dns, network.log_dns == default.log_dns),
         map_field("external-ids", &network.external_ids),
         map_field("openvswitch", &network.openvswitch),
     ]

@@ -66,7 +66,10 @@ impl<'t> Report<'t> {
                 && ["network", "forward"].contains(&problem.key);
             let needs_subnet = match problem.place {
                 Place::Network(index) if SUBNET_USERS.contains(&problem.key) => Some(index),
-                Place::Dhcp(index) | Place::Reservation(index, _) => Some(index),
+                Place::Dhcp(index)
+                | Place::Sflow(index)
+                | Place::Ipfix(index)
+                | Place::Reservation(index, _) => Some(index),
                 _ => None,
             };
             let lacks_subnet = needs_subnet
@@ -274,6 +277,18 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
 
     pub(super) fn is_string(&self, key: &str) -> bool {
         self.table.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::String(_)))
+    }
+
+    /// A table within this one.
+    pub(super) fn table(&mut self, key: &'static str, place: Place) -> Option<Reader<'_, 't, 'd>> {
+        let value = self.get(key)?;
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                let path = format!("{}.{key}", self.path);
+                Some(Reader::new(self.report, table, value.span().start, place, path))
+            }
+            other => self.wrong_type(key, value.span().start, other, "a table"),
+        }
     }
 
     /// A table within this one, or a boolean in its place.

@@ -12,6 +12,8 @@ use super::column::{
     Column, STRING, STRING_OR_NONE, STRING_SET, STRINGS, UUID, UUIDS, fixed, free, integers, rules,
     rules_of, uuid_of, words,
 };
+use super::mirror;
+use crate::config::derived::running::is_part_of;
 use crate::config::model::{Mode, Network};
 use crate::config::openvswitch::BRIDGE_CONFIG as KEPT_CONFIG;
 use crate::config::text::{self, AddressError};
@@ -27,7 +29,7 @@ const MODE: Type = Type::new(Kind::Enum(values::MODE), Shape::One);
 const REFLECT: Type = Type::new(Kind::Enum(values::REFLECT), Shape::Set);
 
 /// The columns.
-pub(super) static COLUMNS: [Column; 12] = [
+pub(super) static COLUMNS: [Column; 14] = [
     fixed("_uuid", UUID, |_, name| uuid_of("Bridge", name)),
     free(
         "external_ids",
@@ -53,6 +55,7 @@ pub(super) static COLUMNS: [Column; 12] = [
             edit_network(draft, name, |network| network.loopback = rules)
         },
     ),
+    free("mirrors", UUIDS, mirror::of_network, mirror::set_of_network),
     free(
         "mode",
         MODE,
@@ -73,6 +76,7 @@ pub(super) static COLUMNS: [Column; 12] = [
         },
     ),
     fixed("name", STRING, |_, name| Value::string(name)),
+    fixed("status", STRINGS, exports),
     free(
         "other_config",
         STRINGS,
@@ -154,6 +158,16 @@ fn parse_subnet(network: &str, text: &str) -> Result<IpNet, Failure> {
     Ok(subnet?)
 }
 
+/// How exports go: for each protocol, the faults of its collectors.
+fn exports(view: View<'_>, name: &str) -> Value {
+    let statuses = view.snapshot.status.exports.iter();
+    let own = statuses.filter(|((network, _), _)| is_part_of(network, name));
+    Value::strings(own.map(|((_, protocol), faults)| {
+        let text = if faults.is_empty() { "sends".to_owned() } else { faults.join(", ") };
+        (protocol.name(), text)
+    }))
+}
+
 fn edit_network(
     draft: &mut Draft,
     name: &str,
@@ -164,13 +178,14 @@ fn edit_network(
 
 const TABLE_SIZE: &str = "mac-table-size";
 const AGING: &str = "mac-aging-time";
+const LOG_DNS: &str = "log-dns";
 
 /// The settings that differ from their defaults, under the names of Open vSwitch, and what is kept
 /// beside them.
 fn other_config(network: &Network) -> BTreeMap<String, String> {
     let default = Network::new(String::new());
     let mut map = string_map(KEPT_CONFIG.read(&network.openvswitch));
-    map.retain(|key, _| key != TABLE_SIZE && key != AGING);
+    map.retain(|key, _| ![TABLE_SIZE, AGING, LOG_DNS].contains(&key.as_str()));
     if network.mac_table_size != default.mac_table_size {
         map.insert(TABLE_SIZE.to_owned(), network.mac_table_size.to_string());
     }
@@ -180,12 +195,16 @@ fn other_config(network: &Network) -> BTreeMap<String, String> {
         let text = if whole { seconds } else { text::units::format_duration(network.mac_aging) };
         map.insert(AGING.to_owned(), text);
     }
+    if network.log_dns {
+        map.insert(LOG_DNS.to_owned(), "true".to_owned());
+    }
     map
 }
 
 fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), Failure> {
     let mut map = string_map(value);
-    let Network { mut mac_table_size, mut mac_aging, .. } = Network::new(String::new());
+    let Network { mut mac_table_size, mut mac_aging, mut log_dns, .. } =
+        Network::new(String::new());
     if let Some(text) = map.remove(TABLE_SIZE) {
         mac_table_size = text.parse().map_err(|_| {
             format!("other_config:{TABLE_SIZE}=\"{text}\" is not a whole number of addresses")
@@ -197,6 +216,11 @@ fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), F
             .or_else(|| text::units::parse_duration(&text))
             .ok_or_else(|| format!("other_config:{AGING}=\"{text}\" is not a number of seconds"))?;
     }
+    if let Some(text) = map.remove(LOG_DNS) {
+        log_dns = text
+            .parse()
+            .map_err(|_| format!("other_config:{LOG_DNS}=\"{text}\" is neither true nor false"))?;
+    }
     let rest = Value::strings(&map);
     if let Some(fault) = KEPT_CONFIG.refusal(&rest) {
         return Err(fault.into());
@@ -204,6 +228,7 @@ fn set_other_config(draft: &mut Draft, name: &str, value: Value) -> Result<(), F
     edit_network(draft, name, |network| {
         network.mac_table_size = mac_table_size;
         network.mac_aging = mac_aging;
+        network.log_dns = log_dns;
         KEPT_CONFIG.write(&mut network.openvswitch, &rest);
     })
 }

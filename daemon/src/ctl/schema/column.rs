@@ -63,6 +63,17 @@ pub(super) enum Records {
     Named(fn(&Draft) -> Vec<String>, fn(&Draft, &str) -> bool),
     /// They are records of their own, whose names are their UUIDs.
     OfTheirOwn(RecordTable),
+    /// They are mirrors, whose names are their UUIDs: all of them, sorted.
+    Mirrors(fn(&Draft) -> Vec<String>),
+}
+
+/// What `create` makes in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// A record of its own.
+    Record(RecordTable),
+    /// A mirror.
+    Mirror,
 }
 
 impl Table {
@@ -92,7 +103,7 @@ impl Table {
     /// The names of its records, sorted.
     pub(crate) fn records(&self, draft: &Draft) -> Vec<String> {
         match self.records {
-            Records::Named(names, _) => names(draft),
+            Records::Named(names, _) | Records::Mirrors(names) => names(draft),
             Records::OfTheirOwn(table) => draft.records_of(table),
         }
     }
@@ -101,6 +112,7 @@ impl Table {
     pub(crate) fn has(&self, draft: &Draft, record: &str) -> bool {
         match self.records {
             Records::Named(_, has) => has(draft, record),
+            Records::Mirrors(_) => draft.mirror(record).is_some(),
             Records::OfTheirOwn(table) => draft.record(record).is_some_and(|it| it.table == table),
         }
     }
@@ -115,11 +127,12 @@ impl Table {
         (self.also)(draft, text)
     }
 
-    /// Which records of their own it has, if it has such.
-    pub(crate) fn of_their_own(&self) -> Option<RecordTable> {
+    /// What `create` makes in it, if anything.
+    pub(crate) fn made(&self) -> Option<Made> {
         match self.records {
             Records::Named(..) => None,
-            Records::OfTheirOwn(table) => Some(table),
+            Records::OfTheirOwn(table) => Some(Made::Record(table)),
+            Records::Mirrors(_) => Some(Made::Mirror),
         }
     }
 
@@ -127,7 +140,7 @@ impl Table {
     pub(crate) fn uuid(&self, record: &str) -> String {
         match self.records {
             Records::Named(..) => identity::of(self.name, record),
-            Records::OfTheirOwn(_) => record.to_owned(),
+            Records::OfTheirOwn(_) | Records::Mirrors(_) => record.to_owned(),
         }
     }
 

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use trama_api::value::{Atom, Pairs, Value};
-use trama_switch::DropReason;
 
 use super::column::{
     Column, STRING, STRING_OR_NONE, STRINGS, UUID, external_ids, fixed, free, set_external_ids,
     uuid_of, words,
 };
 use crate::ctl::draft::Draft;
+use crate::drop_kinds::{Kind as DropKind, dropped};
 use crate::status::{PortStatus, SocketStatus};
 use crate::value_type::{Kind, Shape, Type, string_map};
 
@@ -87,50 +87,16 @@ pub(super) fn by_socket(draft: &Draft, file: &str) -> Vec<String> {
     names.filter(has_it).collect()
 }
 
-/// Reasons for which frames to the port are dropped; for all others, frames from it.
-const TO_PORT: [DropReason; 6] = [
-    DropReason::EgressDown,
-    DropReason::EgressFull,
-    DropReason::EgressNotReady,
-    DropReason::EgressTooLarge,
-    DropReason::OffloadFailed,
-    DropReason::DeviceError,
-];
-
-/// Reasons that are faults of frames, drivers or devices.
-const ERRORS: [DropReason; 9] = [
-    DropReason::Runt,
-    DropReason::Giant,
-    DropReason::Truncated,
-    DropReason::HeaderMalformed,
-    DropReason::ChainMalformed,
-    DropReason::SourceInvalid,
-    DropReason::MemoryHole,
-    DropReason::OffloadFailed,
-    DropReason::DeviceError,
-];
-
-/// Of frames dropped, those to or from the port, as errors or for other reasons.
-fn dropped(drops: &[(&'static str, u64)], is_to_port: bool, is_error: bool) -> u64 {
-    let is_one = |reason: &DropReason| {
-        TO_PORT.contains(reason) == is_to_port && ERRORS.contains(reason) == is_error
-    };
-    let wanted = drops.iter().filter(|(name, _)| {
-        DropReason::ALL.iter().find(|reason| reason.name() == *name).is_some_and(is_one)
-    });
-    wanted.map(|(_, count)| count).sum()
-}
-
 /// The `statistics` column, with the keys of Open vSwitch where it has them.
 fn statistics(port: &PortStatus) -> Value {
     let counts = &port.counters;
     // Of fifty reasons most have dropped nothing.
     let drops: Vec<_> = counts.drops.iter().copied().filter(|(_, count)| *count > 0).collect();
     let mut all = vec![
-        ("rx_errors", dropped(&drops, false, true)),
-        ("rx_dropped", dropped(&drops, false, false)),
-        ("tx_errors", dropped(&drops, true, true)),
-        ("tx_dropped", dropped(&drops, true, false)),
+        ("rx_errors", dropped(&drops, DropKind::FromPortFaulty)),
+        ("rx_dropped", dropped(&drops, DropKind::FromPort)),
+        ("tx_errors", dropped(&drops, DropKind::ToPortFaulty)),
+        ("tx_dropped", dropped(&drops, DropKind::ToPort)),
         ("rx_packets", counts.rx_frames),
         ("rx_bytes", counts.rx_bytes),
         ("tx_packets", counts.tx_frames),

@@ -3,13 +3,14 @@
 //! A bridge is a network of the configuration. A port and its interface are two views of one port
 //! of the configuration, with the same name. Columns that Open vSwitch also has keep its names and
 //! meaning. The others are `forward`, `loopback`, `mode`, `mtu`, `reflect`, `subnet` and `uplink`
-//! of Bridge, and `cable`, `forward`, `loop`, `network`, `promiscuous`, `spoof` and
-//! the storm limits of Port. Columns of Open vSwitch that trama does not act on are kept:
+//! of Bridge, `filter` of Mirror, and `cable`, `forward`, `loop`, `network`, `promiscuous`, `spoof`
+//! and the storm limits of Port. Columns of Open vSwitch that trama does not act on are kept:
 //! [`crate::config::openvswitch`].
 
 mod bridge;
 pub(super) mod column;
 mod interface;
+mod mirror;
 mod port;
 mod root;
 
@@ -50,11 +51,16 @@ static ROOT: LazyLock<Table> = LazyLock::new(|| {
     Table::new("Open_vSwitch", &root::COLUMNS, kept, records)
 });
 
-static OF_THEIR_OWN: LazyLock<[Table; 9]> = LazyLock::new(|| RecordTable::ALL.map(record_table));
+static MIRROR: LazyLock<Table> = LazyLock::new(|| {
+    let records = Records::Mirrors(mirror::records);
+    Table::new("Mirror", &mirror::COLUMNS, (Place::Mirror, &[]), records).known_by(mirror::by_name)
+});
+
+static OF_THEIR_OWN: LazyLock<[Table; 8]> = LazyLock::new(|| RecordTable::ALL.map(record_table));
 
 /// All tables.
 pub(super) static TABLES: LazyLock<Vec<&Table>> = LazyLock::new(|| {
-    let main = [&*BRIDGE, &*PORT, &*INTERFACE, &*ROOT];
+    let main = [&*BRIDGE, &*PORT, &*INTERFACE, &*ROOT, &*MIRROR];
     main.into_iter().chain(OF_THEIR_OWN.iter()).collect()
 });
 
@@ -67,7 +73,8 @@ fn record_table(table: RecordTable) -> Table {
             let qos = draft.port(port).and_then(|port| port.openvswitch.get("qos"));
             qos.cloned().into_iter().collect()
         },
-        RecordTable::Mirror => |draft, name| draft.records_with(RecordTable::Mirror, "name", name),
+        RecordTable::Sflow => |draft, bridge| draft.referred_by(bridge, "sflow"),
+        RecordTable::Ipfix => |draft, bridge| draft.referred_by(bridge, "ipfix"),
         RecordTable::Manager => {
             |draft, target| draft.records_with(RecordTable::Manager, "target", target)
         }

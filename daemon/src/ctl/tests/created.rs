@@ -32,14 +32,12 @@ fn a_name_may_be_used_before_its_record_is_created() {
 
 #[test]
 fn records_stay_only_where_nothing_need_refer_to_them() {
-    let line = "create QoS type=linux-htb -- create Queue dscp=1 -- create Mirror name=m0 -- create \
-                sFlow header=128 -- get Mirror m0 select_all";
+    let line = "create QoS type=linux-htb -- create Queue dscp=1 -- create Mirror name=m0 \
+                select_all=true -- create sFlow header=128 -- get Mirror m0 select_all";
     let config = edit(&lab(), line);
     let tables: Vec<_> = config.records.iter().map(|record| record.table.name()).collect();
     assert_eq!(tables, ["QoS", "Queue"]);
-    assert_eq!(problems(&config), Vec::<String>::new());
-    let message = refused(&lab(), "set Bridge lab mirrors=@m -- --id=@m create Mirror name=m0");
-    assert!(message.contains("trama has no mirrors"), "{message}");
+    assert_eq!((problems(&config), config.mirrors.len()), (Vec::new(), 0));
     assert_eq!(edit(&config, "--all destroy QoS -- --all destroy Queue"), lab());
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// Numbers of ports, in the order in which ports are added; never reused, except on request.
 #[derive(Default)]
-pub(super) struct Numbers {
+pub(crate) struct Numbers {
     last: u32,
     by_name: BTreeMap<String, u32>,
 }
@@ -12,7 +12,7 @@ pub(super) struct Numbers {
 impl Numbers {
     /// Gives numbers to ports that have none, and the requested ones where no other port has them.
     /// Returns the numbers of all.
-    pub(super) fn update<'a>(
+    pub(crate) fn update<'a>(
         &mut self,
         ports: impl IntoIterator<Item = (&'a str, Option<u32>)>,
     ) -> BTreeMap<String, u32> {
