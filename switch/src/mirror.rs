@@ -59,7 +59,7 @@ pub enum MirrorOutput {
 #[derive(Default)]
 pub(crate) struct Mirrors {
     list: Vec<Active>,
-    /// The burst that `done` is about.
+    /// The ID of the first frame of the burst that `done` is about.
     burst: u64,
 }
 
@@ -115,7 +115,7 @@ impl Mirrors {
     }
 
     /// Returns those of `frames` that a mirror copies now: it has not seen them before in this
-    /// burst, which has the number `burst`.
+    /// burst, whose first frame has the ID `burst`.
     pub(crate) fn take<S: Source>(
         &mut self,
         place: usize,

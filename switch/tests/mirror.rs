@@ -202,6 +202,23 @@ fn a_mirror_waits_for_its_ports() {
     assert!(Engine::new(2).set_mirrors(elsewhere, Vec::new()).is_err());
 }
 
+/// Each engine counts its bursts: that of the same number on another one has other frames.
+#[test]
+fn the_first_burst_on_another_worker_is_copied() {
+    let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
+    let (mut mirror, _) = everything(&lab, 2);
+    mirror.sources = Some(ids(&lab, &[0]));
+    lab.engine.set_mirrors(lab.network, vec![mirror]).unwrap();
+    let bytes = frame(MacAddr::BROADCAST, mac(1), 60);
+    for _ in 0..2 {
+        assert_eq!(lab.send(0, &bytes)[2], std::slice::from_ref(&bytes));
+        let mut other = lab.engine.sibling();
+        let moved = lab.engine.give_network(lab.network, &Default::default()).unwrap();
+        other.take_network(moved, trama_switch::Time(lab.clock));
+        lab.engine = other;
+    }
+}
+
 /// A random mirror.
 #[derive(Clone, Debug)]
 struct Plan {

@@ -41,6 +41,7 @@ fn the_simulation_meets_everything() {
         DropReason::Truncated,
         DropReason::WrongPeer,
         DropReason::GatewayShare,
+        DropReason::MirrorOutput,
     ];
     for reason in DropReason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {
         let met = coverage.counters.dropped(*reason);

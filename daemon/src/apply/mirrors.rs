@@ -1,5 +1,5 @@
 //! The mirrors that run: what each copies is told to its network's worker by the ports' IDs, and
-//! again when a port of its network was made anew.
+//! again when a port of its network was made again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

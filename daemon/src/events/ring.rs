@@ -67,7 +67,7 @@ impl Ring {
         (self.first..self.next).contains(&number)
     }
 
-    /// Returns the events from a number on, at most so many.
+    /// Returns the events from the number `from` on, at most `most`.
     pub(super) fn read(&self, from: u64, most: usize) -> Found {
         let lost = self.oldest().saturating_sub(from);
         let skipped = from.saturating_sub(self.oldest()) as usize;

@@ -36,7 +36,7 @@ pub(crate) struct ExportedPort {
 }
 
 impl Daemon {
-    /// Returns the running networks of which something is exported; `None` if nothing is to be.
+    /// Returns the running networks that export something; `None` if no network is to.
     pub(crate) fn exported(&self) -> Option<Vec<Exported>> {
         let inner = self.lock();
         if inner.config.networks.iter().all(|it| it.sflow.is_none() && it.ipfix.is_none()) {

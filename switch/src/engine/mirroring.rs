@@ -45,7 +45,8 @@ impl Pipeline {
         frames: FrameSet,
         by: MirrorSet,
     ) {
-        let burst = self.counters.bursts.get();
+        // Of all engines' bursts, none has the same.
+        let burst = self.burst().first_id;
         for place in members(by.into()) {
             let taken = onlookers.mirrors.take(place, burst, frames, (source, &self.plan));
             let Some((mirror, output)) = onlookers.mirrors.get(place).filter(|_| taken != 0) else {

@@ -70,9 +70,8 @@ impl Pipeline {
         Burst { first_id, time: self.plan.now, queue: None, egress: Egress::Unknown }
     }
 
-    /// Runs passes 2 and 3 over a burst from a port that is closed, watched or
-    /// mirrored. Out of line, so that
-    /// it costs other ports nothing.
+    /// Runs passes 2 and 3 over a burst from a port that is closed, watched or mirrored. Out of
+    /// line, so that it costs other ports nothing.
     #[inline(never)]
     pub(super) fn switch_special<S: Source>(
         &mut self,

@@ -64,8 +64,9 @@ fn a_hundred_silent_guests_wake_nobody() {
     let mut before = BTreeMap::new();
     // A thread that waits for a processor does not sleep, however long it makes no progress.
     wait_until("all threads are asleep", LIMIT, || {
-        // The test measures the cost of time passing.
-        std::thread::sleep(Duration::from_millis(200));
+        // The test measures the cost of time passing. Drops are told as events a second later, and
+        // looked for once more after another one.
+        std::thread::sleep(Duration::from_millis(1500));
         let now = sleeps(&tramad);
         let settled = now == before && now.values().all(|(sleeps, _)| *sleeps);
         before = now;

@@ -53,7 +53,7 @@ fn an_analyser_sees_both_directions_and_takes_part_in_nothing() {
     ids.run("ping -c 1 -W 0.2 10.1.0.2 || true");
     assert!(tramad.ctl("counters ids").contains("{mirror_output="));
 
-    // Its port and those that it listens to are made anew; the switch is followed by another one.
+    // Its port and a mirrored one are made again; another switch follows this one.
     for (port, address) in [("left", 1), ("ids", 3)] {
         tramad.ctl(&format!("set Interface {port} options:address=10.1.0.{address}/16"));
         ping(listen());

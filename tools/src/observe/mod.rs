@@ -12,7 +12,7 @@ use trama_client::{Daemon, Failed, Observed};
 
 use options::{Form, Options};
 
-/// Prints events until all are printed, the user ends it, or nobody reads.
+/// Prints events until all are printed, the user ends it, or its reader goes away.
 ///
 /// # Errors
 /// The words are not understood, there is no daemon, or it refuses.

@@ -151,7 +151,7 @@ impl View {
     }
 
     fn follow(&mut self, numbers: Numbers) {
-        // A place that nobody asks for is of no use.
+        // A place that is not asked for is of no use.
         let rates = Rates::from(Numbers::default());
         self.rates = std::mem::replace(&mut self.rates, rates).then(numbers);
         self.news = self.rates.news();

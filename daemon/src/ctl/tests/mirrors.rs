@@ -99,14 +99,9 @@ fn what_is_wrong_with_a_mirror_is_said_with_its_name() {
         let message = refused(&config, &line);
         assert!(message.contains(expected), "{line}: {message}");
     }
-    let second = edit(
-        &config,
-        "--id=@p get Port vm2 -- --id=@m create Mirror name=m0 \
-                                select_all=true output_port=@p -- add Bridge lab mirrors @m",
-    );
-    assert!(
-        problems(&second)[0].contains("there are two mirrors \"m0\""),
-        "{:?}",
-        problems(&second)
-    );
+    // A UUID is chosen before the mirror's, which would be that of the first one.
+    let line = "create QoS type=linux-noop -- --id=@p get Port vm2 -- --id=@m create Mirror name=m0 \
+                select_all=true output_port=@p -- add Bridge lab mirrors @m";
+    let second = problems(&edit(&config, line));
+    assert!(second[0].contains("there are two mirrors \"m0\""), "{second:?}");
 }
