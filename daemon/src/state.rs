@@ -475,15 +475,6 @@ impl Daemon {
         self.lock_to_change().data_plane.move_network(network, worker, |_| {})
     }
 
-    /// Notes as an event that the start is over.
-    pub fn announce(&self) {
-        let Config { networks, ports, .. } = self.config();
-        let version = env!("CARGO_PKG_VERSION");
-        let (networks, ports) = (networks.len(), ports.len());
-        let detail = format!("tramad {version} with {networks} networks and {ports} ports");
-        self.events.config("started", None, &detail);
-    }
-
     /// Returns the workers; they stay the same while the daemon runs.
     pub fn workers(&self) -> Vec<WorkerHandle> {
         self.lock().data_plane.workers()

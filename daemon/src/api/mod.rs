@@ -415,7 +415,8 @@ impl Api {
                 leases.extend(self.daemon.ask(&name)?.into_iter().map(row));
             }
         }
-        let numbers = self.daemon.number_ports(&self.daemon.config());
+        let config = self.daemon.config();
+        let numbers = self.daemon.number_ports(&config);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let salt = now.map_or(0, |time| time.as_nanos() as u64);
         let host = HostInterfaces(host::interfaces(&config.daemon.folders));

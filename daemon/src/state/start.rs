@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Daemon, Phase, StartError};
+use super::{Config, Daemon, Phase, StartError};
 use crate::Fault;
 use crate::apply::wait_until_resumed;
 use crate::config::Diagnostic;
@@ -167,6 +167,15 @@ impl Daemon {
             tracing::info!("{key} of the last switch is not used any more, and closed");
         }
         confinement::note_missing(&started.missing);
+    }
+
+    /// Notes as an event that the start is over.
+    pub fn announce(&self) {
+        let Config { networks, ports, .. } = self.config();
+        let version = env!("CARGO_PKG_VERSION");
+        let (networks, ports) = (networks.len(), ports.len());
+        let detail = format!("tramad {version} with {networks} networks and {ports} ports");
+        self.events.config("started", None, &detail);
     }
 
     /// Returns whether [`Daemon::build`] has done all.
