@@ -15,9 +15,14 @@ use trama_frame::MacAddr;
 use crate::drop_reason::DropReason;
 use crate::io::PortMark;
 use crate::packet::inbound::Inbound;
+use crate::rate_limiter::RateLimiter;
 
 /// Most events that wait.
 const WAITING: usize = 1024;
+/// Events of one guest's port at once, and the time in which one more is allowed: to make and send
+/// an event takes as long as some datagrams, for which all other guests would wait.
+const BURST: u32 = 512;
+const BURST_REFILL: Duration = Duration::from_micros(500);
 /// Refused destinations that are remembered; at one more, all are forgotten.
 const REFUSED: usize = 1024;
 /// Time between two events of one guest's port and one refused destination.
@@ -90,13 +95,25 @@ pub enum FlowChange {
 }
 
 /// Events of flows that wait.
-#[derive(Default)]
 pub struct FlowEvents {
     are_wanted: bool,
     waiting: Vec<FlowEvent>,
-    /// Events that found no room.
+    /// Events that found no room, or of which their port had too many.
     lost: u64,
+    shares: RateLimiter,
     refused: HashMap<(PortMark, Protocol, SocketAddr), Refused, RandomState>,
+}
+
+impl Default for FlowEvents {
+    fn default() -> FlowEvents {
+        FlowEvents {
+            are_wanted: false,
+            waiting: Vec::new(),
+            lost: 0,
+            shares: RateLimiter::new(BURST, BURST_REFILL),
+            refused: HashMap::default(),
+        }
+    }
 }
 
 /// Packets to a destination that guests may not reach.
@@ -115,7 +132,7 @@ impl FlowEvents {
         self.are_wanted = are_wanted;
     }
 
-    /// Takes the events that wait, and the number of those that found no room.
+    /// Takes the events that wait, and the number of those that are lost.
     pub fn take(&mut self) -> (Vec<FlowEvent>, u64) {
         (std::mem::take(&mut self.waiting), std::mem::take(&mut self.lost))
     }
@@ -125,12 +142,17 @@ impl FlowEvents {
         self.waiting.is_empty() && self.lost == 0
     }
 
-    /// Notes an event, if events are wanted.
-    pub(crate) fn note(&mut self, event: impl FnOnce() -> FlowEvent) {
+    /// Notes an event of a guest's port, if events are wanted.
+    pub(crate) fn note(
+        &mut self,
+        now: Duration,
+        port: PortMark,
+        event: impl FnOnce() -> FlowEvent,
+    ) {
         if !self.are_wanted {
             return;
         }
-        match self.waiting.len() < WAITING {
+        match self.waiting.len() < WAITING && self.shares.try_take(now, port) {
             true => self.waiting.push(event()),
             false => self.lost += 1,
         }
@@ -157,7 +179,7 @@ impl FlowEvents {
         refused.told = now;
         let change = FlowChange::Refused { reason: reason.name().to_owned(), count };
         let (port, mac) = (packet.port, packet.mac);
-        self.note(|| flow_event((port, mac), protocol, (from, to), change));
+        self.note(now, port, || flow_event((port, mac), protocol, (from, to), change));
     }
 }
 

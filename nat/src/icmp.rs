@@ -261,7 +261,7 @@ impl Flows {
             return Err(DropReason::FileLimit);
         }
         if let Some((key, _, flow)) = self.table.entry_mut(number) {
-            context.events.note(|| flow.event(key, FlowChange::Opened));
+            context.events.note(context.now, key.port, || flow.event(key, FlowChange::Opened));
         }
         Ok(number)
     }
@@ -270,7 +270,8 @@ impl Flows {
     fn close(&mut self, number: u32, context: &mut Context<'_>) {
         let Some((key, flow)) = self.table.remove(number) else { return };
         let moved = (flow.sent, flow.received);
-        context.events.note(|| flow.event(&key, closed(context.now, flow.opened, moved)));
+        let change = || closed(context.now, flow.opened, moved);
+        context.events.note(context.now, key.port, || flow.event(&key, change()));
     }
 
     /// Notes that the host does not allow pings. The first time, a warning is logged.

@@ -36,10 +36,14 @@ impl RateLimiter {
         let (burst, refill) = (self.burst, self.refill);
         let full = || TokenBucket { left: burst, since: now };
         let bucket = self.ports.entry(port).or_insert_with(full);
-        let earned = now.saturating_sub(bucket.since).as_millis() / refill.as_millis().max(1);
-        if earned > 0 {
-            let earned = earned.min(burst.into()) as u32;
-            (bucket.left, bucket.since) = ((bucket.left + earned).min(burst), now);
+        let passed = now.saturating_sub(bucket.since);
+        let earned = passed.as_micros() / refill.as_micros().max(1);
+        if earned >= u128::from(burst - bucket.left) {
+            *bucket = full();
+        } else {
+            bucket.left += earned as u32;
+            // What is left of the time counts for the next token.
+            bucket.since += refill * earned as u32;
         }
         match bucket.left.checked_sub(1) {
             Some(left) => {

@@ -189,7 +189,8 @@ impl Flows {
     fn connect_failed(&mut self, number: u32, error: io::Error, context: &mut Context<'_>) {
         let Some(flow) = self.remove(number, context) else { return };
         let Some(syn) = &flow.syn else { return };
-        context.events.note(|| flow.event(FlowChange::Failed(error.to_string())));
+        let change = || FlowChange::Failed(error.to_string());
+        context.events.note(context.now, flow.port, || flow.event(change()));
         let answered = Inbound::reparse(flow.port, flow.ends.mac, syn)
             .and_then(|packet| self.reject(&packet, error, context));
         if let Err(reason) = answered {
@@ -251,7 +252,7 @@ impl Flows {
             return Err(DropReason::FileLimit);
         }
         flow.opened = Some(context.now);
-        context.events.note(|| flow.event(FlowChange::Opened));
+        context.events.note(context.now, flow.port, || flow.event(FlowChange::Opened));
         self.queue(number);
         Ok(())
     }
@@ -368,7 +369,8 @@ impl Flows {
         let flow = self.flows[number as usize].take()?;
         if let Some(opened) = flow.opened {
             let moved = (flow.sent, flow.received);
-            context.events.note(|| flow.event(closed(context.now, opened, moved)));
+            let change = || closed(context.now, opened, moved);
+            context.events.note(context.now, flow.port, || flow.event(change()));
         }
         self.table.remove(&(flow.ends.guest, flow.ends.remote));
         self.journal.erase(number);
@@ -427,7 +429,7 @@ impl Flows {
         let mss = local_mss(context, &flow.ends);
         flow.connection = Some(Connection::accept(context.now, &segment, initial, mss));
         flow.opened = Some(context.now);
-        context.events.note(|| flow.event(FlowChange::Opened));
+        context.events.note(context.now, flow.port, || flow.event(FlowChange::Opened));
     }
 
     pub(super) fn poll(&mut self, new_flows: &mut NewFlows, context: &mut Context<'_>) {

@@ -363,7 +363,7 @@ impl Flows {
             return Err(DropReason::FileLimit);
         }
         if let Some((key, port, flow)) = self.table.entry_mut(number) {
-            context.events.note(|| flow.event(port, key, FlowChange::Opened));
+            context.events.note(context.now, port, || flow.event(port, key, FlowChange::Opened));
         }
         Ok(number)
     }
@@ -399,7 +399,7 @@ impl Flows {
         let Some((key, flow)) = self.table.remove(number) else { return };
         let moved = (flow.sent, flow.received);
         let change = || closed(context.now, flow.opened, moved);
-        context.events.note(|| flow.event(key.port, &key, change()));
+        context.events.note(context.now, key.port, || flow.event(key.port, &key, change()));
     }
 
     /// Sends the batch.

@@ -1,6 +1,7 @@
 //! Real sockets of the host on one side, a scripted guest on the other.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::ops::Range;
 
 use super::*;
 use crate::LoopbackMap;
@@ -55,7 +56,7 @@ fn nothing_is_noted_unless_it_is_wanted() {
     exchange(&mut world, &server, to);
     world.send(&[tcp(SocketAddr::new(METADATA, 80), 1, None)]);
     assert!(world.events.is_empty() && world.events.refused.is_empty());
-    world.events.note(|| unreachable!("no event is made"));
+    world.events.note(Duration::ZERO, PortMark(1), || unreachable!("no event is made"));
 }
 
 #[test]
@@ -63,11 +64,35 @@ fn what_finds_no_room_is_counted() {
     let mut events = FlowEvents::default();
     events.want(true);
     let ends = (SocketAddr::from((GUEST4, 1)), SocketAddr::from((GATEWAY4, 2)));
-    for _ in 0..WAITING + 3 {
-        events.note(|| flow_event((PortMark(1), GUEST), Protocol::Tcp, ends, FlowChange::Opened));
+    for number in 0..WAITING as u64 + 3 {
+        let port = PortMark(number);
+        let opened = || flow_event((port, GUEST), Protocol::Tcp, ends, FlowChange::Opened);
+        events.note(Duration::ZERO, port, opened);
     }
     let (taken, lost) = events.take();
     assert_eq!((taken.len(), lost), (WAITING, 3));
+}
+
+#[test]
+fn a_port_with_too_many_events_has_its_rate_and_others_have_theirs() {
+    let mut events = FlowEvents::default();
+    events.want(true);
+    let ends = (SocketAddr::from((GUEST4, 1)), SocketAddr::from((GATEWAY4, 2)));
+    let mut told = |port: u64, millis: Range<u64>, each: u64| {
+        for at in millis.flat_map(|millis| (0..each).map(move |_| Duration::from_millis(millis))) {
+            let flow = || (PortMark(port), GUEST);
+            let opened = || flow_event(flow(), Protocol::Tcp, ends, FlowChange::Opened);
+            events.note(at, PortMark(port), opened);
+        }
+        let (taken, lost) = events.take();
+        (taken.len() as u64, lost)
+    };
+    let burst = u64::from(BURST);
+    assert_eq!(told(1, 0..1, burst + 7), (burst, 7));
+    // Two more each millisecond.
+    assert_eq!(told(1, 1..101, 10), (200, 800));
+    assert_eq!(told(2, 100..101, 5), (5, 0), "another port does not pay for it");
+    assert_eq!(told(1, 1000..1001, burst + 1), (burst, 1), "after a while it has all again");
 }
 
 #[test]
