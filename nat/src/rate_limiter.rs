@@ -54,3 +54,28 @@ impl RateLimiter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of these times find a token, in a bucket of 4 to which one returns each 2 ms.
+    fn taken(times: impl Iterator<Item = u64>) -> usize {
+        let mut limiter = RateLimiter::new(4, Duration::from_millis(2));
+        times.filter(|at| limiter.try_take(Duration::from_micros(*at), PortMark(1))).count()
+    }
+
+    #[test]
+    fn the_rate_is_the_same_however_often_one_asks() {
+        // The burst, and those that return within 3 seconds.
+        for pause in [1, 100, 300, 700, 1900] {
+            let asked = taken((0..3_000_000).step_by(pause));
+            assert!((1502..=1504).contains(&asked), "{asked} at a pause of {pause} us");
+        }
+    }
+
+    #[test]
+    fn a_pause_fills_the_bucket_and_no_more() {
+        assert_eq!(taken([0; 9].into_iter().chain([60_000_000; 9])), 8);
+    }
+}

@@ -79,20 +79,18 @@ fn a_port_with_too_many_events_has_its_rate_and_others_have_theirs() {
     events.want(true);
     let ends = (SocketAddr::from((GUEST4, 1)), SocketAddr::from((GATEWAY4, 2)));
     let mut told = |port: u64, millis: Range<u64>, each: u64| {
+        let flow = (PortMark(port), GUEST);
         for at in millis.flat_map(|millis| (0..each).map(move |_| Duration::from_millis(millis))) {
-            let flow = || (PortMark(port), GUEST);
-            let opened = || flow_event(flow(), Protocol::Tcp, ends, FlowChange::Opened);
-            events.note(at, PortMark(port), opened);
+            let opened = || flow_event(flow, Protocol::Tcp, ends, FlowChange::Opened);
+            events.note(at, flow.0, opened);
         }
         let (taken, lost) = events.take();
         (taken.len() as u64, lost)
     };
-    let burst = u64::from(BURST);
-    assert_eq!(told(1, 0..1, burst + 7), (burst, 7));
-    // Two more each millisecond.
-    assert_eq!(told(1, 1..101, 10), (200, 800));
+    assert_eq!(told(1, 0..1, 519), (512, 7));
+    assert_eq!(told(1, 1..101, 10), (200, 800), "2,000 a second");
     assert_eq!(told(2, 100..101, 5), (5, 0), "another port does not pay for it");
-    assert_eq!(told(1, 1000..1001, burst + 1), (burst, 1), "after a while it has all again");
+    assert_eq!(told(1, 1000..1001, 513), (512, 1), "after a while it has all again");
 }
 
 #[test]
