@@ -45,7 +45,7 @@ use crate::gateway::{Gateway, Starts};
 use crate::kept::KeptState;
 use crate::last_drops::LastDrops;
 use crate::links::Links;
-use crate::loops::Loops;
+use crate::loops::{self, Loops};
 use crate::namespaces::NamespaceWatch;
 use crate::plan::Step;
 use crate::spread::Spread;
@@ -208,7 +208,7 @@ impl DataPlane {
             streams: Streams::new(event.try_clone()?),
             event,
             storms: Storms::default(),
-            loops: Loops::default(),
+            loops: Loops::new(loops::up_to_half),
             namespaces: None,
             links: Links::default(),
             attached: AttachedDevices::default(),

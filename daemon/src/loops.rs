@@ -22,6 +22,7 @@
 //! where they leave: a guest may forward in one direction only.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use trama_frame::VlanId;
@@ -38,6 +39,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_millis(300);
 /// How long a port is blocked at first.
 const HOLD: Duration = Duration::from_secs(30);
+/// For how long a proof may stand for a loop that was cut elsewhere since its probe was sent: within
+/// this time a probe comes back.
+const STALE: Duration = GRACE;
 /// The longest time for which a port is blocked before probes are sent again.
 const MAX_HOLD: Duration = Duration::from_secs(3600);
 /// After this time without a loop or a suspicion, nothing is remembered of it.
@@ -112,7 +116,7 @@ pub(crate) struct Block {
     pub(crate) segment: Segment,
     /// The reason.
     pub(crate) proof: Proof,
-    /// How long it is blocked before probes are sent again.
+    /// How long it is blocked before probes are sent again, or up to half longer.
     pub(crate) hold: Duration,
     /// When that time is over; `None` while probes are out.
     until: Option<Duration>,
@@ -142,8 +146,9 @@ struct Suspicion {
 }
 
 /// The state of loop detection. Times are since the daemon's start.
-#[derive(Default)]
 pub(crate) struct Loops {
+    /// What is added to a time for which a port is blocked.
+    jitter: fn(Duration) -> Duration,
     rounds: BTreeMap<Segment, Round>,
     suspicions: BTreeMap<(Segment, Cause), Suspicion>,
     blocks: BTreeMap<PortId, Block>,
@@ -151,9 +156,30 @@ pub(crate) struct Loops {
     past: BTreeMap<PortId, (Duration, Duration)>,
     /// Loops warned of, and when they were last seen.
     warned: BTreeMap<Proof, Duration>,
+    /// Where and when a port was blocked last.
+    last_cut: Option<(Segment, Duration)>,
+}
+
+/// Returns a random time, up to half of this one.
+pub(crate) fn up_to_half(hold: Duration) -> Duration {
+    let random = RandomState::new().hash_one(hold) % 1024;
+    hold * random as u32 / 2048
 }
 
 impl Loops {
+    /// Nothing is known yet. `jitter` gives what is added to a time for which a port is blocked.
+    pub(crate) fn new(jitter: fn(Duration) -> Duration) -> Loops {
+        Loops {
+            jitter,
+            rounds: BTreeMap::new(),
+            suspicions: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            past: BTreeMap::new(),
+            warned: BTreeMap::new(),
+            last_cut: None,
+        }
+    }
+
     /// Takes a suspicion: starts a round unless there was one for it a short time ago.
     pub(crate) fn suspect(&mut self, segment: Segment, cause: Cause, now: Duration) {
         if let Some(suspicion) = self.suspicions.get_mut(&(segment, cause)) {
@@ -199,7 +225,7 @@ impl Loops {
         if let Some(round) = self.rounds.get_mut(&segment) {
             round.is_proved = true;
         }
-        if self.concerns_blocked(segment, proof, now) {
+        if self.concerns_blocked(segment, proof, now) || self.may_be_cut(segment, now) {
             return None;
         }
         let (at_sent, at_received) = (facts(sent)?, facts(received)?);
@@ -212,7 +238,8 @@ impl Loops {
             LoopMode::Off => None,
             LoopMode::Block if !is_behind_uplink => {
                 let hold = self.next_hold(port, now);
-                let until = Some(now + hold);
+                let until = Some(now + hold + (self.jitter)(hold));
+                self.last_cut = Some((segment, now));
                 self.blocks.insert(port, Block { segment, proof, hold, until });
                 Some(Action::Block { port, proof, hold })
             }
@@ -247,13 +274,18 @@ impl Loops {
         true
     }
 
+    /// Returns whether a loop may have been cut in another network since its probe was sent.
+    fn may_be_cut(&self, segment: Segment, now: Duration) -> bool {
+        self.last_cut.is_some_and(|(cut, at)| cut != segment && now.saturating_sub(at) < STALE)
+    }
+
     /// Blocks a port that was about to be opened for another time.
     fn keep_blocked(&mut self, port: PortId, now: Duration) {
         if let Some(block) = self.blocks.get_mut(&port)
             && block.until.is_none()
         {
             block.hold = (block.hold * 2).min(MAX_HOLD);
-            block.until = Some(now + block.hold);
+            block.until = Some(now + block.hold + (self.jitter)(block.hold));
         }
     }
 

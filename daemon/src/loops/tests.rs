@@ -42,7 +42,7 @@ impl Lab {
     fn new(facts: &[PortFacts]) -> Lab {
         let (network, ports) = ids(facts.len());
         Lab {
-            loops: Loops::default(),
+            loops: Loops::new(|_| Duration::ZERO),
             segment: Segment { network, vlan: VlanId::NONE },
             ports,
             facts: facts.to_vec(),
@@ -339,6 +339,111 @@ fn a_bridge_of_three_ports_keeps_one_and_each_comes_back() {
     lab.joined.clear();
     lab.pass(seconds(4000));
     assert!(lab.blocked.is_empty());
+}
+
+/// Two networks, each with the ports 0 and 1, that two cables join: a probe that leaves at a port
+/// crosses the other network and comes back at the other port.
+struct Cables {
+    ends: [(Segment, Vec<PortId>); 2],
+    blocked: BTreeSet<(usize, usize)>,
+}
+
+impl Cables {
+    fn new() -> Cables {
+        let (network, ports) = ids(4);
+        let segment = |vlan| Segment { network, vlan: VlanId::new(vlan).unwrap() };
+        let ends = [(segment(1), ports[..2].to_vec()), (segment(2), ports[2..].to_vec())];
+        Cables { ends, blocked: BTreeSet::new() }
+    }
+
+    /// Whether frames cross a cable.
+    fn crosses(&self, cable: usize) -> bool {
+        [0, 1].iter().all(|end| !self.blocked.contains(&(*end, cable)))
+    }
+
+    /// Does what `loops` wants by now. Whatever leaves at one time is seen before anything is
+    /// blocked, as a block comes late for a probe that is on its way.
+    fn step(&mut self, loops: &mut [&mut Loops], now: Duration) {
+        let mut proofs = Vec::new();
+        for (i, loops) in loops.iter_mut().enumerate() {
+            for action in loops.due(now) {
+                match action {
+                    Action::Probe(segment) => proofs.extend(self.returned(i, segment)),
+                    Action::Open(port) => drop(self.blocked.remove(&self.place(port))),
+                    _ => {}
+                }
+            }
+        }
+        for (i, segment, proof) in proofs {
+            let block = loops[i].prove(segment, proof, |_| Some(BLOCK), now);
+            if let Some(Action::Block { port, .. }) = block {
+                self.blocked.insert(self.place(port));
+            }
+        }
+    }
+
+    /// A blocked port still sends and takes probes, the other end's blocked port passes none on.
+    fn returned(&self, by: usize, segment: Segment) -> Vec<(usize, Segment, Proof)> {
+        let end = self.ends.iter().position(|(of, _)| *of == segment).unwrap();
+        let is_open = |cable| !self.blocked.contains(&(1 - end, cable));
+        if !is_open(0) || !is_open(1) {
+            return Vec::new();
+        }
+        let ports = &self.ends[end].1;
+        let proof = |sent: usize| Proof { sent: ports[sent], received: ports[1 - sent] };
+        // Which of the two comes back first is a matter of chance; here they differ.
+        [end, 1 - end].map(|sent| (by, segment, proof(sent))).to_vec()
+    }
+
+    fn place(&self, port: PortId) -> (usize, usize) {
+        let place = |end: usize| self.ends[end].1.iter().position(|of| *of == port);
+        [0, 1].into_iter().find_map(|end| Some((end, place(end)?))).unwrap()
+    }
+
+    /// Lets time pass; both ends suspect a loop each second while there is one. Returns how long
+    /// nothing crossed.
+    fn pass(&mut self, loops: &mut [&mut Loops], time: Duration) -> Duration {
+        const STEP: Duration = Duration::from_millis(50);
+        let (mut now, end) = (seconds(1000), seconds(1000) + time);
+        let mut cut = Duration::ZERO;
+        while now < end {
+            let crossing = [0, 1].map(|cable| self.crosses(cable));
+            if crossing == [true; 2] {
+                for (i, (segment, ports)) in self.ends.iter().enumerate() {
+                    let of = i % loops.len();
+                    loops[of].suspect(*segment, Cause::Moves([ports[0], ports[1]]), now);
+                }
+            }
+            self.step(loops, now);
+            now += STEP;
+            if crossing == [false; 2] {
+                cut += STEP;
+            }
+        }
+        cut
+    }
+}
+
+#[test]
+fn of_two_networks_that_two_cables_join_one_blocks() {
+    let mut cables = Cables::new();
+    let mut loops = Loops::new(|_| Duration::ZERO);
+    assert_eq!(cables.pass(&mut [&mut loops], seconds(10_000)), Duration::ZERO);
+    assert_eq!(cables.blocked.len(), 1);
+}
+
+#[test]
+fn two_switches_that_block_at_once_do_not_try_again_at_once() {
+    let mut cables = Cables::new();
+    let mut a = Loops::new(|_| Duration::ZERO);
+    let mut b = Loops::new(|hold| hold / 4);
+    let cut = cables.pass(&mut [&mut a, &mut b], seconds(10_000));
+    assert_eq!(cables.blocked.len(), 1, "nothing crossed for {cut:?}");
+    assert!(seconds(30) < cut && cut < seconds(35), "nothing crossed for {cut:?}");
+    for _ in 0..1000 {
+        assert!(up_to_half(seconds(60)) < seconds(30));
+    }
+    assert!((0..20).any(|_| up_to_half(seconds(60)) > seconds(10)));
 }
 
 proptest! {
