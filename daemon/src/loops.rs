@@ -39,8 +39,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_millis(300);
 /// How long a port is blocked at first.
 const HOLD: Duration = Duration::from_secs(30);
-/// For how long a proof may stand for a loop that was cut elsewhere since its probe was sent: within
-/// this time a probe comes back.
+/// For how long a proof may stand for a loop that was cut elsewhere since its probe was sent: a
+/// probe comes back within this time.
 const STALE: Duration = GRACE;
 /// The longest time for which a port is blocked before probes are sent again.
 const MAX_HOLD: Duration = Duration::from_secs(3600);
