@@ -274,7 +274,7 @@ impl Loops {
         true
     }
 
-    /// Returns whether a loop may have been cut in another network since its probe was sent.
+    /// Returns whether a loop may have been cut in another segment since its probe was sent.
     fn may_be_cut(&self, segment: Segment, now: Duration) -> bool {
         self.last_cut.is_some_and(|(cut, at)| cut != segment && now.saturating_sub(at) < STALE)
     }

@@ -68,7 +68,8 @@ impl HandOver {
     ///
     /// A service manager takes the end of a service's process for the end of the service, unless
     /// the next one is in the service's control group, where only the manager can start it. With
-    /// `until_restart` a successor is there for so many seconds at most, until it has.
+    /// `until_restart`, a successor goes on until the manager has started that one, and ends after
+    /// this number of seconds if it does not.
     pub fn new(keeper: Keeper, rights: Rights, until_restart: Option<u64>) -> HandOver {
         let stage = Arc::new(Mutex::new(Stage::Serves));
         HandOver { keeper, rights, until_restart, stage }
