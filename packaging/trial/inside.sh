@@ -158,6 +158,17 @@ found=$(tramactl doctor || true)
 grep -q "no helper runs: .*; systemctl restart trama starts one" <<<"$found" || fail "$found"
 unnoticed systemctl restart trama
 helper >/dev/null
+step "systemctl restart with a fault in the file"
+cp /etc/trama/trama.toml /run/good.toml
+echo 'garbage = [' >>/etc/trama/trama.toml
+unnoticed systemctl restart trama
+journalctl -u trama | grep -q "goes on with the configuration that was in force"
+cat /run/good.toml >/etc/trama/trama.toml
+step "restart of the helpers' socket"
+before=$(main_process)
+systemctl restart trama-helper.socket
+[ "$before" = "$(main_process)" ]
+step "systemctl restart";        unnoticed systemctl restart trama
 step "systemctl reload"
 systemctl reload trama
 wait_for 5 eval 'journalctl -u trama | grep -q "reloaded: "'
