@@ -173,6 +173,7 @@ impl Interface {
             mtu,
             mac: self.mac,
             vnet_header: true,
+            must_be_new: false,
         }
     }
 

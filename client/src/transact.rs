@@ -72,8 +72,11 @@ impl Daemon {
     async fn ask<C: DeserializeOwned>(&self, request: &Request) -> Result<Response<C>, NoAnswer> {
         patiently(async || {
             let connection = connect(self).await?;
-            // Users other than root cannot, and have to do without.
-            let _ = approve_at(connection.socket, &request.commands.concat());
+            let words = named(&request.commands);
+            if !words.is_empty() {
+                // Users other than root cannot, and have to do without.
+                let _ = approve_at(connection.socket, &words);
+            }
             connection.post("transaction", request, None).await
         })
         .await
@@ -82,6 +85,37 @@ impl Daemon {
 
 /// Whether one of the commands is `wait-until`.
 fn waits(request: &Request) -> bool {
-    let name = |words: &Vec<String>| words.iter().find(|word| !word.starts_with("--")).cloned();
-    request.commands.iter().filter_map(name).any(|name| name == "wait-until")
+    request.commands.iter().filter_map(|words| name(words)).any(|name| name == "wait-until")
+}
+
+/// The words of the commands that give something a name or a setting. Who looks at a port, or
+/// removes it, does not approve what others have called it.
+fn named(commands: &[Vec<String>]) -> Vec<String> {
+    const NAMING: [&str; 5] = ["add-br", "add-port", "add", "create", "set"];
+    let names = |words: &&Vec<String>| name(words).is_some_and(|name| NAMING.contains(&name));
+    commands.iter().filter(names).flatten().cloned().collect()
+}
+
+/// The name of a command, after its options.
+fn name(words: &[String]) -> Option<&str> {
+    words.iter().map(String::as_str).find(|word| !word.starts_with("--"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_commands_that_name_something_are_approved() {
+        let commands = |text: &str| -> Vec<Vec<String>> {
+            let words = |command: &str| command.split_whitespace().map(str::to_owned).collect();
+            text.split(" -- ").map(words).collect()
+        };
+        assert_eq!(
+            named(&commands("del-port eth0 -- get Port eth1 tag -- list Port eth2")).len(),
+            0
+        );
+        let words = named(&commands("--may-exist add-port lab p -- show -- set Port p tag=3"));
+        assert_eq!(words.join(" "), "--may-exist add-port lab p set Port p tag=3");
+    }
 }

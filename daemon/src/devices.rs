@@ -26,6 +26,7 @@ pub(crate) fn open_tap(
         mtu,
         mac: Some(mac.unwrap_or_else(|| convert::tap_mac(&convert::machine_id(), device))),
         vnet_header: true,
+        must_be_new: false,
     };
     let opened = rights.tap(&options)?;
     note_refused(&device.ifname, opened.refused.as_deref());

@@ -44,8 +44,10 @@ pub(crate) fn helper(origin: &Origin) -> Result<Rights, String> {
     found.map_err(|error| format!("the helper does not run: {error}"))
 }
 
-/// Reads the configuration. If the file has faults by now, a stand-in goes on with what was in
-/// force; then the keeper is returned, too, from which it has that.
+/// Reads the configuration. If the file has faults by now, a process that follows another one goes
+/// on with what was in force; then the keeper is returned, too, from which it has that. One that a
+/// user starts does not: the other one goes on, and the user is told. A service has no user that
+/// waits for the answer, and the other one ends.
 ///
 /// # Errors
 /// The file has faults, and nothing else is known; or another process goes on.
@@ -62,9 +64,16 @@ pub(crate) fn read(
         Ok(config) => return Ok((config, None)),
         Err(faults) => faults.to_string(),
     };
-    let Origin::StandsIn { control, .. } = origin else { return Err(NotTaken::Failed(faults)) };
-    let found = match succession::follow(control, origin, service) {
-        Err(ClaimError::Taken(pid)) => return Err(NotTaken::Taken(pid)),
+    let control = match origin {
+        Origin::StandsIn { control, .. } => control.clone(),
+        Origin::Started { .. } if service.is_none() => return Err(NotTaken::Failed(faults)),
+        // Another one cannot be read from the file.
+        Origin::Started { .. } | Origin::Bridges { .. } => source.folders.control(),
+    };
+    let found = match succession::follow(&control, origin, service) {
+        Err(ClaimError::Taken(pid)) if matches!(origin, Origin::StandsIn { .. }) => {
+            return Err(NotTaken::Taken(pid));
+        }
         followed => followed.ok().flatten(),
     };
     let text = found.as_ref().and_then(|seat| Rights::kept_config(&seat.keeper));

@@ -167,8 +167,12 @@ impl Acts {
                 self.uplink(&UplinkOptions { ifname, netns, mtu })
             }
             Request::LinkEvents { netns } => self.link_events(netns.as_deref()),
-            Request::Listen { path, access } => self.sockets.listen(&path, access),
+            Request::Listen { path, access } => {
+                self.rules.listen(&path).map_err(|error| error.to_string())?;
+                self.sockets.listen(&path, access)
+            }
             Request::Adopt { path, access } => {
+                self.rules.listen(&path).map_err(|error| error.to_string())?;
                 let listener = fds.into_iter().next().ok_or("no socket was passed")?;
                 self.sockets.adopt(&path, access, &listener)
             }
@@ -183,7 +187,10 @@ impl Acts {
                 self.rules.connect(&path).map_err(|error| error.to_string())?;
                 self.sockets.connect(&path)
             }
-            Request::BindUnix { path, access } => self.sockets.bind(&path, access),
+            Request::BindUnix { path, access } => {
+                self.rules.listen(&path).map_err(|error| error.to_string())?;
+                self.sockets.bind(&path, access)
+            }
             Request::Internet { kind, address } => {
                 self.rules.internet(&address).map_err(|error| error.to_string())?;
                 internet::open(kind, address)
@@ -247,10 +254,18 @@ impl Acts {
 
     fn tap(&mut self, request: TapRequest) -> Answer {
         let TapRequest { ifname, netns, address, mtu, mac, vnet_header } = request;
-        self.rules.tap(&ifname, netns.as_deref(), &address).map_err(|error| error.to_string())?;
+        let must_be_new = self
+            .rules
+            .tap(&ifname, netns.as_deref(), &address)
+            .map_err(|error| error.to_string())?;
         let mac = mac.map(MacAddr);
-        let options = TapOptions { ifname, netns, address, mtu, mac, vnet_header };
-        let tap = Tap::open(&options).map_err(|error| error.to_string())?;
+        let options = TapOptions { ifname, netns, address, mtu, mac, vnet_header, must_be_new };
+        let tap = Tap::open(&options).map_err(|error| {
+            match must_be_new && error.io_error().raw_os_error() == Some(libc::EBUSY) {
+                true => format!("{error}, or run as root: tramactl approve {}", options.ifname),
+                false => error.to_string(),
+            }
+        })?;
         let TapParts { fd, offloads, vnet_header, namespace } = tap.into_parts();
         let reply = Reply::Tap {
             offloads: offloads.bits(),
@@ -291,14 +306,21 @@ impl Acts {
     fn write_config(&mut self, how: ConfigFile, text: File) -> Answer {
         let text = config_file::text_of(text, config_file::LONGEST_CONFIG)
             .map_err(|error| error.to_string())?;
-        let file = &self.setup.config;
-        let written = match how {
-            ConfigFile::Replace => config_file::replace(file, &text),
-            ConfigFile::Create { is_private } => config_file::create(file, &text, is_private),
-        };
-        written.map_err(|error| error.to_string())?;
+        self.save(how, &text).map_err(|error| error.to_string())?;
         self.rules.saved(&text);
         Ok((Reply::Done, Vec::new()))
+    }
+
+    fn save(&mut self, how: ConfigFile, text: &str) -> io::Result<()> {
+        let file = &self.setup.config;
+        if let ConfigFile::Create { is_private } = how {
+            config_file::make_folder(file, is_private)?;
+        }
+        self.rules.will_save(text)?;
+        match how {
+            ConfigFile::Replace => config_file::replace(file, text),
+            ConfigFile::Create { .. } => config_file::create(file, text),
+        }
     }
 }
 

@@ -29,15 +29,29 @@ pub(crate) fn text_of(mut file: File, longest: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// Creates the file, and its folder if that does not exist.
-pub(crate) fn create(file: &Path, text: &str, is_private: bool) -> io::Result<()> {
+/// Creates the file's folder if that does not exist.
+pub(crate) fn make_folder(file: &Path, is_private: bool) -> io::Result<()> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     // A user's folders are private (XDG Base Directory Specification).
     let mode = if is_private { 0o700 } else { 0o755 };
-    fs::DirBuilder::new().recursive(true).mode(mode).create(folder)?;
-    let mut made = OpenOptions::new().write(true).create_new(true).open(file)?;
-    made.write_all(text.as_bytes())?;
-    made.sync_all()
+    fs::DirBuilder::new().recursive(true).mode(mode).create(folder)
+}
+
+/// Creates the file in one step, and never over another.
+pub(crate) fn create(file: &Path, text: &str) -> io::Result<()> {
+    through_draft(file, |draft| {
+        write(OpenOptions::new().mode(0o644), draft, text)?;
+        fs::hard_link(draft, file)?;
+        fs::remove_file(draft)
+    })
+}
+
+/// Makes or replaces a file that only its owner reads, in one step.
+pub(crate) fn put(file: &Path, text: &str) -> io::Result<()> {
+    through_draft(file, |draft| {
+        write(OpenOptions::new().mode(0o600), draft, text)?;
+        fs::rename(draft, file)
+    })
 }
 
 /// Replaces the file's content in one step: a reader sees the old or the new content. Owner and
@@ -45,15 +59,24 @@ pub(crate) fn create(file: &Path, text: &str, is_private: bool) -> io::Result<()
 pub(crate) fn replace(file: &Path, text: &str) -> io::Result<()> {
     let target = fs::canonicalize(file)?;
     let metadata = fs::metadata(&target)?;
-    let (directory, draft) = draft_path(&target)?;
+    through_draft(&target, |draft| {
+        let file = write(OpenOptions::new().mode(0o600), draft, text)?;
+        make_like(&file, &metadata)?;
+        fs::rename(draft, &target)
+    })
+}
+
+/// Has a file made by way of a draft in its folder, of which nothing is left if that fails.
+fn through_draft(file: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let (directory, draft) = draft_path(file)?;
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let written = write_draft(&draft, text, &metadata).and_then(|()| fs::rename(&draft, &target));
-    if written.is_err() {
+    let made = make(&draft);
+    if made.is_err() {
         let _ = fs::remove_file(&draft);
-        return written;
+        return made;
     }
     File::open(directory)?.sync_all()
 }
@@ -69,12 +92,17 @@ fn draft_path(target: &Path) -> io::Result<(PathBuf, PathBuf)> {
     Ok((directory, draft))
 }
 
-fn write_draft(draft: &Path, text: &str, like: &fs::Metadata) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+fn write(options: &mut OpenOptions, draft: &Path, text: &str) -> io::Result<File> {
+    let mut file = options.write(true).create_new(true).open(draft)?;
     file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn make_like(file: &File, like: &fs::Metadata) -> io::Result<()> {
     let made = file.metadata()?;
     if (made.uid(), made.gid()) != (like.uid(), like.gid()) {
-        fchown(&file, Some(like.uid()), Some(like.gid()))?;
+        fchown(file, Some(like.uid()), Some(like.gid()))?;
     }
     file.set_permissions(like.permissions())?;
     file.sync_all()
@@ -105,11 +133,19 @@ mod tests {
     fn a_file_is_made_with_its_folder_and_never_over_another() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("a/b/lab.toml");
-        create(&file, "text", true).unwrap();
+        make_folder(&file, true).unwrap();
+        create(&file, "text").unwrap();
         let folder = file.parent().unwrap();
         assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o7777, 0o700);
-        assert!(create(&file, "other", true).is_err());
+        assert!(create(&file, "other").is_err());
         assert_eq!(fs::read_to_string(&file).unwrap(), "text");
+        let note = folder.join("note");
+        for text in ["one", "two"] {
+            put(&note, text).unwrap();
+            assert_eq!(fs::read_to_string(&note).unwrap(), text);
+        }
+        assert_eq!(fs::metadata(&note).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 2, "no draft is left");
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Gateways {
     pub(crate) fn lease_folder(&self, state: &Path, network: &str) -> Result<OwnedFd, String> {
         // A network of mode `nat` has one for each port, `NETWORK/PORT`.
         let is_name = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-        if !network.split('/').all(is_name) {
+        if !network.split('/').all(is_name) || network.matches('/').count() > 1 {
             return Err(format!("{network:?} is not the name of a network"));
         }
         // A prefix, so that no name leads to another folder.
@@ -197,7 +197,9 @@ impl Gateways {
         let Some(process) = process_of(pidfd).map_err(|error| error.to_string())? else {
             return Ok(());
         };
-        let is_own = self.running.remove(&process).is_some();
+        // One that has ended may have left its number to another process.
+        let own = self.running.remove(&process);
+        let is_own = own.is_some_and(|known| !has_ended(known) || has_ended(pidfd));
         if !is_own && !self.is_gateway(process) {
             // If it has ended meanwhile, the number may be another process's by now.
             let refused = format!("process {process} is no gateway and is not ended");

@@ -41,6 +41,7 @@ mod sockets;
 mod spawn;
 mod stand_in;
 mod successor;
+mod unapproved;
 
 pub use kept::Entry;
 pub use kept_gateway::{GatewayFds, GatewayRecord, KeptGateway};

@@ -162,7 +162,7 @@ fn set_up(socket: &OwnedFd, service: Option<&Service>) -> io::Result<Option<Acts
     let mode = setup.sandbox.parse().unwrap_or_default();
     let missing = confine(mode)?;
     let gateways = Gateways::new("/proc/self/exe".into(), Parent::Caller, mode);
-    let rules = Rules::new(setup.run.clone());
+    let rules = Rules::new(setup.run.clone(), &setup.config)?;
     let mut acts = Acts::new(known.unwrap_or_else(|| setup.clone()), rules, gateways);
     let taken = take(setup, &mut acts, service);
     let is_taken = taken.is_ok();

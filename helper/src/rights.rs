@@ -257,7 +257,8 @@ impl Rights {
     /// # Errors
     /// The helper refuses or the kernel does; the text has the remedy.
     pub fn tap(&self, options: &TapOptions) -> Result<OpenedTap, String> {
-        let TapOptions { ifname, netns, address, mtu, mac, vnet_header } = options.clone();
+        let TapOptions { ifname, netns, address, mtu, mac, vnet_header, must_be_new: _ } =
+            options.clone();
         let mac = mac.map(|mac| mac.0);
         let request = TapRequest { ifname, netns, address, mtu, mac, vnet_header };
         let place = request.netns.clone().unwrap_or_default();

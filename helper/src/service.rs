@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::User;
 use rustix::net::sockopt::socket_peercred;
+use trama_sandbox::Mode;
 
 use crate::request::Setup;
 use crate::rules::Rules;
@@ -84,6 +85,9 @@ impl Service {
                 rules.named(path).map_err(|error| error.to_string())?;
             }
         }
+        if said.sandbox != Mode::default().name() {
+            rules.word(&said.sandbox).map_err(|error| error.to_string())?;
+        }
         let beside = [&said.keeper, &said.approvals];
         let is_known = beside.into_iter().flatten().all(|path| is_beside(path, control));
         if said.run != self.run || !is_known {
@@ -118,6 +122,7 @@ mod tests {
             config: "/etc/trama/trama.toml".into(),
             state: "/var/lib/trama".into(),
             run: "/run/trama".into(),
+            sandbox: "enforce".into(),
             control: Some("/run/trama/control.sock".into()),
             keeper: Some("/run/trama/control.sock.keeper".into()),
             approvals: Some("/run/trama/control.sock.approve".into()),
@@ -129,7 +134,7 @@ mod tests {
     #[test]
     fn a_switch_names_what_the_operator_has_named_and_no_more() {
         let known = Setup { program: "/usr/bin/tramad".into(), ..Setup::default() };
-        let mut rules = Rules::new("/run/trama".into());
+        let mut rules = Rules::new("/run/trama".into(), Path::new("/not/there.toml")).unwrap();
         rules.read("[daemon]\nstate = \"/srv/state\"\ncontrol = \"/srv/c.sock\"\n");
         let check = |said: Setup| service().check(said, &known, &rules);
         let taken = check(said()).unwrap();
@@ -151,6 +156,7 @@ mod tests {
             Setup { keeper: Some("/run/other.sock".into()), ..said() },
             Setup { keeper: Some("/run/trama/control.sock./../../x".into()), ..said() },
             Setup { approvals: Some("/run/trama/control.sock".into()), ..said() },
+            Setup { sandbox: "off".into(), ..said() },
         ] {
             assert!(check(wrong.clone()).is_err(), "{wrong:?}");
         }

@@ -2,10 +2,13 @@
 # What a user sees of the package, in a system that systemd has booted: installation, restarts,
 # upgrades, removal. Runs as root in a container of its own; the packages are in /trial.
 set -Eeuo pipefail
-trap 'echo "trial: line $LINENO: $BASH_COMMAND: exit $?"; journalctl --no-pager -u trama -u "trama-helper*" | tail -60' ERR
+# What has failed comes last, where it is seen first.
+trap 'failed="line $LINENO: $BASH_COMMAND: exit $?${why:+: $why}"
+    journalctl --no-pager -u trama -u "trama-helper*" | tail -60
+    echo "trial: $failed"' ERR
 
 step() { echo "trial: $*"; }
-fail() { echo "trial: $*"; false; }
+fail() { why=$*; false; }
 main_process() { systemctl show --property MainPID --value trama; }
 index() { ip netns exec "$1" cat /sys/class/net/eth0/ifindex; }
 
@@ -38,24 +41,28 @@ is_connected() { tramactl get Interface vm1 status:state | grep -q connected; }
 # With a new connection QEMU sends its requests again.
 requests() { wc -l </run/vmm.log; }
 
+answers() { grep -c ttl= /run/ping.log; }
+
 # Frames between the hosts from before the command to after it: none may be lost.
 unnoticed() {
-    local before devices asked sent received
+    local before devices asked answered last
     before=$(main_process) devices="$(index a) $(index b)" asked=$(requests)
-    ip netns exec a ping -q -i 0.01 -c 100000 10.1.0.2 >/run/ping.log 2>&1 &
+    ip netns exec a ping -n -i 0.01 -c 100000 10.1.0.2 >/run/ping.log 2>&1 &
     local ping=$!
     "$@"
     # The process that the restart ends in, not the one in between.
     wait_for 20 eval '[ "$(main_process)" != '"$before"' ] && systemctl -q is-active trama'
+    wait_for 5 eval '[ "$(answers)" -gt '"$(answers)"' ]'
     kill -INT "$ping"
     wait "$ping" || true
-    read -r sent received < <(sed -n 's/^\([0-9]*\) packets transmitted, \([0-9]*\) received.*/\1 \2/p' /run/ping.log)
-    # The last one may be on its way.
-    [ "$received" -ge $((sent - 1)) ] || fail "$received of $sent pings were answered"
+    # Those after the last one that was answered were on their way.
+    read -r answered last < <(sed -n 's/.*icmp_seq=\([0-9]*\) ttl=.*/\1/p' /run/ping.log | sort -nu |
+        awk '{ last = $1 } END { print NR, last }')
+    [ "$answered" = "$last" ] || fail "$answered of $last pings were answered"
     [ "$devices" = "$(index a) $(index b)" ] || fail "other devices"
     kill -0 "$vmm" && [ "$asked" = "$(requests)" ] ||
         fail "the VMM has sent further requests: $(tail -n +$((asked + 1)) /run/vmm.log)"
-    step "$received of $sent pings were answered, devices and the VMM's connection are the same"
+    step "$answered of $last pings were answered, devices and the VMM's connection are the same"
 }
 
 # Whether a process has this user and no capability in any set.
@@ -158,6 +165,17 @@ found=$(tramactl doctor || true)
 grep -q "no helper runs: .*; systemctl restart trama starts one" <<<"$found" || fail "$found"
 unnoticed systemctl restart trama
 helper >/dev/null
+step "systemctl restart with a fault in the file"
+cp /etc/trama/trama.toml /run/good.toml
+echo 'garbage = [' >>/etc/trama/trama.toml
+unnoticed systemctl restart trama
+journalctl -u trama | grep -q "goes on with the configuration that was in force"
+cat /run/good.toml >/etc/trama/trama.toml
+step "restart of the helpers' socket"
+before=$(main_process)
+systemctl restart trama-helper.socket
+[ "$before" = "$(main_process)" ]
+step "systemctl restart";        unnoticed systemctl restart trama
 step "systemctl reload"
 systemctl reload trama
 wait_for 5 eval 'journalctl -u trama | grep -q "reloaded: "'

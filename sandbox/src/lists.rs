@@ -298,6 +298,8 @@ const SWITCH_REFUSALS: &[Refusal] = &[
     (SYS_prlimit64, &[not(0, 0)]),
     (SYS_socket, &[not(0, AF_NETLINK)]),
     (SYS_socketpair, &[not(0, AF_UNIX)]),
+    // Of the type SOCK_DGRAM (2): it reaches any socket file that is stated as the destination.
+    (SYS_socketpair, &[masked(1, 0xf, 2)]),
 ];
 
 /// Sockets of IPv4 and IPv6 with a type of SOCK_STREAM (1) or SOCK_DGRAM (2).

@@ -274,6 +274,7 @@ fn a_tap_outlives_the_process_that_reads_it() {
             mtu: 1500,
             mac: Some(mac(1)),
             vnet_header: true,
+            must_be_new: false,
         };
         let address = vec![(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), 24)];
         let tap = Tap::open(&options("t0", address)).unwrap().into_parts().fd;

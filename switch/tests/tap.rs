@@ -25,6 +25,7 @@ fn options(ifname: &str, last: u8) -> TapOptions {
         mtu: 1500,
         mac: Some(mac(last)),
         vnet_header: true,
+        must_be_new: false,
     }
 }
 

@@ -47,6 +47,8 @@ pub struct TapOptions {
     /// Whether frames carry a virtio-net header, so that large segments and partial checksums pass
     /// through. True unless the other side cannot take it.
     pub vnet_header: bool,
+    /// Whether a device that exists is not taken.
+    pub must_be_new: bool,
 }
 
 /// A TAP device that is open, for the process that uses it.

@@ -137,12 +137,14 @@ fn check_name(name: &str) -> Result<(), Failure> {
 
 fn attach(fd: &OwnedFd, options: &TapOptions) -> Result<(), Failure> {
     let header = if options.vnet_header { libc::IFF_VNET_HDR } else { 0 };
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | header;
+    let exclusive = if options.must_be_new { libc::IFF_TUN_EXCL } else { 0 };
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | header | exclusive;
     let mut request = request(&options.ifname);
     request.ifr_ifru.ifru_flags = flags as c_short;
     ioctl(fd, libc::TUNSETIFF, &mut request).map_err(|error| {
         let remedy = match error.raw_os_error() {
             Some(libc::EPERM) => NEEDS_ADMIN,
+            Some(libc::EBUSY) if options.must_be_new => "a device has the name; choose another",
             Some(libc::EBUSY) => "the name is taken by a device in use; choose another",
             Some(libc::EINVAL) => "the name is taken by another kind of interface; choose another",
             _ => "",

@@ -96,6 +96,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         mtu: arguments.mtu,
         mac: None,
         vnet_header: true,
+        must_be_new: false,
     })?;
     let (worker, thread) = start_worker(arguments.spin)?;
     let (mtu, queues) = (arguments.mtu, arguments.queues);

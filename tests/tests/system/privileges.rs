@@ -169,7 +169,7 @@ fn the_holder_of_the_memory_can_only_wait_and_ends_with_the_switch() {
 fn an_interface_that_the_operator_did_not_name_is_not_joined() {
     let host = Netns::new("host");
     host.run("ip link add eth0 type veth peer lan0; ip link set eth0 up; ip link set lan0 up");
-    let tramad = Tramad::start_in(&host, "[[network]]\nname = \"lan\"\n");
+    let mut tramad = Tramad::start_in(&host, "[[network]]\nname = \"lan\"\n# eth0\n");
     // By the control socket, as a user of its group: such a user's words approve nothing.
     let body = r#"{"version":1,"commands":[["set","Bridge","lan","mode=bridged","uplink=eth0"]]}"#;
     let answer = Command::new("curl")
@@ -188,11 +188,26 @@ fn an_interface_that_the_operator_did_not_name_is_not_joined() {
     tramad.signal(Signal::HUP);
     wait_until("the reload", SOON, || tramad.log().contains("reloaded").then_some(()));
     assert!(tramad.ctl("show").contains("is not approved"));
+    // Nor is it approved by a restart, which that user can cause, or by a look at it.
+    tramad.upgrade(|tramad| drop(tramad.ctl("upgrade")));
+    tramad.kill_and_follow();
+    tramad.start_again();
+    tramad.ctl("get Bridge lan uplink -- list-ifaces lan -- find Bridge uplink=eth0");
+    tramad.signal(Signal::HUP);
+    wait_until("the reload", SOON, || {
+        (tramad.log().matches("reloaded").count() == 2).then_some(())
+    });
+    assert!(tramad.ctl("show").contains("is not approved"));
 
     tramad.ctl("approve eth0");
-    wait_until("the uplink runs", SOON, || {
-        (!tramad.ctl("show").contains("is not approved")).then_some(())
-    });
+    let runs = |tramad: &Tramad| {
+        wait_until("the uplink runs", SOON, || {
+            (!tramad.ctl("show").contains("is not approved")).then_some(())
+        });
+    };
+    runs(&tramad);
+    tramad.upgrade(|tramad| drop(tramad.ctl("upgrade")));
+    runs(&tramad);
     tramad.stop();
 }
 
