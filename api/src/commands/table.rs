@@ -208,7 +208,7 @@ pub static COMMANDS: [Command; 54] = [
         ANY,
         &[ID],
         "TABLE COLUMN[:KEY]=VALUE...",
-        "Create a record of QoS, Queue or another table of Open vSwitch",
+        "Create a Mirror, sFlow, IPFIX, QoS or another record of its own",
     ),
     command(
         CommandId::Destroy,
@@ -217,7 +217,7 @@ pub static COMMANDS: [Command; 54] = [
         ANY,
         &[IF_EXISTS, ALL],
         "TABLE [RECORD]...",
-        "Remove records of QoS, Queue or another table of Open vSwitch",
+        "Remove records of Mirror, QoS or another table that create has",
     ),
     command(
         CommandId::WaitUntil,
