@@ -115,7 +115,7 @@ fn ovs_tcpdump(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
             _ if text.starts_with("--interface=") => {
                 port = text.split_once('=').map(|(_, port)| port.into());
             }
-            _ if text.starts_with("-i") && text.len() > 2 => port = Some(text[2..].into()),
+            _ if is_glued(&text, "-i") => port = Some(text[2..].into()),
             _ => rest.push(word),
         }
     }
@@ -135,7 +135,8 @@ fn appctl(arguments: Vec<OsString>) -> Result<Option<Vec<OsString>>, String> {
             "-T" | "--timeout" => {
                 translated.extend(["-t".into(), words.next().unwrap_or_default()])
             }
-            _ if text.starts_with("--target=") => {}
+            _ if text.starts_with("--target=") || is_glued(&text, "-t") => {}
+            _ if is_glued(&text, "-T") => translated.extend(["-t".into(), text[2..].into()]),
             _ if text.starts_with("--timeout=") || text == "--help" || text == "--version" => {
                 translated.push(word);
             }
@@ -192,6 +193,11 @@ mod tests {
         for (line, program, words) in [
             ("/usr/bin/tramactl show", "tramactl", "show"),
             ("/usr/lib/trama/ovs/ovs-vsctl -t 5 list-br", "ovs-vsctl", "-t 5 list-br"),
+/// Whether the value of this option of one letter is in the same word.
+fn is_glued(word: &str, option: &str) -> bool {
+    word.strip_prefix(option).is_some_and(|value| !value.is_empty())
+}
+
             ("ovs-appctl fdb/show lab", "ovs-appctl", "fdb/show lab"),
             ("ovs-appctl -t ovs-vswitchd -T 3 coverage/show", "ovs-appctl", "-t 3 counters"),
             ("ovs-appctl --target=x --timeout=2 version", "ovs-appctl", "--timeout=2 version"),
@@ -213,3 +219,4 @@ mod tests {
         assert!(read("ovs-tcpdump -e arp").unwrap_err().contains("-i PORT"));
     }
 }
+            ("ovs-appctl -tovs-vswitchd -T3 coverage/show", "ovs-appctl", "-t 3 counters"),

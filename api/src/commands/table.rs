@@ -28,6 +28,8 @@ const WITH_IFACE: CommandOption = CommandOption {
 };
 const FAKE_IFACE: CommandOption =
     CommandOption { name: "--fake-iface", value: None, summary: "Nothing: bonds are refused" };
+const BOOTSTRAP: CommandOption =
+    CommandOption { name: "--bootstrap", value: None, summary: "Nothing: there is no TLS" };
 
 const ANY: usize = usize::MAX;
 
@@ -390,7 +392,7 @@ pub static COMMANDS: [Command; 54] = [
         "set-ssl",
         3,
         3,
-        &[],
+        &[BOOTSTRAP],
         "PRIVATE-KEY CERTIFICATE CA-CERTIFICATE",
         "Refused: there is no TLS",
     ),
