@@ -413,7 +413,7 @@ pub static COMMANDS: [Command; 54] = [
         0,
         &[],
         "",
-        "Forget fail modes, and other_config of networks and ports",
+        "Remove mirrors, sFlow and IPFIX, and forget fail modes and other_config",
     ),
     command(
         CommandId::GetFailMode,
