@@ -4,6 +4,7 @@
 //! against it and runs the one that [`CommandId`] names.
 
 mod help;
+mod missing;
 mod table;
 mod words;
 
@@ -169,6 +170,9 @@ impl Command {
 
 /// The message about a command that does not exist; `others` are the client's own commands.
 pub fn unknown(name: &str, others: &[&str]) -> String {
+    if let Some(why) = missing::reason(name) {
+        return format!("trama has no '{name}': {why}");
+    }
     let own = COMMANDS.iter().map(|command| command.name);
     let known: Vec<&str> = own.chain(others.iter().copied()).collect();
     match nearest(name, &known) {
@@ -196,6 +200,9 @@ mod tests {
         }
         assert_eq!(find("reload").map(|command| command.id), Some(CommandId::Reload));
         assert!(find("dance").is_none());
+        let zones = unknown("add-zone-tp", &[]);
+        assert!(zones.starts_with("trama has no 'add-zone-tp': there are no zones"), "{zones}");
+        assert_eq!(unknown("add-prot", &[]), "unknown command 'add-prot'; did you mean add-port?");
     }
 
     #[test]

@@ -14,20 +14,18 @@ mod signals;
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tracing_subscriber::EnvFilter;
 use trama_api::folders::Folders;
 use trama_daemon::state::Source;
 use trama_daemon::succession::Origin;
 use trama_daemon::{describe, descriptors, panics, process_name};
 use trama_helper::Service;
 
-use options::{LogFormat, Options, Subcommand};
+use options::{Options, Subcommand};
 use run::Launch;
 
 fn main() -> ExitCode {
@@ -58,14 +56,14 @@ fn main() -> ExitCode {
     let source = match source(&options) {
         Ok(source) => source,
         Err(message) => {
-            eprintln!("{message}");
+            trama_log::error(&message);
             return ExitCode::FAILURE;
         }
     };
     if options.check {
         return describe::check(&source);
     }
-    start_log(options.log_format);
+    trama_log::start("TRAMA_LOG", options.log_format.into());
     // Before anything is opened: each port takes some.
     if let Err(error) = descriptors::raise_limit() {
         tracing::warn!("the limit of open files stays as it is: {error}");
@@ -118,21 +116,14 @@ fn source(options: &Options) -> Result<Source, String> {
 
 /// Runs a process that a daemon has started, or a test; returns its exit status.
 fn ended<E: Display>(run: impl FnOnce() -> Result<(), E>) -> ExitCode {
-    panics::end_process(|text| eprintln!("{text}"));
+    // Asked before the process gives up what it takes to find out.
+    trama_log::is_journal();
+    panics::end_process(trama_log::error);
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            trama_log::error(&error.to_string());
             ExitCode::FAILURE
         }
-    }
-}
-
-fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("TRAMA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => log.json().init(),
     }
 }

@@ -139,3 +139,12 @@ pub(crate) enum LogFormat {
     Text,
     Json,
 }
+
+impl From<LogFormat> for trama_log::Format {
+    fn from(format: LogFormat) -> trama_log::Format {
+        match format {
+            LogFormat::Text => trama_log::Format::Text,
+            LogFormat::Json => trama_log::Format::Json,
+        }
+    }
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete};
 use trama_api::commands::COMMANDS;
+use trama_api::tables::{self, ROOT, TABLES};
 use trama_api::transaction::Output;
 use trama_api::value::{Atom, Value};
 use trama_api::values;
@@ -19,8 +20,6 @@ use crate::cli;
 use crate::help::LOCAL;
 use crate::vmm::Vmm;
 
-/// The tables of the daemon that keep records.
-const TABLES: [&str; 6] = ["Bridge", "Interface", "Open_vSwitch", "Port", "QoS", "Queue"];
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -185,8 +184,7 @@ impl Names {
             Kind::Table => TABLES.map(CompletionCandidate::new).into(),
             Kind::Record => named(table.map(|name| self.records(name)).unwrap_or_default()),
             Kind::Column { has_value } => {
-                let is_table = table.is_some_and(|name| TABLES.contains(&name));
-                let table = if is_table { table.unwrap_or("Port") } else { "Port" };
+                let table = table.and_then(tables::find).unwrap_or("Port");
                 if let (true, Some((column, _))) = (*has_value, self.word().split_once('=')) {
                     let values = self.values(table, column).into_iter();
                     return named(values.map(|value| format!("{column}={value}")).collect());
@@ -241,16 +239,22 @@ impl Names {
         }
     }
 
-    /// The names of the records of a table.
+    /// The names of the records of a table, or their UUIDs if they have no names.
     fn records(&self, table: &str) -> Vec<String> {
-        self.names(&["--columns=name", "list", table])
+        if tables::find(table) == Some("Open_vSwitch") {
+            return vec![ROOT.to_owned()];
+        }
+        match self.names(&["--columns=name", "list", table]) {
+            names if names.is_empty() => self.names(&["--columns=_uuid", "list", table]),
+            names => names,
+        }
     }
 
-    /// The names that a command with the column `name` answers.
+    /// The texts that a command with one column answers.
     fn names(&self, words: &[&str]) -> Vec<String> {
         let Some(Output::Table { rows, .. }) = self.ask(words) else { return Vec::new() };
         let name = |row: Vec<Value>| match row.into_iter().next() {
-            Some(Value::One(Atom::String(name))) => Some(name.to_string()),
+            Some(Value::One(atom @ (Atom::String(_) | Atom::Uuid(_)))) => Some(atom.bare()),
             _ => None,
         };
         rows.into_iter().filter_map(name).collect()
@@ -285,7 +289,9 @@ mod tests {
         assert_eq!(candidates("add-br lab -- add-p"), ["add-port"], "of the last command");
         assert_eq!(candidates("--may"), ["--may-exist"]);
         assert_eq!(candidates("link vm1 "), ["up", "down"]);
-        assert_eq!(candidates("list I"), ["Interface"]);
+        assert_eq!(candidates("list I"), ["IPFIX", "Interface"]);
+        assert_eq!(candidates("list M"), ["Manager", "Mirror"]);
+        assert_eq!(candidates("get Open_vSwitch "), ["."]);
         assert_eq!(candidates("set Port vm1 vlan_mode=n").len(), 2);
         assert_eq!(candidates("add-port lab vm1 vlan_mode=tr"), ["vlan_mode=trunk"]);
         assert_eq!(candidates("set Bridge lab mode=host"), ["mode=host-only"]);

@@ -57,6 +57,17 @@ enum Answer {
 
 const NO_SNOOPING: &str =
     "multicast snooping is disabled: multicast frames go to every port of their VLAN";
+const NO_BONDS: &str = "a port has one interface; bond the host's interfaces in the kernel, which \
+                        shows the bond in /proc/net/bonding";
+const NO_FLOWS: &str = "frames are forwarded by VLAN and MAC address, not by flows of a datapath; see \
+                        fdb/show, ofproto/trace, and tramactl top";
+const NO_OPENFLOW: &str = "there is no OpenFlow: frames are forwarded by VLAN and MAC address; see \
+                           fdb/show and ofproto/trace";
+const NO_PROBES: &str = "trama does not probe links; link_state of Interface has the state of each";
+const NO_STP: &str = "there is no spanning tree; set loop of Port";
+const NO_TUNNELS: &str =
+    "trama has no tunnels; make the tunnel's interface with ip link, and add that as a port";
+const NO_STATIC: &str = "addresses are learnt; set mac of Port for one that stays";
 
 /// What `ovs-appctl` may ask for, and what answers it.
 const APPCTL: [(&str, Answer); 9] = [
@@ -69,6 +80,32 @@ const APPCTL: [(&str, Answer); 9] = [
     ("mdb/show", Answer::Refused(NO_SNOOPING)),
     (TRACE, Answer::Command(TRACE)),
     ("version", Answer::Command("version")),
+];
+
+/// Commands of Open vSwitch that trama does not have: the part before the slash, and why.
+const MISSING: [(&str, &str); 22] = [
+    ("autoattach", "there is no Auto Attach; set tag and trunks of Port"),
+    ("bfd", NO_PROBES),
+    ("bond", NO_BONDS),
+    ("bridge", NO_OPENFLOW),
+    ("cfm", NO_PROBES),
+    ("dpctl", NO_FLOWS),
+    ("dpif", NO_FLOWS),
+    ("dpif-netdev", NO_FLOWS),
+    ("fdb/add", NO_STATIC),
+    ("fdb/del", "fdb/flush forgets all addresses that were learnt"),
+    ("fdb/stats-clear", "counters count from the start of the daemon; see coverage/show"),
+    ("fdb/stats-show", "fdb/show lists the addresses, and metrics count them"),
+    ("lacp", NO_BONDS),
+    ("memory", "metrics have the memory of the process"),
+    ("ofproto", NO_OPENFLOW),
+    ("ovs", NO_TUNNELS),
+    ("qos", "trama does not shape; limit the guest in its VMM, or a TAP with tc"),
+    ("rstp", NO_STP),
+    ("stp", NO_STP),
+    ("tnl", NO_TUNNELS),
+    ("upcall", NO_FLOWS),
+    ("vlog", "tramad reads which lines it logs from TRAMA_LOG as it starts: TRAMA_LOG=debug"),
 ];
 
 /// Reads the name and, for `ovs-appctl` and `ovs-tcpdump`, their options.
@@ -115,7 +152,7 @@ fn ovs_tcpdump(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
             _ if text.starts_with("--interface=") => {
                 port = text.split_once('=').map(|(_, port)| port.into());
             }
-            _ if text.starts_with("-i") && text.len() > 2 => port = Some(text[2..].into()),
+            _ if is_glued(&text, "-i") => port = Some(text[2..].into()),
             _ => rest.push(word),
         }
     }
@@ -135,7 +172,8 @@ fn appctl(arguments: Vec<OsString>) -> Result<Option<Vec<OsString>>, String> {
             "-T" | "--timeout" => {
                 translated.extend(["-t".into(), words.next().unwrap_or_default()])
             }
-            _ if text.starts_with("--target=") => {}
+            _ if text.starts_with("--target=") || is_glued(&text, "-t") => {}
+            _ if is_glued(&text, "-T") => translated.extend(["-t".into(), text[2..].into()]),
             _ if text.starts_with("--timeout=") || text == "--help" || text == "--version" => {
                 translated.push(word);
             }
@@ -155,6 +193,11 @@ fn appctl(arguments: Vec<OsString>) -> Result<Option<Vec<OsString>>, String> {
     Ok(Some(translated))
 }
 
+/// Whether the value of this option of one letter is in the same word.
+fn is_glued(word: &str, option: &str) -> bool {
+    word.strip_prefix(option).is_some_and(|value| !value.is_empty())
+}
+
 /// The names of the commands, as `ovs-appctl` lists them.
 fn commands() -> String {
     let mut text = "The available commands are:\n".to_owned();
@@ -163,6 +206,11 @@ fn commands() -> String {
 }
 
 fn unknown(command: &str) -> String {
+    let family = command.split_once('/').map_or(command, |(family, _)| family);
+    let missing = MISSING.iter().find(|(name, _)| [command, family].contains(name));
+    if let Some((_, why)) = missing {
+        return format!("trama has no '{command}': {why}");
+    }
     let known: Vec<&str> = APPCTL.iter().map(|(name, _)| *name).collect();
     let remedy = match nearest(command, &known) {
         Some(near) => format!("did you mean {near}?"),
@@ -195,6 +243,7 @@ mod tests {
             ("ovs-appctl fdb/show lab", "ovs-appctl", "fdb/show lab"),
             ("ovs-appctl -t ovs-vswitchd -T 3 coverage/show", "ovs-appctl", "-t 3 counters"),
             ("ovs-appctl --target=x --timeout=2 version", "ovs-appctl", "--timeout=2 version"),
+            ("ovs-appctl -tovs-vswitchd -T3 coverage/show", "ovs-appctl", "-t 3 counters"),
             ("ovs-tcpdump -i vm1 -ne arp", "ovs-tcpdump", "tcpdump vm1 -ne arp"),
             ("ovs-tcpdump --db-sock x --span -w f -ivm1", "ovs-tcpdump", "tcpdump vm1 -w f"),
             ("/usr/lib/extcap/trama-extcap --extcap-interfaces", "trama-extcap", "1"),
@@ -202,7 +251,11 @@ mod tests {
             assert_eq!(read(line), Ok((program.to_owned(), words.to_owned())), "{line}");
         }
         assert!(read("ovs-appctl exit").unwrap_err().contains("systemctl stop trama"));
-        assert!(read("ovs-appctl bond/show").unwrap_err().contains("there are coverage/show"));
+        let bond = read("ovs-appctl bond/show").unwrap_err();
+        assert!(bond.starts_with("trama has no 'bond/show': a port has one interface"), "{bond}");
+        assert!(read("ovs-appctl vlog/set debug").unwrap_err().contains("TRAMA_LOG=debug"));
+        assert!(read("ovs-appctl fdb/add lab vm1").unwrap_err().contains("set mac of Port"));
+        assert!(read("ovs-appctl dance").unwrap_err().contains("there are coverage/show"));
         assert!(read("ovs-appctl fdb/shwo").unwrap_err().contains("did you mean fdb/show?"));
         assert!(read("ovs-appctl mdb/show lab").unwrap_err().contains("snooping is disabled"));
         let (_, trace) = read("ovs-appctl ofproto/trace lab in_port=vm1").unwrap();

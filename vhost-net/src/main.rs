@@ -61,9 +61,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    trama_log::start("RUST_LOG", trama_log::Format::Text);
     abort_on_panic();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -102,8 +102,10 @@ impl CommandId {
             ),
             CommandId::AddPort => (
                 Group::Networks,
-                "The port is a TAP device of its name until its Interface has a type. Words after \
-                 the name set columns of the Port. A guest behind NAT gets its address by DHCP.",
+                "An interface of the host that has the port's name joins, as type system; without \
+                 one, the port is a new TAP device. type of its Interface says otherwise. Words \
+                 after the name set columns of the Port. A guest behind NAT gets its address by \
+                 DHCP.",
                 [
                     "add-port lab tap0",
                     "add-port lab vm1 tag=20 -- set Interface vm1 type=vhost-user",
@@ -146,8 +148,10 @@ impl CommandId {
             ),
             CommandId::List => (
                 Group::Records,
-                "Tables are Bridge, Port and Interface. A record is named by its name, its _uuid \
-                 or the beginning of that.",
+                "Tables are Bridge, Port, Interface, Open_vSwitch (its record is .), Mirror, \
+                 sFlow, IPFIX, QoS and Queue; NetFlow, Controller, Manager and Flow_Table are \
+                 empty. A record is named by its name, its _uuid or the beginning of that, an \
+                 Interface also by the file name of its socket, sFlow and IPFIX by their bridge.",
                 ["list Port", "list Interface vm1", "--columns=name,tag,trunks -f json list Port"],
                 ["find", "get", "show"].as_slice(),
             ),
@@ -209,17 +213,30 @@ impl CommandId {
                 ["clear Port vm1 tag", "clear Port trunk trunks", "clear Port vm1 external_ids"],
                 ["remove", "set"].as_slice(),
             ),
-            CommandId::Create | CommandId::Destroy => (
+            CommandId::Create => (
                 Group::Records,
-                "Networks and ports are made with add-br and add-port. Records of QoS and Queue \
-                 are kept and have no effect; those of other tables end with the transaction. A \
-                 name that begins with @ stands for the record until then.",
+                "A Mirror, sFlow or IPFIX lasts as long as a Bridge refers to it. Records of QoS \
+                 and Queue are kept and have no effect; those of NetFlow, Controller, Manager and \
+                 Flow_Table end with the transaction. A name that begins with @ stands for the \
+                 record until then. Networks and ports are made with add-br and add-port.",
                 [
-                    "create QoS type=linux-noop",
+                    "--id=@p get Port vm1 -- --id=@m create Mirror name=m0 select_all=true \
+                     output_port=@p -- set Bridge lab mirrors=@m",
+                    "--id=@s create sFlow targets=10.0.0.1:6343 -- set Bridge lab sflow=@s",
                     "--id=@q create QoS type=linux-noop -- set Port vm1 qos=@q",
-                    "--all destroy QoS",
                 ],
-                ["set", "add-br", "add-port"].as_slice(),
+                ["destroy", "set", "add-br", "add-port"].as_slice(),
+            ),
+            CommandId::Destroy => (
+                Group::Records,
+                "A Mirror ends at once, sFlow and IPFIX once their Bridge refers to them no more. \
+                 Networks and ports are removed with del-br and del-port.",
+                [
+                    "--if-exists destroy Mirror m0",
+                    "--all destroy QoS",
+                    "clear Bridge lab mirrors sflow ipfix",
+                ],
+                ["create", "clear", "del-br", "del-port"].as_slice(),
             ),
             CommandId::WaitUntil => (
                 Group::Records,

@@ -28,6 +28,8 @@ const WITH_IFACE: CommandOption = CommandOption {
 };
 const FAKE_IFACE: CommandOption =
     CommandOption { name: "--fake-iface", value: None, summary: "Nothing: bonds are refused" };
+const BOOTSTRAP: CommandOption =
+    CommandOption { name: "--bootstrap", value: None, summary: "Nothing: there is no TLS" };
 
 const ANY: usize = usize::MAX;
 
@@ -208,7 +210,7 @@ pub static COMMANDS: [Command; 54] = [
         ANY,
         &[ID],
         "TABLE COLUMN[:KEY]=VALUE...",
-        "Create a record of QoS, Queue or another table of Open vSwitch",
+        "Create a Mirror, sFlow, IPFIX, QoS or another record of its own",
     ),
     command(
         CommandId::Destroy,
@@ -217,7 +219,7 @@ pub static COMMANDS: [Command; 54] = [
         ANY,
         &[IF_EXISTS, ALL],
         "TABLE [RECORD]...",
-        "Remove records of QoS, Queue or another table of Open vSwitch",
+        "Remove records of Mirror, QoS or another table that create has",
     ),
     command(
         CommandId::WaitUntil,
@@ -390,7 +392,7 @@ pub static COMMANDS: [Command; 54] = [
         "set-ssl",
         3,
         3,
-        &[],
+        &[BOOTSTRAP],
         "PRIVATE-KEY CERTIFICATE CA-CERTIFICATE",
         "Refused: there is no TLS",
     ),
@@ -411,7 +413,7 @@ pub static COMMANDS: [Command; 54] = [
         0,
         &[],
         "",
-        "Forget fail modes, and other_config of networks and ports",
+        "Remove mirrors, sFlow and IPFIX, and forget fail modes and other_config",
     ),
     command(
         CommandId::GetFailMode,

@@ -6,7 +6,8 @@ use super::column_ref::ColumnRef;
 use super::context::Context;
 use super::failure::Failure;
 use super::lookup::find_column;
-use super::schema::column::{Column, Table};
+use super::options_reader::ROLE;
+use super::schema::column::{Column, OPTIONS, Table};
 use crate::value_type::Shape;
 
 /// Carries out `COLUMN[:KEY]=VALUE` on a record that exists.
@@ -24,7 +25,8 @@ pub(super) fn set_one(
         );
     };
     let text = &*context.symbols.resolve(&column.of, text);
-    let value = match place.key()? {
+    let key = place.key()?;
+    let value = match &key {
         None => column.parse(text)?,
         Some(_) if column.of.shape != Shape::Map => {
             let name = column.name;
@@ -32,10 +34,14 @@ pub(super) fn set_one(
         }
         Some(key) => {
             let mut pairs = column.read(context.view(), record).pairs();
-            pairs.insert(column.of.parse_key(&key)?, column.of.parse_atom(text)?);
+            pairs.insert(column.of.parse_key(key)?, column.of.parse_atom(text)?);
             Value::Map(pairs.into())
         }
     };
+    let states_role = key.map_or_else(|| value.at(ROLE).is_some(), |key| key == ROLE);
+    if column.name == OPTIONS && states_role {
+        context.draft.state_role(record);
+    }
     write(context, table, column, record, value)
 }
 

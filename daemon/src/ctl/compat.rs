@@ -11,7 +11,8 @@ use super::failure::Failure;
 use super::schema::{BRIDGE, PORT};
 
 const FAIL_MODE: &str = "fail_mode";
-const MIRRORS: &str = "mirrors";
+/// The columns of Bridge by which frames are copied or described to others.
+const COPIES: [&str; 3] = ["ipfix", "mirrors", "sflow"];
 const OTHER_CONFIG: &str = "other_config";
 
 /// Does nothing.
@@ -98,7 +99,7 @@ pub(super) fn emer_reset(context: &mut Context<'_>, _: &Call) -> Result<Output, 
         if let Some(network) = context.draft.network_mut(&name) {
             network.openvswitch.remove(FAIL_MODE);
         }
-        if let Some(column) = BRIDGE.column(MIRRORS) {
+        for column in COPIES.iter().filter_map(|name| BRIDGE.column(name)) {
             column.write(&mut context.draft, &name, Value::NOTHING)?;
         }
         if let Some(column) = BRIDGE.column(OTHER_CONFIG) {

@@ -95,10 +95,9 @@ impl Condition {
 
     /// Whether the record of this name meets the condition.
     pub(super) fn holds(&self, view: View<'_>, record: &str) -> bool {
-        let whole = self.column.read(view, record);
         let have = match &self.key {
-            None => whole,
-            Some(key) => Value::optional(self.column.at(&whole, key)),
+            None => self.column.read(view, record),
+            Some(key) => Value::optional(self.at(key, view, record)),
         };
         match self.operator {
             // An absent key is neither equal nor unequal to a value.
@@ -106,6 +105,16 @@ impl Condition {
             Operator::Order(accept) => accept(compare(&have, &self.wanted)),
             Operator::Set(relation) => relate(relation, &elements(&have), &elements(&self.wanted)),
         }
+    }
+
+    /// The value of a key. The path of a socket is absolute if it is compared with one that is.
+    fn at(&self, key: &Atom, view: View<'_>, record: &str) -> Option<Atom> {
+        let is_absolute = |atom: Atom| atom.bare().starts_with('/');
+        if self.column.is_socket_path(key) && self.wanted.atoms().into_iter().any(is_absolute) {
+            let path = view.draft.socket_file(record)?;
+            return Some(Atom::string(path.to_string_lossy()));
+        }
+        self.column.at(&self.column.read(view, record), key)
     }
 }
 

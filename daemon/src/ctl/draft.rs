@@ -5,6 +5,7 @@
 //! lab vm1 -- set Interface vm1 options:path=... -- set Interface vm1 type=...`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 
 use trama_api::nearest::suggestion;
 use trama_api::value::quoted;
@@ -14,7 +15,7 @@ use super::failure::Failure;
 use super::host_interfaces::HostInterfaces;
 use super::identity;
 use super::interface_options::{Described, describe, resolve};
-use super::options_reader::Options;
+use super::options_reader::{Options, ROLE, SERVER_PATH};
 use crate::config::model::openvswitch::{Kept, Record, RecordTable};
 use crate::config::model::{Config, Interface, Mirror, Network, Port, System, Tap};
 
@@ -68,8 +69,26 @@ pub(super) enum Place {
 struct InterfaceDraft {
     kind: String,
     options: Options,
+    /// Whether the transaction states the role, which is else that from before.
+    states_role: bool,
     /// The type and options from before the transaction.
     before: (String, Options),
+}
+
+impl InterfaceDraft {
+    /// The options as an interface of this type, without those from before that others replace.
+    fn options_of(&self, kind: &str) -> Options {
+        let mut options = self.options.clone();
+        let (kind_before, before) = &self.before;
+        if kind != kind_before {
+            // Options of the old type do not carry over to the new one.
+            options.retain(|key, value| before.get(key) != Some(value));
+        }
+        if options.contains_key(SERVER_PATH) && !self.states_role {
+            options.retain(|key, value| *key != ROLE || before.get(key) != Some(value));
+        }
+        options
+    }
 }
 
 impl Draft {
@@ -218,12 +237,30 @@ impl Draft {
         self.edit_interface(port).options = options;
     }
 
+    /// Notes that the transaction states the role of a port's interface.
+    pub(super) fn state_role(&mut self, port: &str) {
+        self.edit_interface(port).states_role = true;
+    }
+
+    /// The file of a port's socket, if it has one.
+    pub(super) fn socket_file(&self, port: &str) -> Option<PathBuf> {
+        let folders = &self.config.daemon.folders;
+        match self.interfaces.get(port) {
+            None => self.port(port)?.interface.socket_file(port, folders),
+            Some(draft) => {
+                let described = resolve(port, &draft.kind, draft.options_of(&draft.kind)).ok()?;
+                described.interface.socket_file(port, folders)
+            }
+        }
+    }
+
     fn edit_interface(&mut self, port: &str) -> &mut InterfaceDraft {
         let (kind, options) = self.interface(port);
         self.interfaces.entry(port.to_owned()).or_insert_with(|| InterfaceDraft {
             before: (kind.clone(), options.clone()),
             kind,
             options,
+            states_role: false,
         })
     }
 
@@ -345,7 +382,7 @@ impl Draft {
         exports::take(&mut self.config)?;
         self.config.records.retain(|record| RecordTable::LASTING.contains(&record.table));
         for (name, draft) in std::mem::take(&mut self.interfaces) {
-            let InterfaceDraft { mut kind, mut options, before } = draft;
+            let mut kind = draft.kind.clone();
             if self.port(&name).is_some_and(|it| matches!(it.interface, Interface::Attached(_))) {
                 return Err(format!(
                     "Interface {name}: its device was attached by its descriptor, and has no type \
@@ -354,14 +391,10 @@ impl Draft {
                 .into());
             }
             if kind.is_empty() {
-                let ifname = options.get("ifname").unwrap_or(&name);
+                let ifname = draft.options.get("ifname").unwrap_or(&name);
                 kind = describe(&Port::new(&name, self.default_interface(ifname))).0;
             }
-            if kind != before.0 {
-                // Options of the old type do not carry over to the new one.
-                options.retain(|key, value| before.1.get(key) != Some(value));
-            }
-            let described = resolve(&name, &kind, options)?;
+            let described = resolve(&name, &kind, draft.options_of(&kind))?;
             if let Some(port) = self.port_mut(&name) {
                 let Described { interface, socket, memory } = described;
                 (port.interface, port.socket, port.memory) = (interface, socket, memory);

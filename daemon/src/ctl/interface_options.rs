@@ -4,7 +4,7 @@
 //! the end of a transaction, and only then become an [`Interface`].
 
 use super::failure::Failure;
-use super::options_reader::{Options, Reader};
+use super::options_reader::{Options, Reader, SERVER_PATH};
 use super::wire_options;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
@@ -91,7 +91,7 @@ pub(super) fn resolve(port: &str, kind: &str, options: Options) -> Result<Descri
             Interface::VhostUser(reader.vhost_user()?)
         }
         "dpdkvhostuserclient" => {
-            let path = reader.required("vhost-server-path", "/tmp/vm1.sock")?.into();
+            let path = reader.required(SERVER_PATH, "/tmp/vm1.sock")?.into();
             let queues = reader.number("n_rxq")?.unwrap_or(1);
             Interface::VhostUser(VhostUser { path, role: Role::Client, queues })
         }
@@ -154,16 +154,19 @@ fn reason(kind: &str) -> Option<(&'static str, &'static str)> {
 impl Reader<'_> {
     fn vhost_user(&mut self) -> Result<VhostUser, Failure> {
         let stated = self.role()?;
-        // Open vSwitch's name for a path that the daemon connects to.
-        let server_path = self.options.remove("vhost-server-path");
-        let role =
-            if server_path.is_some() { Role::Client } else { stated.unwrap_or(Role::Server) };
-        let path = match server_path {
-            Some(path) => {
-                self.options.remove("path");
-                path
-            }
-            None => self.options.remove("path").unwrap_or_default(),
+        let server_path = self.options.remove(SERVER_PATH);
+        if server_path.is_some() && stated == Some(Role::Server) {
+            return Err(format!(
+                "Interface {}: options:{SERVER_PATH} is a path that the daemon connects to, and \
+                 options:role is server; state options:path instead, or leave out the role",
+                self.port
+            )
+            .into());
+        }
+        let path = self.options.remove("path");
+        let (path, role) = match server_path {
+            Some(path) => (path, Role::Client),
+            None => (path.unwrap_or_default(), stated.unwrap_or(Role::Server)),
         };
         let queues = self.number("queues")?.unwrap_or(1);
         Ok(VhostUser { path: path.into(), role, queues })
@@ -349,6 +352,11 @@ mod tests {
             ("tap", &[("socket-group", "kvm")][..], "type tap has no options:socket-group"),
             ("vhost-user", &[("path", "/x"), ("role", "both")][..], "use server"),
             ("vhost-user", &[("path", "/x"), ("queues", "many")][..], "whole number"),
+            (
+                "vhost-user",
+                &[("vhost-server-path", "/x"), ("role", "server")][..],
+                "and options:role is server; state options:path instead",
+            ),
             (
                 "vhost-user",
                 &[("path", "/x"), ("ifname", "y")][..],

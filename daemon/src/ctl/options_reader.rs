@@ -11,6 +11,11 @@ use crate::config::model::socket::{SocketAccess, SocketMode};
 /// The `options` column.
 pub(super) type Options = BTreeMap<String, String>;
 
+/// Which side listens.
+pub(super) const ROLE: &str = "role";
+/// Open vSwitch's name for a path that the daemon connects to.
+pub(super) const SERVER_PATH: &str = "vhost-server-path";
+
 /// Removes options one by one; those that remain are unknown.
 pub(super) struct Reader<'a> {
     pub(super) port: &'a str,
@@ -20,9 +25,9 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     pub(super) fn role(&mut self) -> Result<Option<Role>, Failure> {
-        let Some(text) = self.options.remove("role") else { return Ok(None) };
+        let Some(text) = self.options.remove(ROLE) else { return Ok(None) };
         let remedy = "use server (the daemon listens) or client (the daemon connects)";
-        let role = text.parse().map_err(|_| self.problem("role", &text, remedy))?;
+        let role = text.parse().map_err(|_| self.problem(ROLE, &text, remedy))?;
         Ok(Some(role))
     }
 

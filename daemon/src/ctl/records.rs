@@ -145,13 +145,16 @@ pub(super) fn remove(context: &mut Context<'_>, call: &Call) -> Result<Output, F
                 match column.of.parse(text) {
                     // A pair is removed only if both key and value match.
                     Ok(gone) => {
-                        let gone = gone.pairs();
-                        pairs.retain(|key, value| gone.get(key) != Some(value));
+                        for (key, value) in gone.pairs() {
+                            if column.at(&have, &key) == Some(value) {
+                                column.remove(&mut pairs, &key);
+                            }
+                        }
                     }
                     Err(_) => {
                         let keys = Type::new(column.of.keys, Shape::Set).parse(text)?;
                         for key in keys.atoms() {
-                            pairs.remove(&key);
+                            column.remove(&mut pairs, &key);
                         }
                     }
                 }

@@ -551,3 +551,10 @@ fn counters_of_all_ports_and_of_one() {
     assert_eq!(refused(&config, "counters nope"), "no port named nope");
     assert!(refused(&config, "counters vm1").contains("is not running yet"));
 }
+
+#[test]
+fn the_tables_are_those_that_clients_know() {
+    let mut names: Vec<&str> = schema::TABLES.iter().map(|table| table.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, trama_api::tables::TABLES);
+}

@@ -296,8 +296,16 @@ fn the_daemon_says_its_version() {
 fn completions_offer_what_can_follow() {
     let lab = RunningDaemon::start(LAB);
     lab.ok("add-port lab s1 -- set Interface s1 type=stream options:path={dir}/s.sock");
+    lab.ok(
+        "-- --id=@p get Port s1 -- --id=@m create Mirror name=m0 select_all=true output_port=@p \
+            -- set Bridge lab mirrors=@m",
+    );
     for (words, wanted) in [
-        ("qemu ''", &["s1", "vm1", "vm2"][..]),
+        ("set Mirror ''", &["m0"][..]),
+        ("set mirror m0 sna", &["snaplen="]),
+        ("list sF", &["sFlow"]),
+        ("create IPFIX obs_domain", &["obs_domain_id="]),
+        ("qemu ''", &["s1", "vm1", "vm2"]),
         ("lima ''", &["s1"]),
         ("libvirt ''", &["vm1", "vm2"]),
         ("del-port lab ''", &["s1", "vm1"]),

@@ -1,11 +1,15 @@
 //! Paths and access of ports' sockets.
 
+use std::path::PathBuf;
+
 use trama_api::folders::Folders;
 use trama_vhost_net_backend::access::GROUP_MODE;
 
 use crate::config::model::socket::{SocketAccess, SocketMode};
 use crate::config::model::wire::{Dgram, Place, Stream};
-use crate::config::model::{Config, DaemonConfig, Interface, Port, Role, VhostUser};
+use crate::config::model::{
+    Attached, AttachedKind, Config, DaemonConfig, Interface, Port, Role, VhostUser,
+};
 
 impl Config {
     /// Fills in what the ports' sockets inherit from the daemon: path, group and mode.
@@ -40,6 +44,19 @@ pub(crate) enum MakesSocket {
 }
 
 impl Interface {
+    /// The file of its socket, which the daemon or the other side makes; `None` if it has none.
+    pub(crate) fn socket_file(&self, port: &str, folders: &Folders) -> Option<PathBuf> {
+        match self {
+            Interface::VhostUser(VhostUser { path, .. })
+            | Interface::Stream(Stream { place: Place::Path(path), .. })
+            | Interface::Dgram(Dgram::Unix { path, .. }) => Some(folders.socket(port, path)),
+            Interface::Attached(Attached { kind: AttachedKind::VhostUser, place, .. }) => {
+                Some(place.into())
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the daemon makes a socket with a file for it.
     pub(crate) fn makes_socket(&self) -> MakesSocket {
         match self {

@@ -1,5 +1,7 @@
 //! Tables and columns, and what columns of several tables share.
 
+use std::collections::BTreeMap;
+
 use trama_api::value::{Atom, Value};
 
 use crate::Fault;
@@ -12,6 +14,7 @@ use crate::ctl::context::View;
 use crate::ctl::draft::{Draft, Place};
 use crate::ctl::failure::Failure;
 use crate::ctl::identity;
+use crate::ctl::options_reader::SERVER_PATH;
 use crate::value_type::{Kind, Shape, Type, string_map};
 
 /// Reads a column of the record of this name.
@@ -19,9 +22,13 @@ pub(crate) type Read = fn(View<'_>, &str) -> Value;
 /// Sets a column of the record of this name.
 pub(crate) type Write = fn(&mut Draft, &str, Value) -> Result<(), Failure>;
 
-/// Second names of keys: column, Open vSwitch's name, trama's.
-const SECOND_NAMES: [(&str, &str, &str); 2] =
-    [("options", "vhost-server-path", "path"), ("options", "n_rxq", "queues")];
+/// The column of Interface with the settings of its device. No other table has one of this name.
+pub(crate) const OPTIONS: &str = "options";
+/// The key of it that is the path of a socket.
+const PATH: &str = "path";
+
+/// Second names of keys of that column: Open vSwitch's, trama's.
+const SECOND_NAMES: [(&str, &str); 2] = [(SERVER_PATH, PATH), ("n_rxq", "queues")];
 
 /// The columns of forwards.
 const RULES: [&str; 2] = ["forward", "loopback"];
@@ -192,10 +199,25 @@ impl Column {
 
     /// The value of a key of its map, by any of the key's names.
     pub(crate) fn at(&self, map: &Value, key: &Atom) -> Option<Atom> {
-        let second = SECOND_NAMES
-            .iter()
-            .find(|(column, name, _)| *column == self.name && *key == Atom::string(*name));
-        map.get(key).or_else(|| map.at(second?.2)).cloned()
+        map.get(key).or_else(|| map.at(self.own_name(key)?)).cloned()
+    }
+
+    /// Removes a key of its map, by any of the key's names.
+    pub(crate) fn remove(&self, pairs: &mut BTreeMap<Atom, Atom>, key: &Atom) {
+        if pairs.remove(key).is_none() {
+            self.own_name(key).map(|name| pairs.remove(&Atom::string(name)));
+        }
+    }
+
+    /// trama's name of a key of its map that has another in Open vSwitch.
+    fn own_name(&self, key: &Atom) -> Option<&'static str> {
+        let mut names = SECOND_NAMES.iter().filter(|_| self.name == OPTIONS);
+        names.find(|(name, _)| *key == Atom::string(*name)).map(|(_, own)| *own)
+    }
+
+    /// Whether a key of its map is the path of an interface's socket.
+    pub(crate) fn is_socket_path(&self, key: &Atom) -> bool {
+        self.name == OPTIONS && [SERVER_PATH, PATH].iter().any(|name| *key == Atom::string(*name))
     }
 
     /// Whether it can be set.

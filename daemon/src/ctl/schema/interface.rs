@@ -1,12 +1,10 @@
 //! The table Interface: the device on each port of the configuration, and its state.
 
-use std::path::Path;
-
 use trama_api::value::{Atom, Pairs, Value};
 
 use super::column::{
-    Column, STRING, STRING_OR_NONE, STRINGS, UUID, external_ids, fixed, free, set_external_ids,
-    uuid_of, words,
+    Column, OPTIONS, STRING, STRING_OR_NONE, STRINGS, UUID, external_ids, fixed, free,
+    set_external_ids, uuid_of, words,
 };
 use crate::ctl::draft::Draft;
 use crate::drop_kinds::{Kind as DropKind, dropped};
@@ -47,7 +45,7 @@ pub(super) static COLUMNS: [Column; 13] = [
         Value::optional(view.snapshot.numbers.get(name).map(|number| u64::from(*number).into()))
     }),
     free(
-        "options",
+        OPTIONS,
         STRINGS,
         |view, name| Value::strings(view.draft.interface(name).1),
         |draft, name, value| {
@@ -79,9 +77,8 @@ fn up_down(up: bool) -> Atom {
 /// The interfaces whose sockets have this file name.
 pub(super) fn by_socket(draft: &Draft, file: &str) -> Vec<String> {
     let has_it = |name: &String| {
-        let (_, options) = draft.interface(name);
-        let path = options.get("path").map(Path::new).and_then(Path::file_name);
-        path.is_some_and(|it| it == file)
+        let path = draft.socket_file(name);
+        path.is_some_and(|path| path.file_name().is_some_and(|it| it == file))
     };
     let names = draft.ports().iter().map(|port| port.name.clone());
     names.filter(has_it).collect()

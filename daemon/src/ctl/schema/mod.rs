@@ -17,6 +17,7 @@ mod root;
 use std::sync::LazyLock;
 
 use column::{Records, Table, UUID, fixed};
+use trama_api::tables;
 use trama_api::value::{Atom, Value};
 
 use super::draft::Place;
@@ -47,7 +48,7 @@ pub(super) static INTERFACE: LazyLock<Table> = LazyLock::new(|| {
 
 static ROOT: LazyLock<Table> = LazyLock::new(|| {
     let kept = (Place::Root, openvswitch::ROOT.as_slice());
-    let records = Records::Named(root::records, |_, name| name == root::ONLY);
+    let records = Records::Named(root::records, |_, name| name == tables::ROOT);
     Table::new("Open_vSwitch", &root::COLUMNS, kept, records)
 });
 

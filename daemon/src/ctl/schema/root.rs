@@ -1,5 +1,6 @@
 //! The table Open_vSwitch: one record, `.`, with what concerns the switch as a whole.
 
+use trama_api::tables::ROOT;
 use trama_api::value::{Atom, Value};
 
 use super::bridge;
@@ -7,12 +8,9 @@ use super::column::{Column, STRING_OR_NONE, STRING_SET, UUID, UUIDS, fixed, uuid
 use crate::ctl::draft::Draft;
 use crate::ctl::identity;
 
-/// The name of the only record.
-pub(super) const ONLY: &str = ".";
-
 /// The columns.
 pub(super) static COLUMNS: [Column; 5] = [
-    fixed("_uuid", UUID, |_, _| uuid_of("Open_vSwitch", ONLY)),
+    fixed("_uuid", UUID, |_, _| uuid_of("Open_vSwitch", ROOT)),
     fixed("bridges", UUIDS, |view, _| {
         let names = bridge::records(view.draft).into_iter();
         Value::Set(names.map(|name| Atom::uuid(identity::of("Bridge", &name))).collect())
@@ -37,7 +35,7 @@ pub(super) static COLUMNS: [Column; 5] = [
 
 /// The names of the records.
 pub(super) fn records(_: &Draft) -> Vec<String> {
-    vec![ONLY.to_owned()]
+    vec![ROOT.to_owned()]
 }
 
 fn text_set(words: &[&str]) -> Value {

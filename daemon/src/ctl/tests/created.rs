@@ -109,6 +109,62 @@ fn interfaces_are_found_by_their_sockets() {
 }
 
 #[test]
+fn sockets_without_an_absolute_path_are_found_by_the_one_in_force() {
+    let mut config = lab();
+    config.daemon.folders.run = "/run/trama".into();
+    let line = "set Interface vm1 type=vhost-user -- set Interface vm2 type=stream options:path=a";
+    let found = |config: &Config, line: &str| {
+        rows(config, &running(), &format!("{line} -- --columns=name list Interface vm1.sock"))
+    };
+    // Before the end of the transaction, too.
+    assert_eq!(found(&config, line), ["vm1"]);
+    let config = edit(&config, line);
+    assert_eq!(found(&config, "list-br"), ["vm1"]);
+    for (condition, port) in [
+        ("options:path=/run/trama/vm1.sock", "vm1"),
+        ("options:vhost-server-path=/run/trama/vm1.sock", "vm1"),
+        ("options:path=/run/trama/a", "vm2"),
+        ("options:path=a", "vm2"),
+        ("options:path{in}/run/trama/a,/b", "vm2"),
+        ("options:path!=/run/trama/a", "vm1"),
+    ] {
+        let line = format!("--columns=name find Interface {condition}");
+        assert_eq!(rows(&config, &running(), &line), [port], "{condition}");
+    }
+    let line = "--columns=name find Interface options:path=/run/trama/vm2.sock";
+    assert_eq!(rows(&config, &running(), line), [""; 0]);
+}
+
+#[test]
+fn the_second_name_of_a_path_means_a_client() {
+    let set = "set Interface vm1 type=vhost-user options:path=/run/a.sock";
+    let config = edit(&lab(), set);
+    let client = edit(&config, "set Interface vm1 options:vhost-server-path=/run/b.sock");
+    let expected = VhostUser { path: "/run/b.sock".into(), role: Role::Client, queues: 1 };
+    assert_eq!(vhost(&client, "vm1"), expected);
+    for role in [
+        "options:role=server options:vhost-server-path=/run/b.sock",
+        "options:vhost-server-path=/run/b.sock options:role=server",
+        "options={role=server,vhost-server-path=/run/b.sock}",
+    ] {
+        for before in [&config, &lab()] {
+            let line = format!("set Interface vm1 type=vhost-user {role}");
+            let message = refused(before, &line);
+            assert!(message.contains("and options:role is server; state"), "{role}: {message}");
+        }
+    }
+    for line in [
+        "remove Interface vm1 options vhost-server-path",
+        "remove Interface vm1 options vhost-server-path=/run/b.sock",
+        "remove Interface vm1 options path",
+    ] {
+        let message = refused(&edit(&client, line), "get Interface vm1 options:path");
+        assert!(message.contains("no key \"path\""), "{line}: {message}");
+    }
+    assert_eq!(edit(&client, "remove Interface vm1 options vhost-server-path=/other"), client);
+}
+
+#[test]
 fn each_drop_is_counted_in_one_of_four_statistics() {
     let mut snapshot = running();
     let drops = trama_switch::DropReason::ALL.iter().map(|reason| (reason.name(), 1));

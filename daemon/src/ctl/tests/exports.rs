@@ -32,6 +32,7 @@ fn a_record_that_a_bridge_refers_to_is_its_setting() {
     let network = changed.network("lab").unwrap();
     assert_eq!((network.sflow.as_ref().unwrap().sampling, &network.ipfix), (7, &None));
     assert_eq!(edit(&changed, "clear Bridge lab sflow"), lab());
+    assert_eq!(edit(&config, "emer-reset"), lab());
 }
 
 #[test]

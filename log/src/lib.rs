@@ -1,0 +1,148 @@
+#![doc = include_str!("../README.md")]
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::sync::LazyLock;
+
+use rustix::fs::{Stat, fstat};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{self, Full, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Text, for people and for systemd's journal.
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+/// Starts the log of this process. The environment variable `filter` says which lines are printed;
+/// without it, all but those of debugging.
+pub fn start(filter: &str, format: Format) {
+    let filter = EnvFilter::try_from_env(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        Format::Json => log.json().init(),
+        Format::Text if is_journal() => log.event_format(Prioritized::new()).init(),
+        Format::Text => log.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
+    }
+}
+
+/// Prints an error of a process that has no log.
+pub fn error(text: &str) {
+    eprint!("{}", lines(text, Level::ERROR, is_journal()));
+}
+
+/// Whether standard error was systemd's journal when this was first asked.
+pub fn is_journal() -> bool {
+    static ANSWER: LazyLock<bool> = LazyLock::new(|| {
+        let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        fstat(rustix::stdio::stderr()).is_ok_and(|stderr| is_stream(&stream, &stderr))
+    });
+    *ANSWER
+}
+
+/// Whether `stream`, a value of `JOURNAL_STREAM`, means this open file.
+fn is_stream(stream: &str, file: &Stat) -> bool {
+    stream == format!("{}:{}", file.st_dev, file.st_ino)
+}
+
+/// The lines of a text, each with its priority if the journal reads them.
+fn lines(text: &str, level: Level, is_journal: bool) -> String {
+    let priority = if is_journal { priority(level) } else { "" };
+    text.lines().map(|line| format!("{priority}{line}\n")).collect()
+}
+
+/// The priority of a level, in the manner of syslog(3).
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        Level::DEBUG | Level::TRACE => "<7>",
+    }
+}
+
+/// Text with a priority in front of each line.
+struct Prioritized(format::Format<Full, ()>);
+
+impl Prioritized {
+    fn new() -> Prioritized {
+        Prioritized(format::format().without_time().with_level(false).with_target(false))
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Prioritized
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut text = String::new();
+        self.0.format_event(context, Writer::new(&mut text), event)?;
+        writer.write_str(&lines(&text, *event.metadata().level(), true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Names the format that a child process of a test logs in.
+    const FORMAT: &str = "TRAMA_TEST_LOG_FORMAT";
+
+    /// What a child process of `what_a_process_logs` prints with this `JOURNAL_STREAM`.
+    fn logged(format: &str, stream: impl Fn(&Stat) -> String) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let file = File::create(&path).unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "tests::what_a_process_logs", "--nocapture"]);
+        command.env(FORMAT, format).env("JOURNAL_STREAM", stream(&fstat(&file).unwrap()));
+        assert!(command.stderr(file).stdout(Stdio::null()).status().unwrap().success());
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn what_a_process_logs() {
+        let Ok(format) = std::env::var(FORMAT) else { return };
+        start("TRAMA_TEST_LOG", if format == "json" { Format::Json } else { Format::Text });
+        tracing::error!("one\ntwo");
+        tracing::warn!(port = "vm1", "three");
+        tracing::info!("four");
+        tracing::debug!("five");
+        error("six\nseven");
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_and_no_times() {
+        let journal = |file: &Stat| format!("{}:{}", file.st_dev, file.st_ino);
+        let text = "<3>one\n<3>two\n<4>three port=\"vm1\"\n<6>four\n<3>six\n<3>seven\n";
+        assert_eq!(logged("text", journal), text);
+        assert!(logged("json", journal).starts_with('{'));
+    }
+
+    #[test]
+    fn standard_error_that_is_another_file_gets_times() {
+        for stream in ["", "1", "journal"] {
+            let text = logged("text", |_| stream.to_owned());
+            let first = text.lines().next().unwrap();
+            assert!(first.starts_with("20") && first.ends_with(" ERROR one"), "{stream}: {text}");
+            assert!(text.ends_with("\nsix\nseven\n"), "{stream}: {text}");
+        }
+        let next = |file: &Stat| format!("{}:{}", file.st_dev, file.st_ino + 1);
+        assert!(logged("text", next).starts_with("20"));
+    }
+}
