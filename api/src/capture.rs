@@ -39,6 +39,10 @@ pub struct Request {
     /// The number of frames after which the capture ends.
     #[serde(default)]
     pub count: Option<u64>,
+    /// How much of the time before it comes first, if the daemon keeps a ring: `30s`, `5m`, or
+    /// seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
 }
 
 /// Asks a capture to end. Its answer goes on to what was captured until then.

@@ -10,7 +10,7 @@ pub mod api;
 pub mod apply;
 mod attached;
 mod balance;
-mod captures;
+pub mod captures;
 mod changes;
 pub mod config;
 pub mod confinement;

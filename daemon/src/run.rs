@@ -13,7 +13,7 @@ use trama_daemon::state::{Daemon, Source};
 use trama_daemon::succession::{self, Origin};
 use trama_daemon::take_over::TakeOver;
 use trama_daemon::upgrade::HandOver;
-use trama_daemon::{confinement, export};
+use trama_daemon::{captures, confinement, export};
 use trama_helper::{Place, Rights, Setup};
 use trama_keeper::Keeper;
 
@@ -129,7 +129,8 @@ pub(crate) fn run(mut source: Source, launch: Launch) -> Result<(), String> {
     if resumes {
         daemon.hold();
     }
-    export::start(&daemon).map_err(|error| format!("thread: {error}"))?;
+    let threads = export::start(&daemon).and_then(|()| captures::start_ring(&daemon));
+    threads.map_err(|error| format!("thread: {error}"))?;
     let until_restart = (is_service && notifier.has_manager()).then_some(UNTIL_RESTART);
     let hand_over = |keeper| HandOver::new(keeper, rights.clone(), until_restart);
     let hand_over = keeper.clone().map(hand_over);

@@ -27,7 +27,7 @@ use trama_switch::WorkerHandle;
 
 use crate::Fault;
 use crate::apply::DataPlane;
-use crate::captures::Captures;
+use crate::captures::{Captures, Ring};
 use crate::changes::Changes;
 use crate::config::model::{Config, DaemonConfig};
 use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
@@ -258,6 +258,8 @@ pub struct Daemon {
     crashes: Arc<Crashes>,
     /// The captures that run.
     pub(crate) captures: Arc<Captures>,
+    /// The ring of the last frames.
+    pub(crate) ring: Arc<Ring>,
     pub(crate) exports: Arc<Exports>,
     numbers: Mutex<Numbers>,
     /// What has happened.
@@ -287,6 +289,7 @@ struct Inner {
     data_plane: DataPlane,
     changes: Changes,
     exports: Arc<Exports>,
+    ring: Arc<Ring>,
 }
 
 impl Daemon {
@@ -326,6 +329,8 @@ impl Daemon {
         let in_force = Some(source.text.clone());
         let events = data_plane.events.clone();
         let (changes, exports) = (Changes::new(), Arc::<Exports>::default());
+        let ring = Arc::<Ring>::default();
+        ring.resize(config.daemon.capture_ring);
         let inner = Inner {
             phase,
             source,
@@ -335,6 +340,7 @@ impl Daemon {
             data_plane,
             changes,
             exports: exports.clone(),
+            ring: ring.clone(),
         };
         let inner = Mutex::new(inner);
         let (start, waiting) = (Start::default(), AtomicUsize::new(0));
@@ -348,6 +354,7 @@ impl Daemon {
             start,
             crashes,
             captures,
+            ring,
             exports,
             numbers: Mutex::default(),
             events,
@@ -582,6 +589,7 @@ impl Inner {
             self.changes.record_change();
         }
         self.data_plane.events.set_capacity(config.daemon.events);
+        self.ring.resize(config.daemon.capture_ring);
         let before = std::mem::replace(&mut self.config, config);
         self.data_plane.attached.retain(&self.config);
         self.exports.wake();

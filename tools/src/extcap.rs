@@ -136,6 +136,7 @@ fn fill(daemon: &Daemon, matches: &ArgMatches) -> Result<(), Failed> {
         drops: (is_drops || matches.get_flag("drops")).then(Vec::new),
         snaplen: matches.get_one("snaplen").copied().unwrap_or(0),
         count: None,
+        last: None,
     };
     let place = Place::File(fifo.clone());
     let cannot = |error: io::Error| format!("cannot write {}: {error}", fifo.display());

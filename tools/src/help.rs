@@ -150,18 +150,20 @@ pub(crate) const LOCAL: [Local; 17] = [
     },
     Local {
         name: "tcpdump",
-        arguments: "[PORT|BRIDGE|any]... [FILTER]... [-w FILE] [-c N] [-s SNAPLEN] [-Q in|out|inout] [--drops[=REASON,...]] [--no-frames] [-e] [-n]",
+        arguments: "[PORT|BRIDGE|any]... [FILTER]... [-w FILE] [-c N] [-s SNAPLEN] [-Q in|out|inout] [--drops[=REASON,...]] [--no-frames] [--last TIME] [-e] [-n]",
         summary: "Show or save the frames that pass ports, and why frames were dropped",
         help: Help {
             group: Group::State,
             text: "A port is seen from its machine: in is what that sends. Of a bridge and of any, \
                    each frame is seen once, where it enters. Without -w a line is printed for each \
                    frame, in tcpdump's words; -w writes pcapng, -w - to standard output. --drops \
-                   adds dropped frames with their reason, --no-frames leaves out the others. The \
-                   filter has the words of tcpdump, and drop REASON. ^C ends it.",
+                   adds dropped frames with their reason, --no-frames leaves out the others. \
+                   --last begins with the frames of the last TIME, such as 30s or 5m, if the \
+                   daemon keeps them (capture-ring). The filter has the words of tcpdump, and \
+                   drop REASON. ^C ends it.",
             examples: [
                 "tcpdump vm1 -e tcp port 80",
-                "tcpdump lab -w lab.pcapng --drops",
+                "tcpdump lab -w lab.pcapng --drops --last 30s",
                 "tcpdump any --drops --no-frames -c 10",
             ],
             see_also: &["extcap", "counters"],

@@ -39,6 +39,15 @@ impl Api {
             )
             .into());
         }
+        if request.last.is_some() && config.daemon.capture_ring.is_none() {
+            let file = self.daemon.file();
+            return Err(format!(
+                "no earlier frames are kept; set capture-ring = \"8Mi\" in [daemon] of {}, then \
+                 tramactl reload",
+                file.display()
+            )
+            .into());
+        }
         let wanted = Wanted::read(request, &config)?;
         panics::commit();
         let (id, chunks) = captures::start(&self.daemon, wanted, user)?;

@@ -3,6 +3,8 @@
 //! ```text
 //!  api/capture.rs ─▶ wanted.rs      names and filter → what to watch
 //!                    session.rs     a thread for each capture
+//!                      ▲              ports.rs: which ports there are, and their watches
+//!                      ├─ ring.rs     the frames of the last seconds, with a thread of its own
 //!                      ▲  queues of state/watches.rs, one a network, bounded
 //!  worker ─────────────┘
 //!                      └─ pcapng ─▶ a bounded channel ─▶ the body of the answer
@@ -11,8 +13,12 @@
 //! The worker never waits for a capture. A client that reads slowly stops its capture's thread at
 //! the channel; then the queues fill up, and what finds no room is counted as missed.
 
+mod ports;
 mod registry;
+mod ring;
 mod session;
+#[cfg(test)]
+mod tests;
 mod wanted;
 
 use std::sync::Arc;
@@ -21,7 +27,9 @@ use axum::body::Bytes;
 use tokio::sync::mpsc::Receiver;
 
 pub(crate) use registry::{Captures, Slot, Totals};
-pub(crate) use wanted::{Targets, Wanted};
+pub(crate) use ring::Ring;
+pub use ring::start as start_ring;
+pub(crate) use wanted::{Targets, Wanted, WatchedPort};
 
 use crate::ctl::Failure;
 use crate::state::Daemon;

@@ -42,7 +42,7 @@ pub(crate) struct Totals {
     pub running: u64,
     /// Frames that were captured.
     pub frames: u64,
-    /// Frames that found no room in a queue.
+    /// Frames that found no room in a queue, of a capture or of the ring.
     pub missed: u64,
 }
 
@@ -82,6 +82,12 @@ impl Captures {
         }
     }
 
+    /// Counts frames that were captured, and others that found no room in a queue.
+    pub(super) fn count(&self, frames: u64, missed: u64) {
+        self.frames.fetch_add(frames, Ordering::Relaxed);
+        self.missed.fetch_add(missed, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,8 +107,7 @@ impl Slot {
     }
 
     pub(super) fn count(&self, frames: u64, missed: u64) {
-        self.captures.frames.fetch_add(frames, Ordering::Relaxed);
-        self.captures.missed.fetch_add(missed, Ordering::Relaxed);
+        self.captures.count(frames, missed);
     }
 }
 

@@ -1,13 +1,15 @@
 //! What a client wants captured: from names and words to watches.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use trama_api::capture::{Direction, Request};
 use trama_api::nearest::suggestion;
 use trama_capture::filter::{Filter, Mistake};
 use trama_capture::pcapng::MAX_SNAPLEN;
-use trama_switch::DropReason;
-use trama_switch::watch::{self, ReasonSet};
+use trama_frame::vnet::PRIVATE_HEAD;
+use trama_switch::watch::{self, Glimpse, ReasonSet, Record, Way};
+use trama_switch::{DropReason, NetworkId, PortId};
 
 use crate::config::model::Config;
 use crate::convert;
@@ -35,6 +37,17 @@ impl Targets {
     }
 }
 
+/// A port that can be watched.
+#[derive(Clone, Debug)]
+pub(crate) struct WatchedPort {
+    pub name: String,
+    pub id: PortId,
+    pub network: NetworkId,
+    pub network_name: String,
+    /// Its network and VLANs, in words.
+    pub description: String,
+}
+
 /// A capture that a client wants.
 pub(crate) struct Wanted {
     /// The words of the client.
@@ -48,6 +61,8 @@ pub(crate) struct Wanted {
     pub(super) snaplen: u32,
     /// Frames after which it ends.
     pub(super) count: Option<u64>,
+    /// How much of the time before it is wanted, if the ring has it.
+    pub(super) last: Option<Duration>,
     filter: Option<Filter>,
 }
 
@@ -82,14 +97,53 @@ impl Wanted {
             snaplen: if request.snaplen == 0 { MAX_SNAPLEN } else { request.snaplen }
                 .min(MAX_SNAPLEN),
             count: request.count,
+            last: request.last.as_deref().map(time).transpose()?,
             filter,
         })
+    }
+
+    /// Returns what the ring wants: all that passes or is dropped at any port.
+    pub(super) fn everything(snaplen: u32) -> Wanted {
+        Wanted {
+            what: String::new(),
+            targets: Targets { any: true, ..Targets::default() },
+            received: true,
+            sent: true,
+            frames: true,
+            drops: ReasonSet::ALL,
+            snaplen,
+            count: None,
+            last: None,
+            filter: None,
+        }
+    }
+
+    /// Returns whether a watch for it would copy a frame of one of its ports. `filter` is its
+    /// filter.
+    pub(super) fn takes(&self, record: &Record<'_>, filter: Option<&watch::Filter>) -> bool {
+        let is_direction = match record.way {
+            Way::Received => self.received,
+            Way::Sent => self.sent,
+        };
+        let is_kind = record.drop.map_or(self.frames, |reason| self.drops.contains(reason));
+        let head = &record.bytes[..record.bytes.len().min(PRIVATE_HEAD)];
+        let glimpse = Glimpse { head, len: record.len, drop: record.drop };
+        is_direction && is_kind && filter.is_none_or(|takes| takes(&glimpse))
     }
 
     /// Returns the filter as a watch asks it.
     pub(super) fn filter(&self) -> Option<watch::Filter> {
         self.filter.clone().map(convert::frame_filter)
     }
+}
+
+/// Reads a time: seconds, or with a unit.
+fn time(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let fault = |error| format!(r#"--last {text}: {error}; write it as "30s", "5m" or "90""#);
+    humantime::parse_duration(text).map_err(fault)
 }
 
 /// Takes the names at the beginning; `None` if there is none.

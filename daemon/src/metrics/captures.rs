@@ -15,7 +15,7 @@ pub(super) fn add(families: &mut Families, totals: Totals) -> Result<()> {
     )?;
     families.counts(
         "trama_capture_missed_total",
-        "Frames that captures have missed, because their clients read too slowly.",
+        "Frames that captures have missed, because their clients read too slowly, or their ring.",
         [],
         [([], totals.missed)],
     )

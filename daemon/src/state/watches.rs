@@ -1,35 +1,28 @@
 //! What captures ask of the data plane: which ports there are to watch, and watches of them.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use trama_switch::watch::{Watch, WatchCount, WatchId};
 use trama_switch::{NetworkId, PortId, Time, VlanMode};
 
 use super::{Daemon, Inner};
-use crate::captures::Targets;
-
-/// A port that can be watched.
-#[derive(Clone, Debug)]
-pub(crate) struct WatchedPort {
-    pub name: String,
-    pub id: PortId,
-    pub network: NetworkId,
-    /// Its network and VLANs, in words.
-    pub description: String,
-}
+use crate::captures::{Targets, WatchedPort};
 
 /// Converts the time of a worker.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
     /// When that began, since the Unix epoch.
     began: Duration,
+    /// The worker's time when it was asked. Bursts of before are earlier, others are not.
+    pub(crate) asked: Time,
 }
 
 impl Clock {
-    fn of_now(now: Time) -> Clock {
+    fn of_now(asked: Time) -> Clock {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = Duration::from_nanos(now.as_nanos());
-        Clock { began: since_epoch.unwrap_or_default().saturating_sub(now) }
+        let now = Duration::from_nanos(asked.as_nanos());
+        Clock { began: since_epoch.unwrap_or_default().saturating_sub(now), asked }
     }
 
     /// Returns a time of the worker as one since the Unix epoch.
@@ -42,19 +35,33 @@ impl Daemon {
     /// Returns the running ports that are meant.
     pub(crate) fn ports_to_watch(&self, targets: &Targets) -> Vec<WatchedPort> {
         let inner = self.lock();
-        let networks = &inner.data_plane.networks;
+        let networks = inner.data_plane.networks.iter();
+        let networks: HashMap<_, _> = networks.map(|(name, it)| (it.id, name)).collect();
         let mut ports = Vec::new();
         for (name, port) in &inner.data_plane.ports {
             let Some(id) = port.settings.network else { continue };
-            let Some((network, _)) = networks.iter().find(|(_, it)| it.id == id) else { continue };
-            if !targets.include(name, network) {
+            let Some(network_name) = networks.get(&id).copied() else { continue };
+            if !targets.include(name, network_name) {
                 continue;
             }
-            let description = format!("{network}, {}", vlans(&port.settings.vlan));
-            ports.push(WatchedPort { name: name.clone(), id: port.id, network: id, description });
+            ports.push(WatchedPort {
+                name: name.clone(),
+                id: port.id,
+                network: id,
+                network_name: network_name.clone(),
+                description: format!("{network_name}, {}", vlans(&port.settings.vlan)),
+            });
         }
         ports.sort_by(|a, b| a.name.cmp(&b.name));
         ports
+    }
+
+    /// Returns the clock of the workers, which all share.
+    ///
+    /// # Errors
+    /// The first worker has ended.
+    pub(crate) fn clock(&self) -> Result<Clock, String> {
+        self.lock().data_plane.on_worker(0, |_, now| now).map(Clock::of_now)
     }
 
     /// Adds a watch to a network; returns it with the clock of its worker.

@@ -7,8 +7,9 @@ use crate::mac_table::PortIndex;
 use crate::time::Time;
 use crate::types::PortId;
 
-/// Most watches of one network: those of eight captures, and two that sample for an export.
-pub const MAX_WATCHES: usize = 10;
+/// Most watches of one network: those of eight captures and of their ring, and two that sample for
+/// an export.
+pub const MAX_WATCHES: usize = 11;
 
 /// Identifies a watch within its network; never reused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

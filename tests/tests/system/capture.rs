@@ -13,15 +13,15 @@ use trama_tests::tramad::{binary, sum};
 use trama_tests::{Host, Netns, Process, SOON, Tramad, wait_until};
 
 /// Two hosts on a network.
-struct Lab {
-    left: Netns,
+pub(crate) struct Lab {
+    pub(crate) left: Netns,
     _right: Netns,
-    tramad: Tramad,
+    pub(crate) tramad: Tramad,
     dir: tempfile::TempDir,
 }
 
 impl Lab {
-    fn new() -> Lab {
+    pub(crate) fn new() -> Lab {
         let (left, right) = (Netns::new("left"), Netns::new("right"));
         let mut configuration = "[[network]]\nname = \"lab\"\n".to_owned();
         for (name, netns, number) in [("left", &left, 1), ("right", &right, 2)] {
@@ -36,12 +36,12 @@ impl Lab {
         Lab { left, _right: right, tramad, dir: tempfile::tempdir().expect("folder") }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Starts `tramactl tcpdump` with these words, and waits until it captures.
-    fn tcpdump(&self, words: &str) -> Process {
+    pub(crate) fn tcpdump(&self, words: &str) -> Process {
         let before = self.running();
         let mut command = tied_command(binary("tramactl"));
         command.arg("--socket").arg(self.tramad.path("control.sock")).arg("tcpdump");
@@ -55,7 +55,7 @@ impl Lab {
         self.tramad.metric("trama_captures", &[])
     }
 
-    fn wait_for_end_of_all(&self) {
+    pub(crate) fn wait_for_end_of_all(&self) {
         wait_until("no capture is left", SOON, || (self.running() == 0).then_some(()));
     }
 
@@ -88,7 +88,7 @@ impl Lab {
 }
 
 /// Has tshark read a file without complaint; returns these fields of each frame.
-fn fields(file: &Path, fields: &[&str]) -> Vec<Vec<String>> {
+pub(crate) fn fields(file: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     let mut tshark = Command::new("tshark");
     tshark.arg("-n").arg("-r").arg(file).args(["-T", "fields"]);
     for field in fields {
@@ -104,9 +104,9 @@ fn fields(file: &Path, fields: &[&str]) -> Vec<Vec<String>> {
     text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
 }
 
-/// What the command said at its end: frames captured, and missed.
-fn counts(log: &str) -> (u64, u64) {
-    let line = log.lines().find(|line| line.contains(" frames captured, ")).expect("counts");
+/// What the last command said at its end: frames captured, and missed.
+pub(crate) fn counts(log: &str) -> (u64, u64) {
+    let line = log.lines().rfind(|line| line.contains(" frames captured, ")).expect("counts");
     let number = |text: &str| text.split(' ').next().and_then(|word| word.parse().ok());
     let (captured, missed) = line.split_once(" frames captured, ").expect("two counts");
     (number(captured).expect("a count"), number(missed).expect("a count"))

@@ -9,6 +9,7 @@ mod attach_sockets;
 mod bad_input;
 mod bad_records;
 mod capture;
+mod capture_ring;
 mod checksums;
 mod cni;
 mod completions;

@@ -37,6 +37,7 @@ fn command() -> Command {
                 .require_equals(true)
                 .value_delimiter(','),
         )
+        .arg(Arg::new("last").long("last").value_name("TIME"))
         .arg(Arg::new("no-frames").long("no-frames").action(ArgAction::SetTrue))
         .arg(Arg::new("link-level").short('e').action(ArgAction::SetTrue))
         // Addresses are numbers in any case.
@@ -62,6 +63,7 @@ pub(super) fn read(words: &[String]) -> Result<Options, String> {
             drops: has_drops.then(|| list("drops")),
             snaplen: matches.get_one("SNAPLEN").copied().unwrap_or(0),
             count: matches.get_one("COUNT").copied(),
+            last: matches.get_one("last").cloned(),
         },
         place: match matches.get_one::<String>("FILE").map(String::as_str) {
             None => Place::Lines,
@@ -83,10 +85,11 @@ mod tests {
     #[test]
     fn options_are_those_of_tcpdump() {
         let Options { request, place, link_level } =
-            read_line("vm1 -nne -c5 -w out -s 100 -Q in tcp port 80").unwrap();
+            read_line("vm1 -nne -c5 -w out -s 100 -Q in --last 30s tcp port 80").unwrap();
         assert_eq!(request.words, ["vm1", "tcp", "port", "80"]);
         assert_eq!((request.count, request.snaplen), (Some(5), 100));
         assert_eq!((request.direction, request.drops), (Some(Direction::In), None));
+        assert_eq!(request.last.as_deref(), Some("30s"));
         assert!(link_level && request.frames && matches!(place, Place::File(_)));
     }
 
@@ -101,7 +104,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_one_line() {
-        for line in ["-c 0", "-Q sideways", "--frames", "-w"] {
+        for line in ["-c 0", "-Q sideways", "--frames", "-w", "--last"] {
             let message = read_line(line).unwrap_err();
             assert!(!message.contains('\n') && message.contains(';'), "{line}: {message}");
         }

@@ -37,6 +37,9 @@ pub struct DaemonConfig {
     /// Whether users of the control socket may capture frames. A change is in force for new
     /// captures.
     pub capture: bool,
+    /// Bytes that the ring of the last captured frames may take; `None` = there is no ring. A
+    /// change is in force at once.
+    pub capture_ring: Option<usize>,
     /// How many events are kept; 0 = none. A change is in force at once.
     pub events: usize,
     /// Columns of the table Open_vSwitch that are kept.
@@ -73,6 +76,7 @@ impl DaemonConfig {
             spin: Spin::For(SPIN),
             sandbox: Sandbox::default(),
             capture: true,
+            capture_ring: None,
             events: EVENTS,
             openvswitch: Kept::new(),
         }

@@ -1,5 +1,6 @@
 //! Rules for `[daemon]`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::check::Check;
@@ -11,6 +12,9 @@ const MAX_WORKERS: usize = 64;
 
 /// Most events that are kept: at most 64 MB or so.
 const MAX_EVENTS: usize = 65_536;
+
+/// Bytes that the ring of captured frames may take.
+const CAPTURE_RING: RangeInclusive<usize> = 64 << 10..=1 << 30;
 
 /// Longest bounded spin.
 const MAX_SPIN: Duration = Duration::from_secs(1);
@@ -42,8 +46,21 @@ impl Check {
             let message = format!("{} is out of range", daemon.events);
             self.problem("events", message, format!("use 1 to {MAX_EVENTS}, or 0 for none"));
         }
+        if let Some(bytes) = daemon.capture_ring {
+            self.capture_ring(bytes, daemon.capture);
+        }
         if matches!(daemon.spin, Spin::For(time) if time > MAX_SPIN) {
             self.problem("spin", "is out of range", r#"use "0us" to "1s", or "always""#);
+        }
+    }
+    fn capture_ring(&mut self, bytes: usize, may_capture: bool) {
+        if !CAPTURE_RING.contains(&bytes) {
+            let message = format!("{bytes} bytes are out of range");
+            let remedy = r#"use "64Ki" to "1Gi", or remove it for no ring"#;
+            self.problem("capture-ring", message, remedy);
+        } else if !may_capture {
+            let message = "keeps frames, which capture = false forbids";
+            self.problem("capture-ring", message, "remove one of the two");
         }
     }
 }

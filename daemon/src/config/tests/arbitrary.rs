@@ -83,8 +83,9 @@ fn daemon() -> impl Strategy<Value = DaemonConfig> {
     ];
     let metrics = proptest::option::of((1u16..).prop_map(|port| ([127, 0, 0, 1], port).into()));
     let sandbox = proptest::sample::select(vec![Sandbox::Enforce, Sandbox::Log, Sandbox::Off]);
-    (1usize..4, spin, metrics, access(), sandbox).prop_map(
-        |(workers, spin, metrics, access, sandbox)| DaemonConfig {
+    let ring = proptest::option::of(64usize << 10..=1 << 30);
+    (1usize..4, spin, metrics, access(), sandbox, ring).prop_map(
+        |(workers, spin, metrics, access, sandbox, capture_ring)| DaemonConfig {
             workers,
             spin,
             metrics,
@@ -92,6 +93,7 @@ fn daemon() -> impl Strategy<Value = DaemonConfig> {
             socket_group: access.group,
             socket_mode: access.mode,
             sandbox,
+            capture_ring,
             openvswitch: kept(&["external_ids={system-id=x}"], workers),
             ..DaemonConfig::default()
         },

@@ -166,6 +166,31 @@ fn values_out_of_range() {
 }
 
 #[test]
+fn a_ring_of_captures_has_bounds_and_needs_captures() {
+    let refused_alone = |value: &str, fault: &str| {
+        let fault = format!("lab.toml:2:16: daemon.capture-ring: {fault}");
+        refused(&format!("[daemon]\ncapture-ring = {value}\n"), &[&fault]);
+    };
+    let out_of_range = |bytes: usize| {
+        format!("{bytes} bytes are out of range; use \"64Ki\" to \"1Gi\", or remove it for no ring")
+    };
+    refused_alone("0", &out_of_range(0));
+    refused_alone("\"63Ki\"", &out_of_range(63 << 10));
+    refused_alone("\"1025Mi\"", &out_of_range(1025 << 20));
+    refused_alone("\"much\"", "\"much\" is not a size; use a number such as 8192 or \"8Ki\"");
+    refused_alone("true", "is true or false, not an integer; write an integer");
+    refused(
+        "[daemon]\ncapture = false\ncapture-ring = \"8Mi\"\n",
+        &["lab.toml:3:16: daemon.capture-ring: keeps frames, which capture = false forbids; \
+           remove one of the two"],
+    );
+    let read = |value| parse(&format!("[daemon]\ncapture-ring = {value}\n"), "").unwrap();
+    for (value, bytes) in [("65536", 64 << 10), ("\"8Mi\"", 8 << 20), ("\"1Gi\"", 1 << 30)] {
+        assert_eq!(read(value).daemon.capture_ring, Some(bytes));
+    }
+}
+
+#[test]
 fn bad_names() {
     refused(
         "[[network]]\nname = \"my lab\"\n[[port]]\nname = \"-p\"\ntype = \"tap\"\nifname = \"t\"\n",

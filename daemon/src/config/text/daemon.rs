@@ -3,10 +3,11 @@
 use super::field::{Field, map_field, number, path};
 use super::reader::Reader;
 use super::socket;
+use super::units::format_bytes;
 use crate::Fault;
 use crate::config::model::{DaemonConfig, Sandbox};
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "control",
     "group",
     "socket-group",
@@ -17,6 +18,7 @@ const KEYS: [&str; 12] = [
     "spin",
     "sandbox",
     "capture",
+    "capture-ring",
     "events",
     "openvswitch",
 ];
@@ -51,6 +53,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> Da
         spin: spin.unwrap_or(default.spin),
         sandbox: sandbox.unwrap_or(default.sandbox),
         capture: reader.boolean("capture").unwrap_or(default.capture),
+        capture_ring: reader.size("capture-ring"),
         events: reader.integer("events").unwrap_or(default.events),
         openvswitch: reader.map("openvswitch").unwrap_or_default().into_iter().collect(),
     }
@@ -70,6 +73,7 @@ pub(super) fn fields(daemon: &DaemonConfig) -> Vec<Field> {
         Field::new("spin", daemon.spin.to_string(), daemon.spin == default.spin),
         Field::new("sandbox", daemon.sandbox.name(), daemon.sandbox == default.sandbox),
         Field::new("capture", daemon.capture, daemon.capture == default.capture),
+        Field::optional("capture-ring", daemon.capture_ring.map(|it| format_bytes(it as u64))),
         Field::new("events", number(daemon.events), daemon.events == default.events),
         map_field("openvswitch", &daemon.openvswitch),
     ]
