@@ -133,6 +133,12 @@ for page in tramactl tramad trama.toml trama-vhost-net; do ls /usr/share/man/man
 [ "$(readlink -f /usr/lib/x86_64-linux-gnu/wireshark/extcap/trama-extcap)" = /usr/bin/tramactl ]
 PATH=/usr/lib/trama/ovs:$PATH ovs-vsctl list-br | grep -qx lab
 
+step "one limit for all processes"
+systemctl set-property --runtime trama.slice MemoryMax=2G
+for process in "$(main_process)" "$(keeper)" "$(helper)" "$(pgrep -x trama:out)"; do
+    grep -q "/trama.slice/" "/proc/$process/cgroup"
+done
+
 step "privileges"
 for process in "$(main_process)" "$(keeper)"; do has_no_more "$process" trama; done
 has_no_more "$(pgrep -x trama:out)" trama-gateway

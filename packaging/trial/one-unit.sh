@@ -5,7 +5,7 @@ set -euo pipefail
 parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT
 dpkg-deb -R "$1" "$parts"
-rm "$parts"/usr/lib/systemd/system/{trama-helper*,trama.slice}
+rm "$parts"/usr/lib/systemd/system/trama-helper*
 cp "$(dirname "$0")/one-unit.service" "$parts/usr/lib/systemd/system/trama.service"
 echo "g trama - -
 u trama-gateway - - - -" >"$parts/usr/lib/sysusers.d/trama.conf"

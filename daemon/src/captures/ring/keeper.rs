@@ -98,8 +98,11 @@ impl Keeper {
 
     /// Takes a turn's frames from each queue; returns whether there were any.
     fn take_turn(&mut self) -> bool {
-        let turns = 0..self.ports.watches.len();
-        turns.fold(false, |any, index| self.take(index, TURN, Time(u64::MAX)) > 0 || any)
+        let mut any = false;
+        for index in 0..self.ports.watches.len() {
+            any |= self.take(index, TURN, Time(u64::MAX)) > 0;
+        }
+        any
     }
 
     /// Takes at most this many frames from a queue, and only one that is not older than `until`.
