@@ -43,12 +43,17 @@ impl Lab {
     /// Starts `tramactl tcpdump` with these words, and waits until it captures.
     pub(crate) fn tcpdump(&self, words: &str) -> Process {
         let before = self.running();
+        let capture = self.start_tcpdump(words);
+        wait_until("the capture runs", SOON, || (self.running() > before).then_some(()));
+        capture
+    }
+
+    /// Starts `tramactl tcpdump` with these words.
+    pub(crate) fn start_tcpdump(&self, words: &str) -> Process {
         let mut command = tied_command(binary("tramactl"));
         command.arg("--socket").arg(self.tramad.path("control.sock")).arg("tcpdump");
         command.args(words.split_whitespace());
-        let capture = Process::spawn("tcpdump", command, &self.path("log"));
-        wait_until("the capture runs", SOON, || (self.running() > before).then_some(()));
-        capture
+        Process::spawn("tcpdump", command, &self.path("log"))
     }
 
     fn running(&self) -> u64 {

@@ -77,7 +77,7 @@ fn frames_of_before_come_first_with_their_ids_and_reasons() {
     let rows = fields(&file, &["frame.packet_flags_direction", "icmp.type", "icmp.seq"]);
     let reply = |number: &str| ["0x00000002", "0", number].map(str::to_owned).to_vec();
     assert_eq!(rows, ["1", "2", "3"].map(reply));
-    let mut one = lab.tcpdump("any --last 5m -c 2 icmp and less 142 and greater 142");
+    let mut one = lab.start_tcpdump("any --last 5m -c 2 icmp and less 142 and greater 142");
     assert!(wait_until("it ends with two of before", SOON, || one.status()).success());
     assert_eq!(counts(&one.log()), (2, 0));
     // Of a time that is over.
