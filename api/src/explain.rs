@@ -14,6 +14,9 @@ pub struct Request {
     pub version: u32,
     /// The port.
     pub port: String,
+    /// The network that the caller takes it to be on, if that is to be checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// The frame.
     pub frame: Frame,
 }

@@ -15,6 +15,7 @@ mod tests;
 mod transport;
 
 use std::fmt::{self, Display, Write as _};
+use std::time::Duration;
 
 use trama_frame::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN};
 
@@ -34,6 +35,25 @@ pub fn line(frame: &Frame<'_>, port: &str, link_level: bool) -> String {
     // Writing to memory does not fail.
     let _ = write_line(&mut line, frame, port, link_level);
     line
+}
+
+/// Returns what a frame carries, in words, from its first bytes; `len` is that of all of it. `None`
+/// if it ends within its Ethernet header.
+pub fn packet(bytes: &[u8], len: u32) -> Option<String> {
+    let frame = Frame {
+        interface: 0,
+        time: Duration::ZERO,
+        way: Way::In,
+        id: 0,
+        queue: 0,
+        missed: 0,
+        comment: None,
+        len,
+        bytes: bytes.into(),
+    };
+    let mut text = String::new();
+    // Writing to memory does not fail.
+    write_ethernet(&mut text, &frame, false).ok().flatten().map(|()| text)
 }
 
 fn write_line(out: &mut String, frame: &Frame<'_>, port: &str, link_level: bool) -> fmt::Result {

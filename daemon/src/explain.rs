@@ -6,12 +6,13 @@ mod running;
 mod words;
 
 use trama_api::explain::{Answer, Frame, Request};
-use trama_api::nearest::nearest;
+use trama_api::nearest::{nearest, suggestion};
 use trama_switch::DropReason;
 
 pub(crate) use running::Explained;
 use words::{NO_STATION, Subject};
 
+use crate::config::model::{Config, Port};
 use crate::state::Daemon;
 
 /// Answers a request.
@@ -21,8 +22,15 @@ use crate::state::Daemon;
 pub(crate) fn explain(daemon: &Daemon, request: &Request) -> Result<Answer, String> {
     let (config, status) = (daemon.config(), daemon.status());
     let name = &request.port;
-    let port =
-        config.port(name).ok_or_else(|| no_port(name, config.ports.iter().map(|it| &*it.name)))?;
+    let port = config.all_ports().find(|port| port.name == *name);
+    let port = port.ok_or_else(|| {
+        let known: Vec<String> = config.all_ports().map(|it| it.name.clone()).collect();
+        no_port(name, known.iter().map(String::as_str))
+    })?;
+    let port = &*port;
+    if let Some(stated) = request.network.as_deref().filter(|it| !port.is_on(it)) {
+        return Err(not_on(port, stated, &config));
+    }
     let running = status.port(name).filter(|it| it.not_running.is_none()).ok_or_else(|| {
         let reason = status.port(name).and_then(|it| it.not_running.as_deref());
         format!("port {name} does not run: {}", reason.unwrap_or("it is not started yet"))
@@ -60,6 +68,18 @@ fn reason_of(name: &str) -> Result<DropReason, String> {
         Some(near) => format!("there is no drop reason {name}; did you mean {near}?"),
         None => format!("there is no drop reason {name}; there are {}", known.join(", ")),
     })
+}
+
+/// Why a port is not on the network that the caller has stated.
+fn not_on(port: &Port, stated: &str, config: &Config) -> String {
+    let known: Vec<&str> = config.networks.iter().map(|it| it.name.as_str()).collect();
+    if !known.contains(&stated) {
+        return format!("no bridge named {stated}{}", suggestion(stated, &known));
+    }
+    match &port.network {
+        Some(network) => format!("port {} is on {network}, not on {stated}", port.name),
+        None => format!("port {} is on no network", port.name),
+    }
 }
 
 fn no_port<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {

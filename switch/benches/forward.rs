@@ -8,7 +8,7 @@
 
 use std::time::Instant;
 
-use trama_switch::watch::{self, ReasonSet, Watch, Writer};
+use trama_switch::watch::{self, ReasonSet, Watch, Ways, Writer};
 use trama_switch::{Engine, PortId, Time, VlanMode};
 use trama_test_kit::{
     Guest, IN_ORDER_FEATURES, LINUX_FEATURES, PLAIN, access, driver_options, frame, mac, network,
@@ -88,9 +88,8 @@ fn run(case: &Case) {
 fn everything_from(port: PortId, queue: Writer) -> Watch {
     Watch {
         ports: vec![port],
-        received: true,
-        sent: false,
-        frames: true,
+        frames: Ways { received: true, sent: false },
+        dropped: Ways { received: true, sent: false },
         drops: ReasonSet::ALL,
         snaplen: usize::from(u16::MAX),
         filter: None,

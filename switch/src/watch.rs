@@ -23,4 +23,6 @@ pub(crate) use list::{Sight, Watches};
 pub use queue::{Reader, Record, Writer, queue};
 pub(crate) use sink::NotingSink;
 pub(crate) use types::{Burst, Sighting};
-pub use types::{Egress, Glimpse, MAX_WATCHES, ReasonSet, Sampling, WatchCount, WatchId, Way};
+pub use types::{
+    Egress, Glimpse, MAX_WATCHES, ReasonSet, Sampling, WatchCount, WatchId, Way, Ways,
+};

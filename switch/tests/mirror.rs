@@ -8,7 +8,7 @@ use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::counters::{MirrorCounters, MirrorSnapshot};
 use trama_switch::mirror::{MAX_MIRRORS, Mirror, MirrorOutput};
 use trama_switch::ports::dummy::dummy_with_offloads;
-use trama_switch::watch::{Reader, ReasonSet, Watch, Way, queue};
+use trama_switch::watch::{Reader, ReasonSet, Watch, Way, Ways, Writer, queue};
 use trama_switch::{Device, DropReason, Engine, EngineError, PortId, VlanMode, VlanSet};
 use trama_test_kit::{
     Lab, access, c_tag, frame, large_segment, mac, network, port, tagged, trunk, vid,
@@ -27,6 +27,20 @@ fn everything(lab: &Lab, output: usize) -> (Mirror, Arc<MirrorCounters>) {
         counters: Arc::clone(&counters),
     };
     (mirror, counters)
+}
+
+/// A watch of all that passes these ports, or is dropped there.
+fn watch_of(ports: Vec<PortId>, queue: Writer) -> Watch {
+    Watch {
+        ports,
+        frames: Ways::BOTH,
+        dropped: Ways::BOTH,
+        drops: ReasonSet::ALL,
+        snaplen: 65_535,
+        filter: None,
+        sampling: None,
+        queue,
+    }
 }
 
 fn ids(lab: &Lab, ports: &[usize]) -> Vec<PortId> {
@@ -94,6 +108,27 @@ fn copies_leave_tagged_as_the_output_does() {
         lab.engine.set_mirrors(lab.network, vec![mirror]).unwrap();
         let got = [0, 1].map(|from| lab.send(from, &plain)[2].concat());
         assert_eq!(got, wanted);
+    }
+}
+
+#[test]
+fn a_capture_at_an_output_sees_the_copies() {
+    let plain = frame(MacAddr::BROADCAST, mac(1), 60);
+    for mode in [trunk(), access(99)] {
+        let mut lab = Lab::new(&[access(10), access(10), mode]);
+        let (writer, mut reader) = queue(1 << 16).unwrap();
+        lab.engine.watch(lab.network, watch_of(ids(&lab, &[2]), writer)).unwrap();
+        let (mirror, counters) = everything(&lab, 2);
+        lab.engine.set_mirrors(lab.network, vec![mirror]).unwrap();
+        let got = lab.send(0, &plain)[2].concat();
+        let record = reader.read().unwrap();
+        let wanted = (Way::Sent, None, got.as_slice());
+        assert_eq!((record.way, record.drop, record.bytes), wanted);
+        lab.set(2, |settings| settings.cable = false);
+        lab.send(0, &plain);
+        assert_eq!(reader.read().unwrap().drop, Some(DropReason::EgressDown));
+        assert!(reader.read().is_none());
+        assert_eq!(counters.snapshot(), count(1, 60, 1));
     }
 }
 
@@ -320,17 +355,8 @@ proptest! {
             model.set(OUTPUT, |settings| settings.network = None);
         }
         let (writer, mut reader) = queue(1 << 20).unwrap();
-        model.engine.watch(model.network, Watch {
-            ports: ids(&model, &[0, 1, 2, 3, 4]),
-            received: true,
-            sent: true,
-            frames: true,
-            drops: ReasonSet::ALL,
-            snaplen: 65_535,
-            filter: None,
-            sampling: None,
-            queue: writer,
-        }).unwrap();
+        let watched = watch_of(ids(&model, &[0, 1, 2, 3, 4]), writer);
+        model.engine.watch(model.network, watched).unwrap();
         let (mut mirror, counters) = everything(&lab, OUTPUT);
         mirror.sources = plan.sources.as_ref().map(|sources| ids(&lab, sources));
         mirror.destinations = ids(&lab, &plan.destinations);

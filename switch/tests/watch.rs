@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 use trama_frame::MacAddr;
 use trama_switch::watch::{
-    Egress, MAX_WATCHES, Reader, ReasonSet, Sampling, Watch, WatchId, Way, queue,
+    Egress, MAX_WATCHES, Reader, ReasonSet, Sampling, Watch, WatchId, Way, Ways, queue,
 };
 use trama_switch::{DropReason, EngineError, PortId, VlanMode};
 use trama_test_kit::{Lab, access, c_tag, frame, mac, tagged, trunk};
@@ -50,15 +50,20 @@ fn read_all(lab: &Lab, reader: &mut Reader) -> Vec<Seen> {
 fn everything(ports: impl Iterator<Item = PortId>, queue: trama_switch::watch::Writer) -> Watch {
     Watch {
         ports: ports.collect(),
-        received: true,
-        sent: true,
-        frames: true,
+        frames: Ways::BOTH,
+        dropped: Ways::BOTH,
         drops: ReasonSet::ALL,
         snaplen: 65_535,
         filter: None,
         sampling: None,
         queue,
     }
+}
+
+/// Has a watch look at one way alone.
+fn only(watch: &mut Watch, way: Way) {
+    let ways = Ways { received: way == Way::Received, sent: way == Way::Sent };
+    (watch.frames, watch.dropped) = (ways, ways);
 }
 
 #[test]
@@ -97,7 +102,7 @@ fn a_frame_is_seen_as_its_machine_sees_it_with_one_id_everywhere() {
 #[test]
 fn a_dropped_frame_is_seen_with_its_reason_where_it_is_counted() {
     let mut lab = Lab::new(&[access(10), access(10), access(20)]);
-    let (_, mut reader) = watch(&mut lab, &[0, 1, 2], |watch| watch.frames = false);
+    let (_, mut reader) = watch(&mut lab, &[0, 1, 2], |watch| watch.frames = Ways::default());
     let mut expect = |lab: &mut Lab, from: usize, bytes: &[u8], at: usize, reason: DropReason| {
         lab.stations[from].send(bytes);
         lab.settle();
@@ -124,12 +129,28 @@ fn a_dropped_frame_is_seen_with_its_reason_where_it_is_counted() {
 }
 
 #[test]
+fn drops_of_either_way_are_seen_beside_frames_of_one() {
+    let mut lab = Lab::new(&[access(10), access(10), access(10)]);
+    let (_, mut reader) = watch(&mut lab, &[0, 1, 2], |watch| watch.frames.sent = false);
+    lab.set(1, |settings| settings.cable = false);
+    lab.stations[0].send(&frame(MacAddr::BROADCAST, mac(1), 60));
+    lab.settle();
+    let seen = read_all(&lab, &mut reader);
+    let of = |seen: &Seen| (seen.port, seen.way, seen.drop);
+    // It enters, and one of two receivers does not get it.
+    let mut seen: Vec<_> = seen.iter().map(of).collect();
+    seen.sort_by_key(|(port, ..)| *port);
+    let down = Some(DropReason::EgressDown);
+    assert_eq!(seen, [(0, Way::Received, None), (1, Way::Sent, down)]);
+}
+
+#[test]
 fn only_the_chosen_frames_are_seen() {
     let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
     let [there, back] = [frame(mac(2), mac(1), 60), frame(mac(1), mac(2), 200)];
     let mut readers = [
-        watch(&mut lab, &[0], |watch| watch.sent = false).1,
-        watch(&mut lab, &[0], |watch| watch.received = false).1,
+        watch(&mut lab, &[0], |watch| only(watch, Way::Received)).1,
+        watch(&mut lab, &[0], |watch| only(watch, Way::Sent)).1,
         watch(&mut lab, &[0], |watch| watch.filter = Some(Box::new(|glimpse| glimpse.len > 100))).1,
         watch(&mut lab, &[2], |watch| watch.snaplen = 20).1,
     ];
@@ -291,7 +312,7 @@ fn a_sample_says_where_a_frame_leaves_and_has_no_more_than_its_part() {
     let mut lab = Lab::new(&[trunk(), trunk(), trunk()]);
     let sampled = |lab: &mut Lab, rate: u32| {
         watch(lab, &[0], |watch| {
-            watch.sent = false;
+            only(watch, Way::Received);
             watch.snaplen = 20;
             let rate = NonZeroU32::new(rate).unwrap();
             watch.sampling = Some(Sampling { rate, seed: 7 });

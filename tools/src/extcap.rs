@@ -138,11 +138,9 @@ fn fill(daemon: &Daemon, matches: &ArgMatches) -> Result<(), Failed> {
         count: None,
         last: None,
     };
-    let place = Place::File(fifo.clone());
-    let cannot = |error: io::Error| format!("cannot write {}: {error}", fifo.display());
-    let ended = capture(daemon, &request, Output::open(&place, false).map_err(cannot)?)?;
-    // Wireshark has closed its end when it stops.
-    ended.broken_by_other_than_reader().map_or(Ok(()), |error| Err(cannot(error).into()))
+    let output = Output::new(Place::File(fifo.clone()), false);
+    // Wireshark has closed its end when it stops. It shows what a program says that fails.
+    capture(daemon, &request, output)?.fault().map_or(Ok(()), |fault| Err(fault.into()))
 }
 
 /// The user's folders of extcap programs: of Wireshark from 4.2 on, and of earlier versions.

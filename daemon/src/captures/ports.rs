@@ -115,7 +115,7 @@ impl Ports {
         let networks: HashSet<NetworkId> = ports.iter().map(|port| port.network).collect();
         let room = (QUEUES / networks.len().max(1)).max(MIN_QUEUE);
         for port in ports {
-            if self.seen.get(&port.id).is_some_and(|seen| seen.life != Life::Past) {
+            if self.seen.get(&port.id).is_some_and(|seen| seen.life == Life::Watched) {
                 continue;
             }
             let watched = self.watches.iter().find(|it| it.network == port.network);
@@ -123,7 +123,10 @@ impl Ports {
                 Some(id) => self.daemon.extend_watch(port.network, id, port.id)?,
                 None => self.watch(&port, wanted, room)?,
             }
-            self.join(&Arc::new(port), Life::Watched, tell).life = Life::Watched;
+            let port = Arc::new(port);
+            let seen = self.join(&port, Life::Watched, tell);
+            // It may have come back, or have changed its network.
+            (seen.life, seen.port) = (Life::Watched, port);
         }
         Ok(())
     }
@@ -160,9 +163,8 @@ impl Ports {
             queue(room).map_err(|error| format!("no queue can be made: {error}"))?;
         let watch = Watch {
             ports: vec![port.id],
-            received: wanted.received,
-            sent: wanted.sent,
             frames: wanted.frames,
+            dropped: wanted.dropped,
             drops: wanted.drops,
             snaplen: wanted.snaplen as usize,
             filter: wanted.filter(),

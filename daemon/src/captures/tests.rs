@@ -82,9 +82,8 @@ impl Lab {
         let ports = ports.filter(|port| wanted.targets.include(&port.name, &port.network_name));
         let watch = Watch {
             ports: ports.map(|port| port.id).collect(),
-            received: wanted.received,
-            sent: wanted.sent,
             frames: wanted.frames,
+            dropped: wanted.dropped,
             drops: wanted.drops,
             snaplen: wanted.snaplen as usize,
             filter: wanted.filter(),

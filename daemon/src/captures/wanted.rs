@@ -8,9 +8,10 @@ use trama_api::nearest::suggestion;
 use trama_capture::filter::{Filter, Mistake};
 use trama_capture::pcapng::MAX_SNAPLEN;
 use trama_frame::vnet::PRIVATE_HEAD;
-use trama_switch::watch::{self, Glimpse, ReasonSet, Record, Way};
+use trama_switch::watch::{self, Glimpse, ReasonSet, Record, Ways};
 use trama_switch::{DropReason, NetworkId, PortId};
 
+use crate::config::derived::running::is_part_of;
 use crate::config::model::Config;
 use crate::convert;
 
@@ -28,7 +29,9 @@ pub(crate) struct Targets {
 impl Targets {
     /// Returns whether a port is one of them.
     pub(crate) fn include(&self, port: &str, network: &str) -> bool {
-        self.any || self.networks.contains(network) || self.ports.contains(port)
+        self.any
+            || self.ports.contains(port)
+            || self.networks.iter().any(|name| is_part_of(network, name))
     }
 
     /// Returns whether they are stated ports, so that the capture ends with the last of them.
@@ -53,9 +56,10 @@ pub(crate) struct Wanted {
     /// The words of the client.
     pub(super) what: String,
     pub(super) targets: Targets,
-    pub(super) received: bool,
-    pub(super) sent: bool,
-    pub(super) frames: bool,
+    /// The ways of frames that pass.
+    pub(super) frames: Ways,
+    /// The ways of dropped frames.
+    pub(super) dropped: Ways,
     pub(super) drops: ReasonSet,
     /// Bytes of a frame.
     pub(super) snaplen: u32,
@@ -72,17 +76,20 @@ impl Wanted {
     /// # Errors
     /// It names what there is not, or its filter has a mistake.
     pub(crate) fn read(request: &Request, config: &Config) -> Result<Wanted, String> {
-        let config = config.expanded();
-        let (targets, rest) = targets(&request.words, &config);
+        let (targets, rest) = targets(&request.words, config);
         let filter = filter(rest).map_err(|mistake| {
             let is_first = targets.is_none() && !rest.is_empty() && mistake.column == 1;
-            explain(&mistake, is_first.then_some(&config))
+            explain(&mistake, is_first.then_some(config))
         })?;
         let targets = targets.unwrap_or(Targets { any: true, ..Targets::default() });
-        let direction = request.direction.unwrap_or(match targets.are_ports() {
-            true => Direction::InOut,
-            false => Direction::In,
-        });
+        let ways = |direction| Ways {
+            received: direction != Direction::Out,
+            sent: direction != Direction::In,
+        };
+        // Each frame once: where it enters. It may be dropped at any port that it was for.
+        let passing = if targets.are_ports() { Direction::InOut } else { Direction::In };
+        let passing = ways(request.direction.unwrap_or(passing));
+        let dropped = request.direction.map_or(Ways::BOTH, ways);
         let drops = request.drops.as_deref().map_or(Ok(ReasonSet::NONE), reasons)?;
         if !request.frames && drops == ReasonSet::NONE {
             return Err("neither frames nor drops are wanted; use --drops with --no-frames".into());
@@ -90,9 +97,8 @@ impl Wanted {
         Ok(Wanted {
             what: request.words.join(" "),
             targets,
-            received: direction != Direction::Out,
-            sent: direction != Direction::In,
-            frames: request.frames,
+            frames: if request.frames { passing } else { Ways::default() },
+            dropped,
             drops,
             snaplen: if request.snaplen == 0 { MAX_SNAPLEN } else { request.snaplen }
                 .min(MAX_SNAPLEN),
@@ -107,9 +113,8 @@ impl Wanted {
         Wanted {
             what: String::new(),
             targets: Targets { any: true, ..Targets::default() },
-            received: true,
-            sent: true,
-            frames: true,
+            frames: Ways::BOTH,
+            dropped: Ways::BOTH,
             drops: ReasonSet::ALL,
             snaplen,
             count: None,
@@ -121,14 +126,13 @@ impl Wanted {
     /// Returns whether a watch for it would copy a frame of one of its ports. `filter` is its
     /// filter.
     pub(super) fn takes(&self, record: &Record<'_>, filter: Option<&watch::Filter>) -> bool {
-        let is_direction = match record.way {
-            Way::Received => self.received,
-            Way::Sent => self.sent,
+        let is_kind = match record.drop {
+            None => self.frames.include(record.way),
+            Some(reason) => self.dropped.include(record.way) && self.drops.contains(reason),
         };
-        let is_kind = record.drop.map_or(self.frames, |reason| self.drops.contains(reason));
         let head = &record.bytes[..record.bytes.len().min(PRIVATE_HEAD)];
         let glimpse = Glimpse { head, len: record.len, drop: record.drop };
-        is_direction && is_kind && filter.is_none_or(|takes| takes(&glimpse))
+        is_kind && filter.is_none_or(|takes| takes(&glimpse))
     }
 
     /// Returns the filter as a watch asks it.

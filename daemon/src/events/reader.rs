@@ -156,6 +156,8 @@ pub(crate) struct Reader {
     filter: Filter,
     /// The number of the next event to look at.
     next: u64,
+    /// The number of the first one that is not wanted any more, unless it follows.
+    end: Option<u64>,
     /// Whether to say that what came before is not known.
     is_after_another: bool,
     changed: watch::Receiver<u64>,
@@ -188,14 +190,16 @@ impl Reader {
             let first = taken.take(usize::try_from(last).unwrap_or(usize::MAX)).last();
             next = first.map_or(ring.next(), |event| event.id);
         }
+        let end = (!wanted.follows).then(|| ring.next());
         drop(ring);
-        Reader { events, filter: wanted.filter.clone(), next, is_after_another, changed }
+        Reader { events, filter: wanted.filter.clone(), next, end, is_after_another, changed }
     }
 
     /// Returns the next events.
     pub(crate) fn step(&mut self) -> Step {
         self.changed.mark_unchanged();
-        let found = self.events.ring().read(self.next, AT_ONCE);
+        let left = self.end.map_or(usize::MAX, |end| end.saturating_sub(self.next) as usize);
+        let found = self.events.ring().read(self.next, AT_ONCE.min(left));
         let has_more = found.events.len() == AT_ONCE;
         let is_after_another = std::mem::take(&mut self.is_after_another);
         let mut events = Vec::new();

@@ -10,7 +10,7 @@ use trama_switch::explain::Route;
 use trama_switch::{DropReason, PortId};
 
 use super::running::{Explained, GATEWAY};
-use crate::config::model::{Network, Port};
+use crate::config::model::{Mode, Network, Port, Vlan};
 use crate::last_drops::LastDrop;
 
 /// What the answer is about.
@@ -79,7 +79,9 @@ impl Subject<'_> {
 
     fn of_vlan(&self) -> Option<String> {
         let told = &self.explained.explanation;
-        let vlan = &self.port.vlan;
+        // A port of a network of mode `nat` is alone, and its VLAN settings have no effect.
+        let is_alone = self.network.is_some_and(|network| network.mode == Mode::Nat);
+        let vlan = if is_alone { Vlan::default() } else { self.port.vlan.clone() };
         let tag = vlan.tag.map(|tag| format!(", tag {tag}")).unwrap_or_default();
         let mode = format!("{}{tag}", vlan.mode_or_default());
         match (told.vlan, told.dropped) {
@@ -169,7 +171,10 @@ pub(super) fn of_last(port: &str, last: &LastDrop) -> Answer {
     let ago = at.elapsed().as_secs();
     let frame = format!("{ago} s ago, to {}", described(&notice.head, notice.len));
     let mut answer = Answer { dropped: Some(dropped(port, notice.reason)), ..Answer::default() };
-    answer.steps = vec![step("frame", frame), step("verdict", verdict(&answer))];
+    let packet = trama_capture::text::packet(&notice.head, notice.len as u32);
+    answer.steps.push(step("frame", frame));
+    answer.steps.extend(packet.map(|text| step("packet", text)));
+    answer.steps.push(step("verdict", verdict(&answer)));
     answer
 }
 

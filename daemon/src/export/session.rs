@@ -9,7 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use trama_export::{Interface, Sample};
 use trama_frame::vnet::{self, PRIVATE_HEAD};
 use trama_frame::{VlanId, ethernet};
-use trama_switch::watch::{Egress, Reader, ReasonSet, Record, Sampling, Watch, WatchId, queue};
+use trama_switch::watch::{
+    Egress, Reader, ReasonSet, Record, Sampling, Watch, WatchId, Ways, queue,
+};
 use trama_switch::{NetworkId, PortId, VlanMode};
 
 use super::Protocol;
@@ -86,6 +88,8 @@ struct Sampled {
     queue: Reader,
     clock: Clock,
     ports: Vec<PortId>,
+    /// Frames that found no room, as far as records have told of them.
+    missed: u64,
 }
 
 impl Session {
@@ -199,9 +203,8 @@ impl Session {
         let ports: Vec<PortId> = self.ports.keys().copied().collect();
         let watch = Watch {
             ports: ports.clone(),
-            received: true,
-            sent: false,
-            frames: true,
+            frames: Ways { received: true, sent: false },
+            dropped: Ways { received: true, sent: false },
             drops: ReasonSet::ALL,
             // As much as it takes to tell the packets of a large segment.
             snaplen: self.setting.header().max(PRIVATE_HEAD),
@@ -210,7 +213,7 @@ impl Session {
             queue: writer,
         };
         let (watch, clock) = self.daemon.watch(self.network, watch)?;
-        Ok(Sampled { watch, queue: reader, clock, ports })
+        Ok(Sampled { watch, queue: reader, clock, ports, missed: 0 })
     }
 
     /// Takes samples and sends what is due; returns whether samples are left.
@@ -236,6 +239,7 @@ impl Session {
         {
             taken += 1;
             lost += record.missed;
+            sampled.missed += record.missed;
             let Some(port) = self.ports.get(&record.port) else { continue };
             let Some(mut sample) = sample(&record, port, &self.ports) else { continue };
             sample.header = &sample.header[..sample.header.len().min(header)];
@@ -274,10 +278,14 @@ impl Session {
 
     /// Ends the export, and sends what it has.
     pub(super) fn end(mut self) {
-        if let Some(Sampled { watch, .. }) = &self.sampling {
-            self.daemon.unwatch(self.network, *watch);
-        }
+        let watch = self.sampling.as_ref().map(|sampled| sampled.watch);
+        let counts = watch.map(|watch| self.daemon.unwatch(self.network, watch));
         while self.drain() {}
+        // Of what was missed since the last record, none has told.
+        let missed = counts.iter().flatten().map(|count| count.missed).sum::<u64>();
+        let told = self.sampling.as_ref().map_or(0, |sampled| sampled.missed);
+        let late = missed.saturating_sub(told);
+        self.daemon.exports.count(self.setting.protocol(), 0, late);
         if let Some(encoder) = &mut self.encoder {
             let rest = encoder.end();
             self.send(rest);

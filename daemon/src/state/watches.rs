@@ -52,6 +52,21 @@ impl Daemon {
                 description: format!("{network_name}, {}", vlans(&port.settings.vlan)),
             });
         }
+        for (name, network) in &inner.data_plane.networks {
+            // No port of the configuration has such a name.
+            let port = format!("{name}/gateway");
+            let Some(gateway) = network.gateway.as_ref().filter(|_| targets.include(&port, name))
+            else {
+                continue;
+            };
+            ports.push(WatchedPort {
+                name: port,
+                id: gateway.port(),
+                network: network.id,
+                network_name: name.clone(),
+                description: format!("the gateway of {name}"),
+            });
+        }
         ports.sort_by(|a, b| a.name.cmp(&b.name));
         ports
     }

@@ -1,14 +1,16 @@
 //! Delivers a mirror's copies.
 
+use trama_frame::VlanTag;
 use trama_frame::retag::{self, start_len};
 use trama_frame::vnet::LEN as HEADER_LEN;
 
 use super::{Batch, Scratch, gather, refusal, refuse, select};
 use crate::counters::MirrorCounters;
 use crate::drop_reason::DropReason;
-use crate::forward::{FrameSet, Plan, Source, members};
+use crate::forward::{FrameSet, Plan, Reasons, Source, members};
+use crate::mac_table::PortIndex;
 use crate::ports::{Port, Sink};
-use crate::watch::NotingSink;
+use crate::watch::{Burst, NotingSink, Sight, Sighting, Watches, Way};
 
 /// How a mirror's copies leave by a port.
 #[derive(Clone, Copy)]
@@ -21,15 +23,22 @@ pub(crate) struct Copies<'a> {
     pub counters: &'a MirrorCounters,
 }
 
-/// Delivers copies of `frames` to a port.
+/// Delivers copies of `frames` to a port, and shows them to its watches.
 pub(crate) fn deliver_copies<S: Source>(
     source: &S,
     plan: &Plan,
     frames: FrameSet,
     port: &mut Port,
     copies: Copies<'_>,
+    (at, burst, watches): (PortIndex, Burst, &mut Watches),
     scratch: &mut Scratch,
 ) {
+    let seen = Sighting { port: port.id, index: at, way: Way::Sent, seers: port.seers.sent };
+    let mut show = |frames, reasons: &Reasons, tags| {
+        if seen.seers != 0 && frames != 0 {
+            watches.show(&Sight { source, plan, burst, seen, frames, reasons, tags, egress: None });
+        }
+    };
     let egress = match &port.output_mode {
         Some(mode) if copies.is_output => select(plan, frames, |vlan| mode.form(vlan)),
         _ => select(plan, frames, |vlan| port.settings.vlan.egress(vlan)),
@@ -40,6 +49,9 @@ pub(crate) fn deliver_copies<S: Source>(
     if let Some(reason) = refusal_of_copies(port, copies.is_output) {
         refuse(source, plan, egress.carried, reason, port);
         copies.counters.lost.add(egress.carried.count_ones().into());
+        let mut reasons = Reasons::NONE;
+        reasons.add(egress.carried, reason);
+        show(egress.carried, &reasons, None);
         return;
     }
     port.touched = true;
@@ -57,6 +69,11 @@ pub(crate) fn deliver_copies<S: Source>(
     copies.counters.bytes.add(bytes.saturating_sub(unsent.bytes));
     let refused = sink.refused.dropped() & !sink.taken;
     copies.counters.lost.add(u64::from(refused.count_ones()) + unsent.frames);
+    let tag = |i| batch.tag(i);
+    let retags = batch.retagged(sink.taken) != 0;
+    let tags = retags.then_some(&tag as &dyn Fn(usize) -> Option<VlanTag>);
+    show(sink.taken, &Reasons::NONE, tags);
+    show(sink.refused.dropped(), &sink.refused, None);
 }
 
 /// Returns why the port takes no copies now, if it does not.
@@ -94,14 +111,15 @@ impl<S: Source> Batch<'_, S> {
                 // Nothing can finish the checksum of a part, or cut it.
                 sink.put(&[0; HEADER_LEN], frame, &[])
             });
-            match put {
-                Ok(()) => self.counters.tx_frames.add(1),
-                Err(reason) => self.refused(i, reason, sink),
+            if let Err(reason) = put {
+                self.refused(i, reason, sink);
             }
             let unsent = sink.finish();
             unsent.count(self.counters);
-            let sent = put.is_ok() && unsent.frames == 0;
-            self.counters.tx_bytes.add(if sent { snaplen as u64 } else { 0 });
+            if put.is_ok() && unsent.frames == 0 {
+                self.counters.tx_frames.add(1);
+                self.counters.tx_bytes.add(snaplen as u64);
+            }
         }
     }
 }

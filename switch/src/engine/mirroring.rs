@@ -11,6 +11,7 @@ use crate::mac_table::PortIndex;
 use crate::mirror::types::MirrorSet;
 use crate::mirror::{MAX_MIRRORS, Mirror, MirrorOutput, Mirrors};
 use crate::ports::Port;
+use crate::watch::Watches;
 
 impl Engine {
     /// Sets the mirrors of a network, in place of those that it has. Ports of them that are not on
@@ -47,18 +48,21 @@ impl Pipeline {
     ) {
         // Of all engines' bursts, none has the same.
         let burst = self.burst().first_id;
+        let Onlookers { watches, mirrors } = onlookers;
         for place in members(by.into()) {
-            let taken = onlookers.mirrors.take(place, burst, frames, (source, &self.plan));
-            let Some((mirror, output)) = onlookers.mirrors.get(place).filter(|_| taken != 0) else {
+            let taken = mirrors.take(place, burst, frames, (source, &self.plan));
+            let Some((mirror, output)) = mirrors.get(place).filter(|_| taken != 0) else {
                 continue;
             };
             match mirror.output {
                 MirrorOutput::Port(_) => {
                     if let Some(index) = output {
-                        self.copy_to(ports, source, taken, index, mirror);
+                        self.copy_to(ports, watches, source, taken, index, mirror);
                     }
                 }
-                MirrorOutput::Vlan(vlan) => self.copy_on(ports, source, taken, vlan, mirror),
+                MirrorOutput::Vlan(vlan) => {
+                    self.copy_on(ports, watches, source, taken, vlan, mirror);
+                }
             }
         }
     }
@@ -67,6 +71,7 @@ impl Pipeline {
     fn copy_on<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
+        watches: &mut Watches,
         source: &S,
         frames: FrameSet,
         vlan: VlanId,
@@ -76,7 +81,7 @@ impl Pipeline {
         self.plan.meta.iter_mut().for_each(|meta| meta.vlan = vlan);
         for index in (0..ports.len()).map(|index| PortIndex(index as u16)) {
             if index != self.plan.ingress {
-                self.copy_to(ports, source, frames, index, mirror);
+                self.copy_to(ports, watches, source, frames, index, mirror);
             }
         }
         self.plan.meta.iter_mut().zip(was).for_each(|(meta, was)| meta.vlan = was);
@@ -85,6 +90,7 @@ impl Pipeline {
     fn copy_to<S: Source>(
         &mut self,
         ports: &mut [Option<Port>],
+        watches: &mut Watches,
         source: &S,
         frames: FrameSet,
         index: PortIndex,
@@ -100,7 +106,8 @@ impl Pipeline {
         let is_output = *output == MirrorOutput::Port(port.id);
         let copies = Copies { is_output, snaplen: *snaplen, counters };
         let was_touched = port.touched;
-        deliver_copies(source, &self.plan, frames, port, copies, &mut self.scratch);
+        let view = (index, self.burst(), watches);
+        deliver_copies(source, &self.plan, frames, port, copies, view, &mut self.scratch);
         if port.touched && !was_touched {
             self.touched.push(index);
         }

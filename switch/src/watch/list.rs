@@ -10,6 +10,7 @@ use super::queue::{Entry, Room, Writer};
 use super::sampler::Sampler;
 use super::types::{
     Burst, Egress, Glimpse, MAX_WATCHES, ReasonSet, Sampling, Seers, Sighting, WatchCount, WatchId,
+    Ways,
 };
 use crate::drop_reason::DropReason;
 use crate::forward::{FrameSet, Plan, Reasons, Source, members};
@@ -24,13 +25,11 @@ pub type Filter = Box<dyn Fn(&Glimpse<'_>) -> bool + Send>;
 pub struct Watch {
     /// The ports; those that are not on the network are left out.
     pub ports: Vec<PortId>,
-    /// Whether frames from the machine are copied.
-    pub received: bool,
-    /// Whether frames to the machine are copied.
-    pub sent: bool,
-    /// Whether frames that pass are copied.
-    pub frames: bool,
-    /// Reasons for which dropped frames are copied, at the port where they are counted.
+    /// The ways of which frames that pass are copied.
+    pub frames: Ways,
+    /// The ways of which dropped frames are copied, at the port where they are counted.
+    pub dropped: Ways,
+    /// Reasons for which they are.
     pub drops: ReasonSet,
     /// Most bytes copied of a frame.
     pub snaplen: usize,
@@ -207,10 +206,10 @@ impl Watches {
 impl Watching {
     fn see(&mut self, place: usize, index: usize, port: &mut Port) {
         let bit = |is_wanted| u16::from(is_wanted) << place;
-        let Seers { received, sent } = port.seers;
+        let (ways, Seers { received, sent }) = (self.watch.ways(), port.seers);
         port.set_seers(Seers {
-            received: received | bit(self.watch.received),
-            sent: sent | bit(self.watch.sent),
+            received: received | bit(ways.received),
+            sent: sent | bit(ways.sent),
         });
         if self.counts.len() <= index {
             self.counts.resize_with(index + 1, || None);
@@ -237,6 +236,16 @@ impl Watching {
 }
 
 impl Watch {
+    /// The ways of which it looks at frames.
+    fn ways(&self) -> Ways {
+        let (frames, dropped) = (self.frames, self.dropped);
+        let has_drops = self.drops != ReasonSet::NONE;
+        Ways {
+            received: frames.received || has_drops && dropped.received,
+            sent: frames.sent || has_drops && dropped.sent,
+        }
+    }
+
     /// Copies those of a port's frames that are wanted.
     fn copy<S: Source>(
         &mut self,
@@ -245,14 +254,16 @@ impl Watch {
         burst: Burst,
         shown: FrameSet,
     ) {
-        let Watch { frames, drops, filter, snaplen, queue, .. } = self;
+        let Watch { drops, filter, snaplen, queue, .. } = self;
+        let (passing, dropped) =
+            (self.frames.include(sight.seen.way), self.dropped.include(sight.seen.way));
         queue.write(burst, sight.seen, |room: &mut Room<'_>| {
             let (filter, snaplen, missed) = (filter.as_ref(), *snaplen, count.missed);
             let mut copying = Copying { room, filter, snaplen, captured: 0, lost: 0, missed };
             for i in members(shown) {
                 match sight.reasons.get(i) {
-                    Some(reason) if !drops.contains(reason) => {}
-                    None if !*frames => {}
+                    Some(reason) if !dropped || !drops.contains(reason) => {}
+                    None if !passing => {}
                     None if sight.tags.is_none() => {
                         let (header, len) = (sight.source.header(i), sight.source.frame_len(i));
                         sight.source.with_frame(i, |head, body| {

@@ -45,6 +45,28 @@ pub struct Sampling {
     pub seed: u64,
 }
 
+/// Ways of frames through a port.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Ways {
+    /// From the machine.
+    pub received: bool,
+    /// To the machine.
+    pub sent: bool,
+}
+
+impl Ways {
+    /// Either way.
+    pub const BOTH: Ways = Ways { received: true, sent: true };
+
+    /// Returns whether this way is one of them.
+    pub fn include(self, way: Way) -> bool {
+        match way {
+            Way::Received => self.received,
+            Way::Sent => self.sent,
+        }
+    }
+}
+
 /// A set of drop reasons.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ReasonSet(u64);

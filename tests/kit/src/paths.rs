@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use trama_frame::{MacAddr, Offloads};
 use trama_switch::mirror::{Mirror, MirrorOutput};
-use trama_switch::watch::{self, Reader, ReasonSet, Sampling, Watch};
+use trama_switch::watch::{self, Reader, ReasonSet, Sampling, Watch, Ways};
 use trama_switch::{
     CounterSlab, Device, Dgram, DgramPeer, Doorbell, Engine, Epoch, HdrLen, NetworkId,
     PortSettings, Stream, StreamLink, Tap, Time, VlanMode, VlanSet,
@@ -342,11 +342,11 @@ fn watched(place: usize, snaplen: usize, sampling: Option<Sampling>) -> Box<dyn 
     let [sender, receiver] = guests.map(|guest| End::Guest(Box::new(guest)));
     let mut switch = switch(engine, sender, vec![receiver], small());
     let (queue, reader) = watch::queue(1 << 20).unwrap();
+    let ways = Ways { received: place == 0, sent: place == 1 };
     let watch = Watch {
         ports,
-        received: place == 0,
-        sent: place == 1,
-        frames: true,
+        frames: ways,
+        dropped: ways,
         drops: ReasonSet::ALL,
         snaplen,
         filter: None,

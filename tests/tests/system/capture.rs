@@ -199,6 +199,43 @@ fn a_dropped_frame_says_why() {
     wait_until("one is enough", SOON, || capture.status());
     let line = "ARP, Request who-has 10.1.0.2 tell 10.1.0.1, length 28, dropped at left: no_member";
     assert!(capture.log().contains(line), "{}", capture.log());
+    // What a receiver does not take is there as well, at its own port.
+    lab.tramad.ctl("clear Port left tag -- clear Port right tag -- link right down");
+    let mut capture = lab.tcpdump("lab --drops --no-frames -c 1 arp");
+    lab.left.try_run("ping -c 2 -W 1 10.1.0.2");
+    wait_until("one is enough", SOON, || capture.status());
+    let line = " right Out ARP, Request who-has 10.1.0.2 tell 10.1.0.1, length 28, dropped at right: \
+                egress_down";
+    assert!(capture.log().contains(line), "{}", capture.log());
+}
+
+#[test]
+fn frames_of_a_gateway_enter_its_network() {
+    let guest = Netns::new("guest");
+    let tramad = Tramad::start(&format!(
+        "[[network]]\nname = \"home\"\nmode = \"nat-network\"\nsubnet = [\"10.4.0.0/24\"]\n\
+         [[network]]\nname = \"alone\"\nmode = \"nat\"\nsubnet = [\"10.5.0.0/24\"]\n\
+         [[port]]\nname = \"vm1\"\nnetwork = \"home\"\ntype = \"tap\"\nifname = \"vm1\"\n\
+         netns = \"{guest}\"\naddress = \"10.4.0.7/24\"\n\
+         [[port]]\nname = \"vm2\"\nnetwork = \"alone\"\ntype = \"tap\"\nifname = \"vm2\"\n\
+         netns = \"{guest}\"\naddress = \"10.5.0.15/24\"\n",
+        guest = guest.name()
+    ));
+    let dir = tempfile::tempdir().expect("folder");
+    for (network, gateway) in [("home", "10.4.0.1"), ("alone", "10.5.0.2")] {
+        guest.wait_for_ping(gateway, SOON);
+        let mut command = tied_command(binary("tramactl"));
+        command.arg("--socket").arg(tramad.path("control.sock"));
+        command.args(["tcpdump", network, "-c", "2", "icmp"]);
+        let mut capture = Process::spawn("tcpdump", command, &dir.path().join("log"));
+        let captures = || tramad.metric("trama_captures", &[]);
+        wait_until("the capture runs", SOON, || (captures() == 1).then_some(()));
+        guest.run(&format!("ping -c 1 {gateway}"));
+        wait_until("both frames", SOON, || capture.status());
+        let log = capture.log();
+        let reply = log.lines().find(|line| line.contains("ICMP echo reply")).expect(&log);
+        assert!(reply.contains("/gateway In  IP "), "{reply}");
+    }
 }
 
 #[test]
@@ -219,6 +256,13 @@ fn what_is_wrong_is_said_with_its_place() {
         assert!(answer.text.contains(message), "{words:?}: {}", answer.text);
         assert_eq!(answer.text.lines().count(), 1, "{}", answer.text);
     }
+    // A file is not emptied for a capture that does not begin.
+    let kept = lab.path("kept");
+    std::fs::write(&kept, "kept").expect("write");
+    let wrong =
+        ["tcpdump", "left", "-w", &kept.display().to_string(), "tcp", "prot"].map(str::to_owned);
+    assert_eq!(lab.tramad.try_ctl(&wrong.each_ref().map(String::as_str)).status, 1);
+    assert_eq!(std::fs::read_to_string(&kept).expect("read"), "kept");
     let configuration = lab.tramad.configuration().replace("[daemon]", "[daemon]\ncapture = false");
     lab.tramad.write_configuration(&configuration);
     lab.tramad.ctl("reload");
@@ -290,6 +334,21 @@ fn the_capture_of_a_port_ends_with_it_and_that_of_a_network_goes_on() {
         network.status()
     });
     assert!(network.log().contains(" late In  ARP"), "{}", network.log());
+    // So does one that comes back, or goes to another network.
+    lab.tramad.ctl("add-br other");
+    let mut network = lab.tcpdump("lab -c 1 host 10.9.9.9");
+    let mut all = lab.tcpdump("any -c 1 host 10.9.9.9 and arp");
+    lab.tramad.ctl("set Port late network=other");
+    wait_until("a frame on the other network", SOON, || {
+        late.try_run("ip neigh flush all; ping -c 1 -W 1 10.9.9.1");
+        all.status()
+    });
+    assert_eq!(network.status(), None, "it is not on the network");
+    lab.tramad.ctl("set Port late network=lab");
+    wait_until("a frame of the port that is back", SOON, || {
+        late.try_run("ip neigh flush all; ping -c 1 -W 1 10.9.9.1");
+        network.status()
+    });
 }
 
 #[test]

@@ -53,7 +53,8 @@ fn move_in(host: &Netns, sandbox: &Netns, joined: &Value, created: &Value) {
          ip addr add {v6} dev eth0 nodad && ip link set eth0 up"
     ));
     for gateway in ["Gateway", "GatewayIPv6"].map(|key| text(&joined[key])) {
-        sandbox.run(&format!("ip route add default via {gateway} dev eth0"));
+        // Not `add`: an advertisement of the gateway's may have made the one of IPv6.
+        sandbox.run(&format!("ip route replace default via {gateway} dev eth0"));
     }
 }
 

@@ -58,6 +58,13 @@ fn what_is_said_of_a_frame_is_its_way() {
     assert!(json.contains(r#""exits":[{"port":"vm2","tag":null,"dropped":null}]"#), "{json}");
     let flow = "ofproto/trace lab in_port=vm1,dl_dst=02:00:00:00:00:02,dl_src=02:00:00:00:00:01";
     assert_eq!(tramad.ctl(flow), known);
+    let elsewhere =
+        tramad.try_ctl(&["ofproto/trace", "lba", "in_port=vm1,dl_dst=02:00:00:00:00:02"]);
+    assert!(
+        elsewhere.text.contains("no bridge named lba; did you mean lab?"),
+        "{}",
+        elsewhere.text
+    );
 
     // What no port gets, and why.
     let (dropped, status) = explain(&tramad, &["vm3", "dst=ff:ff:ff:ff:ff:ff", "vlan=30"]);

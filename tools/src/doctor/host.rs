@@ -91,7 +91,14 @@ fn netfilter(switch: &Switch, system: &System) -> Vec<Finding> {
     if !is_on || bridged.is_empty() {
         return Vec::new();
     }
-    let rules = system.output(&["iptables", "-S", "FORWARD"]).unwrap_or_default();
+    let Some(rules) = system.output(&["iptables", "-S", "FORWARD"]) else {
+        let text = format!(
+            "br_netfilter is loaded, and the host's filter of frames between {} and its bridge's \
+             other ports cannot be read",
+            bridged.join(", ")
+        );
+        return vec![Finding::note(CHECK, text, "run this as root, with iptables")];
+    };
     if !rules.lines().any(|rule| rule == "-P FORWARD DROP") {
         return Vec::new();
     }
@@ -110,16 +117,20 @@ fn netfilter(switch: &Switch, system: &System) -> Vec<Finding> {
 fn routes(switch: &Switch, system: &System) -> Vec<Finding> {
     const CHECK: &str = "routes";
     let own = switch.own_interfaces();
-    let known: Vec<(IpNet, String)> = ["-4", "-6"]
-        .into_iter()
-        .filter_map(|version| {
-            let text = system.output(&["ip", "-j", version, "route", "show", "table", "all"])?;
-            serde_json::from_str::<Vec<Json>>(&text).ok()
-        })
-        .flatten()
-        .filter_map(|route| to_other(&route, &own))
-        .collect();
     let matters = |network: &&Network| network.has_nat() || network.mode == "host-only";
+    if !switch.networks.iter().any(|network| matters(&network)) {
+        return Vec::new();
+    }
+    let answers = ["-4", "-6"].map(|version| {
+        let text = system.output(&["ip", "-j", version, "route", "show", "table", "all"])?;
+        serde_json::from_str::<Vec<Json>>(&text).ok()
+    });
+    if answers.iter().all(Option::is_none) {
+        let text = "the host's routes cannot be read";
+        return vec![Finding::note(CHECK, text, "install iproute2, which has the command ip")];
+    }
+    let routes = answers.iter().flatten().flatten();
+    let known: Vec<(IpNet, String)> = routes.filter_map(|route| to_other(route, &own)).collect();
     let look = |network: &Network| {
         let mut found = Vec::new();
         for subnet in &network.subnets {
@@ -213,6 +224,12 @@ fn denials(switch: &Switch, system: &System) -> Finding {
             format!("the kernel has refused access: {}", line.trim()),
             "allow the sockets' folder in the profile of the VMM (libvirt: \
              /etc/apparmor.d/local/abstractions/libvirt-qemu)",
+        ),
+        // Then the refusals are there, and not in the kernel's log.
+        None if system.metadata("/var/log/audit/audit.log").is_some() => Finding::note(
+            CHECK,
+            "auditd keeps the kernel's refusals, and they were not looked at",
+            "ausearch -m AVC,APPARMOR_DENIED -ts today | grep trama",
         ),
         None => Finding::ok(CHECK, "the kernel's log has no refusal of our sockets"),
     }

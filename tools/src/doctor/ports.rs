@@ -98,11 +98,12 @@ fn access(switch: &Switch, system: &System, processes: &[Process]) -> Vec<Findin
     sockets.flat_map(look).collect()
 }
 
-/// Access ports in VLANs where the network's gateway, which is untagged, is not.
+/// Ports in VLANs where the network's gateway, which is untagged, is not. On a network of mode `nat`
+/// each is alone with its gateway, and VLANs have no effect.
 fn vlans(switch: &Switch) -> Vec<Finding> {
     let look = |port: &Port| {
         let network = switch.network_of(port).filter(|network| !network.subnets.is_empty())?;
-        let tag = port.tag.filter(|tag| *tag != 0)?;
+        let tag = port.tag.filter(|tag| *tag != 0 && network.mode != "nat")?;
         let (name, net) = (&port.name, &network.name);
         Some(Finding::warn(
             "vlan",

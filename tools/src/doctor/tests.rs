@@ -126,6 +126,11 @@ fn nothing_is_found_on_a_sound_host() {
     assert_eq!(findings.len(), 17);
     let lines: String = findings.iter().map(Finding::line).collect();
     assert!(lines.contains("\nok    tun: /dev/net/tun is there\n"), "{lines}");
+    // Each port of a network of mode nat is alone with its gateway, whatever its VLAN.
+    let mut alone = networks();
+    (alone.networks[0].mode, alone.ports[0].tag) = ("nat".into(), Some(20));
+    let findings = all(&alone, &System::at(dir.path(), quiet));
+    assert!(findings.iter().all(|it| it.grade == Grade::Ok), "{findings:#?}");
 }
 
 /// Plants a fault in a sound host's files, its switch and its programs, and expects a finding.
@@ -259,6 +264,27 @@ fn faults_that_programs_tell_are_found() {
         |_| {},
         |_| {},
         |words| if words == ["dmesg"] { None } else { quiet(words) },
+    );
+    planted(
+        ("denials", Grade::Note, "auditd keeps"),
+        |root| write(root, "var/log/audit/audit.log", ""),
+        |_| {},
+        quiet,
+    );
+    planted(
+        ("routes", Grade::Note, "cannot be read"),
+        |_| {},
+        |_| {},
+        |words| if words[0] == "ip" { None } else { quiet(words) },
+    );
+    planted(
+        ("netfilter", Grade::Note, "eth0 and its bridge"),
+        |root| {
+            write(root, "proc/sys/net/bridge/bridge-nf-call-iptables", "1");
+            write(root, "sys/class/net/eth0/brport/state", "3");
+        },
+        |_| {},
+        quiet,
     );
     planted(
         ("netfilter", Grade::Warn, "eth0 and its bridge"),

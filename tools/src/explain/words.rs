@@ -50,7 +50,7 @@ pub(super) fn read(arguments: &[String]) -> Result<Request, String> {
             return Err("'explain --last' takes a port and a drop reason".to_owned());
         }
         let frame = Frame::Last { reason: reason.first().cloned() };
-        return Ok(Request { version: VERSION, port: port.clone(), frame });
+        return Ok(Request { version: VERSION, port: port.clone(), network: None, frame });
     }
     let [port, words @ ..] = arguments else {
         return Err("'explain' takes a port and a frame: explain PORT dst=MAC".to_owned());
@@ -67,12 +67,12 @@ pub(super) fn read(arguments: &[String]) -> Result<Request, String> {
             Frame::Described(draft.finish()?)
         }
     };
-    Ok(Request { version: VERSION, port: port.clone(), frame })
+    Ok(Request { version: VERSION, port: port.clone(), network: None, frame })
 }
 
 /// Reads the arguments of `ofproto/trace`: a bridge, then a flow.
 pub(super) fn read_flow(arguments: &[String]) -> Result<Request, String> {
-    let [_, flow] = arguments else {
+    let [bridge, flow] = arguments else {
         return Err("'ofproto/trace' takes a bridge and a flow: in_port=vm1,dl_dst=MAC".to_owned());
     };
     let (mut port, mut draft) = (None, Draft::default());
@@ -95,7 +95,8 @@ pub(super) fn read_flow(arguments: &[String]) -> Result<Request, String> {
         }
     }
     let port = port.ok_or("the flow has no in_port; give the port's name: in_port=vm1")?;
-    Ok(Request { version: VERSION, port, frame: Frame::Described(draft.finish()?) })
+    let (network, frame) = (Some(bridge.clone()), Frame::Described(draft.finish()?));
+    Ok(Request { version: VERSION, port, network, frame })
 }
 
 impl Draft {

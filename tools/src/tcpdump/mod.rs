@@ -19,9 +19,8 @@ pub(crate) use output::{Output, Place};
 /// The words are not understood, or the daemon refuses.
 pub(crate) fn run(program: &str, daemon: &Daemon, words: &[String]) -> Result<u8, Failed> {
     let Options { request, place, link_level } = options::read(words)?;
-    let cannot = |error: io::Error| format!("cannot write {place}: {error}");
-    let output = Output::open(&place, link_level).map_err(cannot)?;
-    capture(daemon, &request, output).map(|end| end.tell(program, &place))
+    let output = Output::new(place, link_level);
+    capture(daemon, &request, output).map(|end| end.tell(program))
 }
 
 /// How a capture went.
@@ -45,18 +44,27 @@ pub(crate) fn capture(
             ControlFlow::Break(())
         }
     })?;
-    Ok(Ended { output, broken })
+    match broken {
+        Some(error) if !output.has_begun() => {
+            Err(format!("cannot write {}: {error}", output.place()).into())
+        }
+        broken => Ok(Ended { output, broken }),
+    }
 }
 
 impl Ended {
-    /// Returns why the output failed, unless its reader has seen enough.
-    pub(crate) fn broken_by_other_than_reader(self) -> Option<io::Error> {
-        self.broken.filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
+    /// Returns why it ended, unless its reader has seen enough.
+    pub(crate) fn fault(self) -> Option<String> {
+        match self.broken {
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => None,
+            Some(error) => Some(format!("cannot write {}: {error}", self.output.place())),
+            None => (!self.output.ends.is_empty()).then(|| self.output.ends.join("; ")),
+        }
     }
 
     /// Says on standard error how it went; returns the exit status.
-    fn tell(&self, program: &str, place: &Place) -> u8 {
-        let mut exit = 0;
+    fn tell(&self, program: &str) -> u8 {
+        let (mut exit, place) = (0, self.output.place());
         match &self.broken {
             // The reader of a pipe has seen enough.
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,

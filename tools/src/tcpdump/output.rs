@@ -35,12 +35,19 @@ enum Form {
     Blocks,
 }
 
-/// What becomes of a capture.
-pub(crate) struct Output {
-    form: Form,
+/// What is written to.
+struct Target {
     out: Box<dyn Write>,
     /// The same, if it is a file that can be cut, and how much of it is whole.
     file: Option<(File, u64)>,
+}
+
+/// What becomes of a capture.
+pub(crate) struct Output {
+    place: Place,
+    form: Form,
+    /// Once the capture has begun: until then, a file keeps what it has.
+    target: Option<Target>,
     reader: Reader,
     /// Names of the ports.
     ports: Vec<String>,
@@ -52,30 +59,39 @@ pub(crate) struct Output {
     pub(super) ends: Vec<String>,
 }
 
-impl Output {
-    /// Opens an output.
-    ///
-    /// # Errors
-    /// The file cannot be made.
-    pub(crate) fn open(place: &Place, link_level: bool) -> io::Result<Output> {
-        let (out, file): (Box<dyn Write>, _) = match place {
-            Place::Lines | Place::StandardOutput => (Box::new(io::stdout()), None),
-            Place::File(path) => {
-                let file = File::create(path)?;
-                let is_plain = file.metadata()?.is_file();
-                let cut = is_plain.then(|| file.try_clone()).transpose()?;
-                (Box::new(file), cut.map(|file| (file, 0)))
-            }
+impl Target {
+    fn open(place: &Place) -> io::Result<Target> {
+        let Place::File(path) = place else {
+            return Ok(Target { out: Box::new(io::stdout()), file: None });
         };
-        let form = if *place == Place::Lines { Form::Lines { link_level } } else { Form::Blocks };
+        let file = File::create(path)?;
+        let is_plain = file.metadata()?.is_file();
+        let cut = is_plain.then(|| file.try_clone()).transpose()?;
+        Ok(Target { out: Box::new(file), file: cut.map(|file| (file, 0)) })
+    }
+}
+
+impl Output {
+    pub(crate) fn new(place: Place, link_level: bool) -> Output {
+        let form = if place == Place::Lines { Form::Lines { link_level } } else { Form::Blocks };
         let (reader, ports, ends) = (Reader::default(), Vec::new(), Vec::new());
-        Ok(Output { form, out, file, reader, ports, captured: 0, missed: 0, ends })
+        Output { place, form, target: None, reader, ports, captured: 0, missed: 0, ends }
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Whether anything was written.
+    pub(super) fn has_begun(&self) -> bool {
+        self.target.is_some()
     }
 
     /// Takes a piece of the capture, and writes what it makes whole.
     ///
     /// # Errors
-    /// The output fails; a file is cut to what is whole. Or the piece is not of a capture.
+    /// The file cannot be made, or the output fails; a file is cut to what is whole. Or the piece is
+    /// not of a capture.
     pub(crate) fn take(&mut self, piece: &[u8]) -> io::Result<()> {
         self.reader.push(piece);
         let (mut written, mut frames) = (Vec::new(), 0);
@@ -110,8 +126,12 @@ impl Output {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let written = self.out.write_all(bytes).and_then(|()| self.out.flush());
-        if let Some((file, whole)) = &mut self.file {
+        let target = match &mut self.target {
+            Some(target) => target,
+            none => none.insert(Target::open(&self.place)?),
+        };
+        let written = target.out.write_all(bytes).and_then(|()| target.out.flush());
+        if let Some((file, whole)) = &mut target.file {
             match written {
                 Ok(()) => *whole += bytes.len() as u64,
                 // Half a block is of no use; if it cannot be cut either, it stays.
