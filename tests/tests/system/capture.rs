@@ -201,9 +201,11 @@ fn a_dropped_frame_says_why() {
     assert!(capture.log().contains(line), "{}", capture.log());
     // What a receiver does not take is there as well, at its own port.
     lab.tramad.ctl("clear Port left tag -- clear Port right tag -- link right down");
-    let mut capture = lab.tcpdump("lab --drops --no-frames -c 1 arp");
-    lab.left.try_run("ping -c 2 -W 1 10.1.0.2");
-    wait_until("one is enough", SOON, || capture.status());
+    let mut capture = lab.start_tcpdump("lab --drops --no-frames -c 1 arp");
+    wait_until("one is enough", SOON, || {
+        lab.left.try_run("ping -c 1 -W 1 10.1.0.2");
+        capture.status()
+    });
     let line = " right Out ARP, Request who-has 10.1.0.2 tell 10.1.0.1, length 28, dropped at right: \
                 egress_down";
     assert!(capture.log().contains(line), "{}", capture.log());
@@ -336,17 +338,17 @@ fn the_capture_of_a_port_ends_with_it_and_that_of_a_network_goes_on() {
     assert!(network.log().contains(" late In  ARP"), "{}", network.log());
     // So does one that comes back, or goes to another network.
     lab.tramad.ctl("add-br other");
-    let mut network = lab.tcpdump("lab -c 1 host 10.9.9.9");
-    let mut all = lab.tcpdump("any -c 1 host 10.9.9.9 and arp");
+    let mut network = lab.tcpdump("lab -c 1 host 10.9.9.2");
+    let mut all = lab.tcpdump("any --drops -c 1 host 10.9.9.2");
     lab.tramad.ctl("set Port late network=other");
     wait_until("a frame on the other network", SOON, || {
-        late.try_run("ip neigh flush all; ping -c 1 -W 1 10.9.9.1");
+        late.try_run("ip neigh flush all; ping -c 1 -W 1 10.9.9.2");
         all.status()
     });
     assert_eq!(network.status(), None, "it is not on the network");
     lab.tramad.ctl("set Port late network=lab");
     wait_until("a frame of the port that is back", SOON, || {
-        late.try_run("ip neigh flush all; ping -c 1 -W 1 10.9.9.1");
+        late.try_run("ip neigh flush all; ping -c 1 -W 1 10.9.9.2");
         network.status()
     });
 }

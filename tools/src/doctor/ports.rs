@@ -98,8 +98,8 @@ fn access(switch: &Switch, system: &System, processes: &[Process]) -> Vec<Findin
     sockets.flat_map(look).collect()
 }
 
-/// Ports in VLANs where the network's gateway, which is untagged, is not. On a network of mode `nat`
-/// each is alone with its gateway, and VLANs have no effect.
+/// Ports in VLANs where the network's gateway, which is untagged, is not. On a network of mode
+/// `nat` each is alone with its gateway, and VLANs have no effect.
 fn vlans(switch: &Switch) -> Vec<Finding> {
     let look = |port: &Port| {
         let network = switch.network_of(port).filter(|network| !network.subnets.is_empty())?;

@@ -90,8 +90,8 @@ impl Output {
     /// Takes a piece of the capture, and writes what it makes whole.
     ///
     /// # Errors
-    /// The file cannot be made, or the output fails; a file is cut to what is whole. Or the piece is
-    /// not of a capture.
+    /// The file cannot be made, or the output fails; a file is cut to what is whole. Or the piece
+    /// is not of a capture.
     pub(crate) fn take(&mut self, piece: &[u8]) -> io::Result<()> {
         self.reader.push(piece);
         let (mut written, mut frames) = (Vec::new(), 0);
