@@ -45,7 +45,7 @@ impl NoAnswer {
     /// The failure to report.
     pub(crate) fn reported(self) -> Failed {
         match self {
-            NoAnswer::Lost(message) => message.into(),
+            NoAnswer::Lost(message) => Failed::Unanswered(message),
             NoAnswer::Busy(failed) | NoAnswer::Failed(failed) => failed,
         }
     }
@@ -96,13 +96,12 @@ pub(crate) fn run<R>(work: impl Future<Output = Result<R, Failed>>) -> Result<R,
 
 /// What it means if a request has no answer in time.
 pub(crate) fn late(daemon: &Daemon) -> Failed {
-    format!(
+    Failed::Unanswered(format!(
         "no answer from {} within {} s; whether the request was carried out is not known; check \
          with tramactl show, and use -t SECONDS to wait longer",
         shown(&daemon.sockets),
         daemon.timeout.as_secs()
-    )
-    .into()
+    ))
 }
 
 /// Connects to the first socket that a daemon listens on. A daemon that was killed leaves its

@@ -14,7 +14,10 @@ pub enum Failed {
         /// The exit status for `tramactl`.
         exit: u8,
     },
-    /// Anything else: the connection was lost, or something failed on the client's side.
+    /// The connection was lost, or there is no answer in time. Whether the request was carried out
+    /// is not known.
+    Unanswered(String),
+    /// Anything else: something failed on the client's side.
     Other(String),
 }
 
@@ -23,7 +26,7 @@ impl Failed {
     pub fn exit(&self) -> u8 {
         match self {
             Failed::Refused { exit, .. } => *exit,
-            Failed::Unreachable(_) | Failed::Other(_) => 1,
+            Failed::Unreachable(_) | Failed::Unanswered(_) | Failed::Other(_) => 1,
         }
     }
 }
@@ -31,6 +34,7 @@ impl Failed {
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Failed::Unreachable(message)
+        | Failed::Unanswered(message)
         | Failed::Refused { message, .. }
         | Failed::Other(message)) = self;
         f.write_str(message)

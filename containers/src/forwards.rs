@@ -61,22 +61,32 @@ pub(crate) fn column(published: &[Published], engine: &str, container: &str) -> 
 /// Waits until the published ports of a port of the switch are open.
 ///
 /// # Errors
-/// One of them does not open, such as a port of the host that is in use. The port is removed.
-pub(crate) fn wait(
+/// One of them does not open, such as a port of the host that is in use.
+pub(crate) fn wait(daemon: &Daemon, network: &str, rules: &[String]) -> Result<(), Failed> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let Some((rule, status)) = first_closed(daemon, network, rules)? else { return Ok(()) };
+        if Instant::now() >= end {
+            return Err(format!("the published port of rule {rule} does not open: {status}").into());
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// The same for a port that has just joined, which is removed if they do not open.
+///
+/// # Errors
+/// Those of [`wait`].
+pub(crate) fn wait_or_leave(
     daemon: &Daemon,
     network: &str,
     port: &str,
     rules: &[String],
 ) -> Result<(), Failed> {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let Some((rule, status)) = first_closed(daemon, network, rules)? else { return Ok(()) };
-        if Instant::now() >= end {
-            ports::remove(daemon, port)?;
-            return Err(format!("the published port of rule {rule} does not open: {status}").into());
-        }
-        std::thread::sleep(PAUSE);
-    }
+    wait(daemon, network, rules).inspect_err(|_| {
+        // The first error is the one to report.
+        let _ = ports::remove(daemon, port);
+    })
 }
 
 /// The names of the rules of these ports.

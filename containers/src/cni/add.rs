@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ipnet::IpNet;
 use serde_json::Value;
 use trama_api::attach::Device;
 use trama_api::transaction::Output;
@@ -39,10 +40,29 @@ pub(super) fn add(
         check_nat(daemon, &wanted.network)?;
     }
     wanted.columns.extend(forwards::column(&published, ENGINE, &environment.container));
-    let chosen = match ipam {
-        Some(ipam) => Some(Addresses::read(&ipam.run("ADD")?, "the IPAM plug-in")?),
-        None => None,
+    let Some(ipam) = ipam else {
+        return attach(daemon, config, environment, version, (wanted, published), None);
     };
+    let chosen = ipam.run("ADD")?;
+    let chosen = Addresses::read(&chosen, "the IPAM plug-in");
+    let added = chosen.and_then(|chosen| {
+        attach(daemon, config, environment, version, (wanted, published), Some(chosen))
+    });
+    added.inspect_err(|_| {
+        // The error of ADD is the one to report.
+        let _ = ipam.run("DEL");
+    })
+}
+
+/// Attaches the container with the addresses that another plug-in has chosen, if one has.
+fn attach(
+    daemon: &Daemon,
+    config: &Config,
+    environment: &Environment,
+    version: &str,
+    (mut wanted, published): (Wanted, Vec<Published>),
+    chosen: Option<Addresses>,
+) -> Result<Value, Failure> {
     if let Some(chosen) = &chosen {
         wanted.addresses = chosen.ips.iter().map(|ip| ip.address).collect();
         let routes = chosen.routes.iter().map(|route| route.to_set(&chosen.ips));
@@ -50,7 +70,7 @@ pub(super) fn add(
     }
     let joined = daemon.join(&wanted)?;
     let rules = forwards::rule_names(&published, ENGINE, &environment.container);
-    forwards::wait(daemon, &wanted.network, &wanted.port, &rules)?;
+    forwards::wait_or_leave(daemon, &wanted.network, &wanted.port, &rules)?;
     let success = success(&wanted, joined, chosen, environment, config);
     Ok(success.json(version, config.prev_result.as_ref()))
 }
@@ -99,7 +119,7 @@ fn wanted(config: &Config, environment: &Environment, version: &str) -> Result<W
         netns: Some(environment.netns.clone()),
         ifname: environment.ifname.clone(),
         mac,
-        addresses: Vec::new(),
+        addresses: stated_prefixes(config, &runtime),
         lease: config.leases(),
         routes: routes(config)?,
         device: match config.kind {
@@ -144,6 +164,13 @@ fn columns(
         columns.push(names::set("names", aliases.iter().map(String::as_str)));
     }
     Ok(columns)
+}
+
+/// Addresses that are stated with the prefix of their subnet, which the network need not know.
+fn stated_prefixes(config: &Config, runtime: &RuntimeConfig) -> Vec<IpNet> {
+    let stated = runtime.ips.iter().flatten().filter(|_| config.foreign_ipam().is_none());
+    let stated = stated.filter_map(|text| text.parse().ok());
+    stated.filter(|net: &IpNet| net.prefix_len() < net.max_prefix_len()).collect()
 }
 
 /// The routes: those of `ipam.routes`, else by the network's gateways; none without addresses.
@@ -212,7 +239,7 @@ fn success(
         socket,
     };
     let mut addresses = chosen.unwrap_or_else(|| {
-        let gateway_of = |address: &ipnet::IpNet| {
+        let gateway_of = |address: &IpNet| {
             let is_inside = |gateway: &&std::net::IpAddr| address.contains(*gateway);
             attached.gateways.iter().find(is_inside).copied()
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::failure::{CONFIG, DECODING, Failure, UNSUPPORTED, VERSION};
@@ -51,8 +51,11 @@ pub(super) struct Config {
     #[serde(default)]
     pub dns: Option<Dns>,
     /// Of GC: what is still there.
-    #[serde(rename = "cni.dev/valid-attachments", alias = "cni.dev/attachments")]
-    pub valid: Option<Vec<Attachment>>,
+    #[serde(default, rename = "cni.dev/valid-attachments", deserialize_with = "list")]
+    valid: Option<Vec<Attachment>>,
+    /// The same by the name that the specification had first; runtimes state both.
+    #[serde(default, rename = "cni.dev/attachments", deserialize_with = "list")]
+    attachments: Option<Vec<Attachment>>,
     /// All other keys.
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
@@ -116,6 +119,11 @@ pub(super) struct Attachment {
     pub ifname: String,
 }
 
+/// Reads a list that is stated: `null` is an empty one.
+fn list<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<Attachment>>, D::Error> {
+    Option::deserialize(value).map(|list| Some(list.unwrap_or_default()))
+}
+
 /// DNS settings of a result or a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Dns {
@@ -130,6 +138,11 @@ pub(super) struct Dns {
 }
 
 impl Config {
+    /// Of GC: what is still there, if it is stated.
+    pub(super) fn valid(&self) -> Option<&[Attachment]> {
+        self.valid.as_deref().or(self.attachments.as_deref())
+    }
+
     /// Reads it.
     pub(super) fn read(input: &[u8]) -> Result<Config, Failure> {
         serde_json::from_slice(input)
@@ -215,9 +228,9 @@ mod tests {
         assert_eq!((config.kind, config.leases(), config.foreign_ipam()), (Kind::Tap, false, None));
         let config = read(r#"{"network":"n","kind":"vhost-user","ipam":{"type":"trama"}}"#);
         assert_eq!((config.network(), config.kind), (Ok("n".to_owned()), Kind::VhostUser));
-        assert!(config.leases() && config.valid.is_none());
+        assert!(config.leases() && config.valid().is_none());
         let config = read(r#"{"ipam":{},"runtimeConfig":null,"cni.dev/attachments":[]}"#);
-        assert_eq!((config.foreign_ipam(), &config.valid), (None, &Some(Vec::new())));
+        assert_eq!((config.foreign_ipam(), config.valid()), (None, Some(&[][..])));
     }
 
     #[test]

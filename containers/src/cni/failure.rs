@@ -15,9 +15,10 @@ pub(super) const DECODING: u32 = 6;
 pub(super) const CONFIG: u32 = 7;
 pub(super) const TRY_AGAIN: u32 = 11;
 pub(super) const NOT_AVAILABLE: u32 = 50;
+pub(super) const LIMITED: u32 = 51;
 /// The daemon refuses.
 pub(super) const REFUSED: u32 = 100;
-/// The interface cannot be made, or the connection was lost.
+/// The interface cannot be made.
 pub(super) const FAILED: u32 = 101;
 /// The attachment is not as it was made.
 pub(super) const DIFFERENT: u32 = 102;
@@ -46,6 +47,7 @@ impl Failure {
             DECODING => "cannot decode the input",
             CONFIG => "invalid network configuration",
             TRY_AGAIN | NOT_AVAILABLE => "tramad is not available",
+            LIMITED => "the network's gateway does not answer",
             REFUSED => "tramad refuses",
             DIFFERENT => "the attachment is not as it was made",
             _ => "cannot attach the container",
@@ -57,7 +59,7 @@ impl Failure {
 impl From<Failed> for Failure {
     fn from(failed: Failed) -> Failure {
         let code = match &failed {
-            Failed::Unreachable(_) => TRY_AGAIN,
+            Failed::Unreachable(_) | Failed::Unanswered(_) => TRY_AGAIN,
             Failed::Refused { .. } => REFUSED,
             Failed::Other(_) => FAILED,
         };

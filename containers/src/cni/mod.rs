@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use trama_api::folders::control_sockets;
+use trama_api::transaction::Output;
 use trama_client::{Daemon, Failed};
 
 use self::config::{Attachment, Config, Kind, NEWEST, VERSIONS};
 use self::delegate::Delegate;
 use self::environment::{Command, Environment};
-use self::failure::{CONFIG, Failure, NOT_AVAILABLE};
+use self::failure::{CONFIG, Failure, LIMITED, NOT_AVAILABLE};
 use crate::{names, ports};
 
 /// How long the daemon may take to answer; runtimes wait minutes for a plug-in.
@@ -86,11 +87,7 @@ fn carry_out(
         Command::Add => {
             config.check_keys()?;
             let ipam = ipam()?;
-            let added = add::add(&daemon, &config, &environment, version, ipam.as_ref());
-            added.inspect_err(|_| {
-                // The error of ADD is the one to report.
-                let _ = ipam.as_ref().map(|ipam| ipam.run("DEL"));
-            })
+            add::add(&daemon, &config, &environment, version, ipam.as_ref())
         }
         Command::Del => {
             delete(&daemon, &config, &environment)?;
@@ -121,16 +118,22 @@ fn delete(daemon: &Daemon, config: &Config, environment: &Environment) -> Result
     }
 }
 
-/// STATUS: whether the daemon has the network.
+/// STATUS: whether the daemon has the network, and its gateway answers.
 fn status(daemon: &Daemon, config: &Config) -> Result<(), Failure> {
     let network = config.network()?;
     let answer = daemon.run(["get", "Bridge", &network, "mode"]);
-    answer.map(drop).map_err(|failed| Failure::new(NOT_AVAILABLE, failed))
+    let mode = answer.map_err(|failed| Failure::new(NOT_AVAILABLE, failed))?;
+    let has_nat = matches!(mode, Output::Text { lines } if lines.concat().starts_with("nat"));
+    if has_nat {
+        let flows = daemon.run(["flows", &network]);
+        flows.map_err(|failed| Failure::new(LIMITED, failed))?;
+    }
+    Ok(())
 }
 
 /// GC: removes the ports of this list that are not of a valid attachment.
 fn collect(daemon: &Daemon, config: &Config) -> Result<(), Failure> {
-    let Some(valid) = &config.valid else {
+    let Some(valid) = config.valid() else {
         return Err(Failure::new(CONFIG, "GC needs cni.dev/valid-attachments"));
     };
     let name_of = |it: &Attachment| names::of_port(add::ENGINE, &it.container, &it.ifname);
@@ -204,6 +207,7 @@ mod tests {
             ),
             ("ADD", config(""), 11),
             ("GC", config(",\"cni.dev/valid-attachments\":[]"), 11),
+            ("GC", config(",\"cni.dev/valid-attachments\":null,\"cni.dev/attachments\":null"), 11),
             ("STATUS", config(""), 50),
             ("DEL", config(",\"kind\":\"vhost-user\""), 11),
         ] {

@@ -144,7 +144,8 @@ pub(super) fn publish(daemon: &Daemon, of: &OfEndpoint) -> Result<(), Failed> {
     let port = port(of)?;
     daemon.run(["set", "Port", &port, &column])?;
     let rules = forwards::rule_names(&published, ENGINE, &of.endpoint);
-    forwards::wait(daemon, &name, &port, &rules)
+    // The container may have joined long ago, and stays.
+    forwards::wait(daemon, &name, &rules).inspect_err(|_| drop(withdraw(daemon, of)))
 }
 
 /// Carries out `RevokeExternalConnectivity`.

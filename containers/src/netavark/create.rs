@@ -31,19 +31,9 @@ pub(super) fn create(daemon: &Daemon, mut network: Network) -> Result<Network, F
     let name = name(&network);
     let stated = network.subnets.clone().unwrap_or_default();
     let stated_subnets: Vec<IpNet> = stated.iter().map(|it| it.subnet).collect();
-    let known = match networks::find(daemon, &name)? {
-        Some(found) => found.subnets,
-        None => {
-            let new = New {
-                name: &name,
-                is_internal: network.internal,
-                subnets: &stated_subnets,
-                noted: vec![names::external_id("podman", &network.name)],
-            };
-            networks::make(daemon, new)?;
-            stated_subnets
-        }
-    };
+    let found = networks::find(daemon, &name)?;
+    let is_new = found.is_none();
+    let known = found.map_or(stated_subnets, |found| found.subnets);
     let mut subnets = stated;
     if subnets.is_empty() {
         subnets = known.iter().copied().map(Subnet::of).collect();
@@ -51,6 +41,15 @@ pub(super) fn create(daemon: &Daemon, mut network: Network) -> Result<Network, F
     for one in &mut subnets {
         networks::check_subnet(one.subnet, one.gateway, &name, &known)?;
         one.gateway = Some(networks::first_host(one.subnet));
+    }
+    if is_new {
+        let new = New {
+            name: &name,
+            is_internal: network.internal,
+            subnets: &known,
+            noted: vec![names::external_id("podman", &network.name)],
+        };
+        networks::make(daemon, new)?;
     }
     network.ipv6_enabled = subnets.iter().any(|it| it.subnet.addr().is_ipv6());
     if !subnets.is_empty() {

@@ -5,6 +5,7 @@
 mod create;
 mod types;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,7 +78,7 @@ fn setup(daemon: &Daemon, netns: &str, exec: &Exec) -> Result<Status, Failed> {
     let wanted = wanted(netns, exec)?;
     let joined = daemon.join(&wanted)?;
     let rules = forwards::rule_names(&published(exec)?, ENGINE, &exec.container_id);
-    forwards::wait(daemon, &wanted.network, &wanted.port, &rules)?;
+    forwards::wait_or_leave(daemon, &wanted.network, &wanted.port, &rules)?;
     Ok(status(&wanted, joined))
 }
 
@@ -105,8 +106,9 @@ fn wanted(netns: &str, exec: &Exec) -> Result<Wanted, Failed> {
         mac: mac.transpose()?,
         addresses: Vec::new(),
         lease: ipam(exec) == Some("dhcp"),
-        // The routes of podman's network come in addition to those by the gateways.
-        routes: match routes.is_empty() {
+        // The routes of podman's network come in addition to those by the gateways, of which an
+        // internal one has none whatever the switch's network has.
+        routes: match routes.is_empty() && !exec.network.internal {
             true => None,
             false => Some([gateway_routes(exec), routes].concat()),
         },
@@ -133,11 +135,14 @@ fn columns(exec: &Exec) -> Result<Vec<String>, Failed> {
         columns.push(names::set("addresses", addresses.iter().map(String::as_str)));
     }
     if has_addresses || ipam(exec) == Some("dhcp") {
-        let mut known: Vec<&str> = options.aliases.iter().flatten().map(String::as_str).collect();
-        known.push(&exec.container_name);
-        known.sort_unstable();
-        known.dedup();
-        columns.push(names::set("names", known));
+        // What no DNS can answer is no reason to refuse the container. Names differ by more than
+        // their case.
+        let stated = options.aliases.iter().flatten().chain([&exec.container_name]);
+        let stated = stated.map(|name| name.to_ascii_lowercase());
+        let known: BTreeSet<String> = stated.filter(|name| names::is_host_name(name)).collect();
+        if !known.is_empty() {
+            columns.push(names::set("names", known.iter().map(String::as_str)));
+        }
     }
     columns.extend(forwards::column(&published(exec)?, ENGINE, &exec.container_id));
     Ok(columns)
@@ -245,6 +250,23 @@ mod tests {
             ]
         );
         assert!(!wanted.lease && wanted.routes.is_none());
+    }
+
+    #[test]
+    fn an_internal_network_leads_nowhere_whatever_the_one_of_the_switch_does() {
+        let mut internal = exec("");
+        internal.network.internal = true;
+        assert_eq!(wanted("/n", &internal).unwrap().routes, Some(Vec::new()));
+    }
+
+    #[test]
+    fn names_that_no_dns_can_answer_are_left_out_and_others_are_there_once() {
+        let mut exec = exec("");
+        let long = "a".repeat(64);
+        let aliases = ["Web", "web", "b c", &long, "db_1"].map(str::to_owned);
+        exec.network_options.aliases = Some(aliases.to_vec());
+        let names = columns(&exec).unwrap().into_iter().find(|it| it.starts_with("names="));
+        assert_eq!(names.unwrap(), "names=[\"db_1\",\"web\"]");
     }
 
     #[test]

@@ -247,6 +247,9 @@ fn a_vm_gets_a_socket_and_another_plugin_chooses_addresses() {
     // A container whose interface is there already: its address is given back.
     let error = try_run("ADD", "c3", &b.path(), &config).unwrap_err();
     assert_eq!((error["code"].as_u64(), reserved()), (Some(101), 2), "{error}");
+    // One that has its address already: that is not given back.
+    let twice = try_run("ADD", a.name(), &a.path(), &config).unwrap_err();
+    assert_eq!(reserved(), 2, "{twice}");
     for it in [&a, &b] {
         run("DEL", it.name(), &it.path(), &config);
     }
@@ -287,7 +290,9 @@ fn what_a_killed_runtime_leaves_is_collected() {
     let tramad = Tramad::start(NETWORK);
     tramad.wait_for_gateway("home");
     let mut config = config_of(&tramad, "1.1.0", json!({}));
-    config["cni.dev/valid-attachments"] = json!([]);
+    // Under both names, as runtimes do, and null if there is none.
+    config["cni.dev/valid-attachments"] = json!(null);
+    config["cni.dev/attachments"] = json!(null);
     for round in 0..30 {
         let mut child = start("ADD", &format!("c{round}"), &space.path(), &config);
         // From before its first step to beyond its last one.
