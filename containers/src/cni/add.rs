@@ -147,8 +147,8 @@ fn columns(
     let noted = NOTED.iter().filter_map(|key| Some((key, environment.args.get(*key)?)));
     columns.extend(noted.map(|(key, value)| names::external_id(key, value)));
     columns.extend(config.vlan.map(|vlan| format!("tag={vlan}")));
-    // Another plug-in has been told of them, too.
-    if config.foreign_ipam().is_none() {
+    // Another plug-in has been told of them, too. Those with prefixes are set by the client.
+    if config.foreign_ipam().is_none() && stated_prefixes(config, runtime).is_empty() {
         let stated = runtime.ips.iter().flatten();
         let stated = stated.map(|text| {
             let wrong = || format!("runtimeConfig.ips {text:?} is not an address");
@@ -166,11 +166,14 @@ fn columns(
     Ok(columns)
 }
 
-/// Addresses that are stated with the prefix of their subnet, which the network need not know.
+/// The addresses, if all are stated with the prefix of their subnet, which the network need not
+/// know.
 fn stated_prefixes(config: &Config, runtime: &RuntimeConfig) -> Vec<IpNet> {
     let stated = runtime.ips.iter().flatten().filter(|_| config.foreign_ipam().is_none());
-    let stated = stated.filter_map(|text| text.parse().ok());
-    stated.filter(|net: &IpNet| net.prefix_len() < net.max_prefix_len()).collect()
+    let read = |text: &String| text.parse().ok();
+    let with_prefix = |net: &IpNet| net.prefix_len() < net.max_prefix_len();
+    let all: Option<Vec<IpNet>> = stated.map(|text| read(text).filter(with_prefix)).collect();
+    all.unwrap_or_default()
 }
 
 /// The routes: those of `ipam.routes`, else by the network's gateways; none without addresses.
@@ -253,4 +256,25 @@ fn success(
         addresses.dns = dns.clone();
     }
     Success { interface, addresses }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_count_if_all_addresses_have_one() {
+        let of = |ips: &str| {
+            let text = format!(
+                "{{\"cniVersion\":\"1.1.0\",\"name\":\"lab\",\"runtimeConfig\":{{\"ips\":{ips}}}}}"
+            );
+            let config = Config::read(text.as_bytes()).unwrap();
+            stated_prefixes(&config, &config.runtime())
+        };
+        let both: Vec<IpNet> = ["10.1.0.7/24", "fd00::7/64"].map(|it| it.parse().unwrap()).to_vec();
+        assert_eq!(of("[\"10.1.0.7/24\",\"fd00::7/64\"]"), both);
+        for some in ["[\"10.1.0.7/24\",\"fd00::7\"]", "[\"10.1.0.7/32\"]", "[\"x\"]", "[]"] {
+            assert!(of(some).is_empty(), "{some}");
+        }
+    }
 }
