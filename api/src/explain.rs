@@ -14,7 +14,7 @@ pub struct Request {
     pub version: u32,
     /// The port.
     pub port: String,
-    /// The network that the caller takes it to be on, if that is to be checked.
+    /// The network that it must be on; `None`: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
     /// The frame.

@@ -1,4 +1,4 @@
-//! The words that columns with a choice of them take.
+//! The words that columns with a choice of them take, and what names of hosts are.
 
 /// The words of `loop` of Port.
 pub const LOOP: &[&str] = &["block", "detect", "off"];
@@ -27,4 +27,11 @@ pub fn of_column(name: &str) -> &'static [&'static str] {
         "vlan_mode" => VLAN_MODE,
         _ => &[],
     }
+}
+
+/// Whether it is a valid host name (RFC 952, RFC 1123, 2.1), or one with underscores.
+pub fn is_host_name(name: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    name.len() <= 253
+        && name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(good))
 }

@@ -73,7 +73,8 @@ pub(crate) fn wait(daemon: &Daemon, network: &str, rules: &[String]) -> Result<(
     }
 }
 
-/// The same for a port that has just joined, which is removed if they do not open.
+/// Waits for the published ports of a port that has just joined. If they do not open, the port is
+/// removed.
 ///
 /// # Errors
 /// Those of [`wait`].

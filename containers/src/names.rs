@@ -12,14 +12,6 @@ pub(crate) fn of_port(engine: &str, container: &str, ifname: &str) -> String {
     format!("{engine}-{digits}")
 }
 
-/// Whether a name can be asked for: labels of 1 to 63 letters, digits, `-` and `_`, as the daemon
-/// takes them.
-pub(crate) fn is_host_name(name: &str) -> bool {
-    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_good);
-    name.len() <= 253 && name.split('.').all(is_label)
-}
-
 /// A word as a value of a column: a JSON string.
 pub(crate) fn quoted(word: &str) -> String {
     serde_json::Value::from(word).to_string()

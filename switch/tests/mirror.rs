@@ -8,10 +8,10 @@ use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::counters::{MirrorCounters, MirrorSnapshot};
 use trama_switch::mirror::{MAX_MIRRORS, Mirror, MirrorOutput};
 use trama_switch::ports::dummy::dummy_with_offloads;
-use trama_switch::watch::{Reader, ReasonSet, Watch, Way, Ways, Writer, queue};
+use trama_switch::watch::{Reader, Way, queue};
 use trama_switch::{Device, DropReason, Engine, EngineError, PortId, VlanMode, VlanSet};
 use trama_test_kit::{
-    Lab, access, c_tag, frame, large_segment, mac, network, port, tagged, trunk, vid,
+    Lab, access, c_tag, frame, large_segment, mac, network, port, tagged, trunk, vid, watch_of,
 };
 
 /// A mirror of all that enters, to this port.
@@ -27,20 +27,6 @@ fn everything(lab: &Lab, output: usize) -> (Mirror, Arc<MirrorCounters>) {
         counters: Arc::clone(&counters),
     };
     (mirror, counters)
-}
-
-/// A watch of all that passes these ports, or is dropped there.
-fn watch_of(ports: Vec<PortId>, queue: Writer) -> Watch {
-    Watch {
-        ports,
-        frames: Ways::BOTH,
-        dropped: Ways::BOTH,
-        drops: ReasonSet::ALL,
-        snaplen: 65_535,
-        filter: None,
-        sampling: None,
-        queue,
-    }
 }
 
 fn ids(lab: &Lab, ports: &[usize]) -> Vec<PortId> {

@@ -6,10 +6,10 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 use trama_frame::MacAddr;
 use trama_switch::watch::{
-    Egress, MAX_WATCHES, Reader, ReasonSet, Sampling, Watch, WatchId, Way, Ways, queue,
+    Egress, MAX_WATCHES, Reader, Sampling, Watch, WatchId, Way, Ways, queue,
 };
 use trama_switch::{DropReason, EngineError, PortId, VlanMode};
-use trama_test_kit::{Lab, access, c_tag, frame, mac, tagged, trunk};
+use trama_test_kit::{Lab, access, c_tag, frame, mac, tagged, trunk, watch_of};
 
 /// A record without what depends on the run.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,7 +25,7 @@ struct Seen {
 /// Watches these ports; `change` alters what is watched.
 fn watch(lab: &mut Lab, ports: &[usize], change: impl FnOnce(&mut Watch)) -> (WatchId, Reader) {
     let (writer, reader) = queue(1 << 20).unwrap();
-    let mut watch = everything(ports.iter().map(|port| lab.stations[*port].id), writer);
+    let mut watch = watch_of(ports.iter().map(|port| lab.stations[*port].id).collect(), writer);
     change(&mut watch);
     (lab.engine.watch(lab.network, watch).unwrap(), reader)
 }
@@ -45,19 +45,6 @@ fn read_all(lab: &Lab, reader: &mut Reader) -> Vec<Seen> {
         })
     })
     .collect()
-}
-
-fn everything(ports: impl Iterator<Item = PortId>, queue: trama_switch::watch::Writer) -> Watch {
-    Watch {
-        ports: ports.collect(),
-        frames: Ways::BOTH,
-        dropped: Ways::BOTH,
-        drops: ReasonSet::ALL,
-        snaplen: 65_535,
-        filter: None,
-        sampling: None,
-        queue,
-    }
 }
 
 /// Has a watch look at one way alone.
@@ -185,7 +172,7 @@ fn a_watch_ends_with_its_counts_and_its_reader_learns_it() {
     // Its place is free again, and the port is as before.
     let watches: Vec<_> = (0..MAX_WATCHES).map(|_| watch(&mut lab, &[0], |_| {})).collect();
     let (writer, _reader) = queue(1 << 16).unwrap();
-    let one_more = lab.engine.watch(lab.network, everything([].into_iter(), writer));
+    let one_more = lab.engine.watch(lab.network, watch_of(Vec::new(), writer));
     assert!(matches!(one_more, Err(EngineError::TooManyWatches(MAX_WATCHES))));
     // With its network, too.
     drop(lab.engine.remove_network(lab.network).unwrap());
@@ -274,7 +261,7 @@ proptest! {
         let mut lab = Lab::new(&modes());
         let (writer, mut reader) = queue(bytes).unwrap();
         let ports = (0..4).filter(|port| watched[*port]).map(|port| lab.stations[port].id);
-        let watch = everything(ports, writer);
+        let watch = watch_of(ports.collect(), writer);
         let id = lab.engine.watch(lab.network, watch).unwrap();
         let got = run(&mut lab, &steps);
         prop_assert_eq!(&got, &wanted);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use trama_api::attach::Device;
+use trama_api::values::is_host_name;
 use trama_client::{Daemon, Failed, Interface as Wanted, Joined};
 
 use self::types::{Address, Exec, Interface, Network, PortMapping, Route, Status};
@@ -139,7 +140,7 @@ fn columns(exec: &Exec) -> Result<Vec<String>, Failed> {
         // their case.
         let stated = options.aliases.iter().flatten().chain([&exec.container_name]);
         let stated = stated.map(|name| name.to_ascii_lowercase());
-        let known: BTreeSet<String> = stated.filter(|name| names::is_host_name(name)).collect();
+        let known: BTreeSet<String> = stated.filter(|name| is_host_name(name)).collect();
         if !known.is_empty() {
             columns.push(names::set("names", known.iter().map(String::as_str)));
         }

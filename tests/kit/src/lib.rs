@@ -44,7 +44,7 @@ pub use lab::Lab;
 pub use mock_rings::{MockRings, Recorded};
 pub use raw_frontend::RawFrontend;
 pub use rings::{IN_ORDER_FEATURES, LINUX_FEATURES, driver_options};
-pub use setup::{access, network, port, trunk, vid};
+pub use setup::{access, network, port, trunk, vid, watch_of};
 pub use shared_memory::SharedMemory;
 pub use station::Station;
 pub use threads::{is_asleep, thread_of, ticks};

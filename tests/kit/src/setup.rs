@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use trama_frame::VlanId;
-use trama_switch::{Engine, HdrLen, NetworkId, NetworkSettings, PortSettings, VlanMode, VlanSet};
+use trama_switch::watch::{ReasonSet, Watch, Ways, Writer};
+use trama_switch::{
+    Engine, HdrLen, NetworkId, NetworkSettings, PortId, PortSettings, VlanMode, VlanSet,
+};
 
 /// Adds a network whose MAC table has room for 8192 addresses.
 pub fn network(engine: &mut Engine, mtu: u16) -> NetworkId {
@@ -43,5 +46,19 @@ pub fn port(network: NetworkId, vlan: VlanMode) -> PortSettings {
         filter: Default::default(),
         mark: 0,
         hdr_len: HdrLen::Headers,
+    }
+}
+
+/// A watch of all that passes these ports, or is dropped there.
+pub fn watch_of(ports: Vec<PortId>, queue: Writer) -> Watch {
+    Watch {
+        ports,
+        frames: Ways::BOTH,
+        dropped: Ways::BOTH,
+        drops: ReasonSet::ALL,
+        snaplen: 65_535,
+        filter: None,
+        sampling: None,
+        queue,
     }
 }

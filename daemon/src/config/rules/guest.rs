@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use trama_api::values::is_host_name;
+
 use super::check::Check;
-use super::name::{HOST_NAME_REMEDY, is_host_name};
+use super::name::HOST_NAME_REMEDY;
 use super::problem::{Place, table_path};
 use super::subnet::subnets_remedy;
 use crate::config::derived::subnet;

@@ -67,13 +67,6 @@ pub(super) fn ifname_fault(name: &str) -> Option<&'static str> {
 pub(super) const HOST_NAME_REMEDY: &str =
     "use labels of 1 to 63 letters, digits, '-' and '_', joined by dots";
 
-/// Whether it is a valid host name (RFC 952, RFC 1123, 2.1), or one with underscores.
-pub(super) fn is_host_name(name: &str) -> bool {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    name.len() <= 253
-        && name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(good))
-}
-
 /// A path in quotes.
 pub(super) fn quoted(path: &Path) -> String {
     format!("{:?}", path.to_string_lossy())

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use trama_api::values::is_host_name;
 
 use super::check::Check;
-use super::name::{HOST_NAME_REMEDY, IFNAME_REMEDY, ifname_fault, is_host_name, quoted};
+use super::name::{HOST_NAME_REMEDY, IFNAME_REMEDY, ifname_fault, quoted};
 use super::subnet as subnet_rules;
 use crate::config::derived::subnet;
 use crate::config::model::{Mode, Network};
