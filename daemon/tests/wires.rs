@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use trama_daemon::config::model::socket::SocketMode;
 use trama_daemon::config::model::{Config, Interface};
 use trama_daemon::events::By;
@@ -347,4 +349,44 @@ fn access_and_removal_follow_the_configuration() {
     lab.change(|config| config.ports.clear());
     assert!(matches!(a.read(&mut [0]), Ok(0) | Err(_)), "closed");
     assert!(!lab.path("a.sock").exists() && !lab.path("d.sock").exists());
+}
+
+/// Processor time of this process's thread with a name.
+fn time_of_thread(name: &str) -> Duration {
+    let threads = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let is_it = |thread: &fs::DirEntry| {
+        fs::read_to_string(thread.path().join("comm")).is_ok_and(|it| it.trim() == name)
+    };
+    let thread = threads.into_iter().find(is_it).unwrap();
+    let times = fs::read_to_string(thread.path().join("schedstat")).unwrap();
+    Duration::from_nanos(times.split(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn a_connection_that_cannot_be_accepted_waits_and_costs_nothing() {
+    let lab = Lab::start(&stream("a"));
+    let limit = getrlimit(Resource::Nofile);
+    let first = patient(UnixStream::connect(lab.path("a.sock")).unwrap());
+    lab.connected("a");
+    // Made before descriptors run out.
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    let address = SocketAddrUnix::new(lab.path("a.sock")).unwrap();
+    let begin = time_of_thread("streams");
+    // None is free below that, and poll(2) takes that many.
+    setrlimit(Resource::Nofile, Rlimit { current: Some(8), ..limit }).unwrap();
+    rustix::net::connect(&socket, &address).unwrap();
+    let refused = |it: &SocketStatus| {
+        it.last_error.as_ref().is_some_and(|text| text.starts_with("cannot accept: "))
+    };
+    lab.until("a", refused);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(500) {
+        std::thread::park_timeout(Duration::from_millis(500));
+    }
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let spent = time_of_thread("streams") - begin;
+    assert!(spent < Duration::from_millis(100), "{spent:?} in half a second");
+    drop(first);
+    let connects = |it: &SocketStatus| it.connects == Some(2) || it.peer.is_some();
+    lab.until("a", connects);
 }

@@ -26,7 +26,7 @@ use crate::config::model::wire::{Place, Stream};
 use crate::events::Events;
 use crate::socket_status::SocketStatus;
 
-/// Time from one try to connect to the next.
+/// Time from one try to connect to the next, and from an error of accept(2).
 const RETRY: Duration = Duration::from_secs(1);
 /// How long TCP may take to connect.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,6 +62,8 @@ enum End {
         socket: Arc<OwnedFd>,
         /// The file of a Unix socket, and the keeper's entry of any other.
         file: Option<Arc<dyn SocketFile>>,
+        /// After an error it rests until then: a connection that cannot be accepted stays ready.
+        rests_until: Option<Instant>,
         _entry: Option<Entry>,
     },
     Connects {
@@ -155,11 +157,13 @@ impl Plug {
                 if let Some(note) = note {
                     tracing::info!("port {name}: {}: {note}", path.display());
                 }
-                End::Listens { socket: Arc::new(listener.into()), file: Some(file), _entry: None }
+                let (socket, file) = (Arc::new(listener.into()), Some(file));
+                End::Listens { socket, file, rests_until: None, _entry: None }
             }
             (Place::Address(address), Role::Server) => {
                 let made = rights.listen_tcp(*address)?;
-                End::Listens { socket: Arc::new(made.socket), file: None, _entry: made.entry }
+                let (socket, _entry) = (Arc::new(made.socket), made.entry);
+                End::Listens { socket, file: None, rests_until: None, _entry }
             }
         };
         Ok(Plug { most: device.connections, ..Plug::new(device.place.clone(), socket, end) })
@@ -193,13 +197,13 @@ impl Plug {
     /// Returns the socket that it waits for.
     pub(super) fn wait(&self) -> Option<Wait> {
         match &self.end {
-            End::Listens { socket, .. } => {
+            End::Listens { socket, rests_until: None, .. } => {
                 Some(Wait { socket: socket.clone(), flags: PollFlags::IN })
             }
             End::Connects { attempt: Attempt::Runs(socket, _), .. } => {
                 Some(Wait { socket: socket.clone(), flags: PollFlags::OUT })
             }
-            End::Connects { .. } | End::Given { .. } => None,
+            End::Listens { .. } | End::Connects { .. } | End::Given { .. } => None,
         }
     }
 
@@ -210,15 +214,20 @@ impl Plug {
                 self.connected.is_none().then_some(*due)
             }
             End::Connects { attempt: Attempt::Runs(_, until), .. } => Some(*until),
-            End::Listens { .. } | End::Given { .. } => None,
+            End::Listens { rests_until, .. } => *rests_until,
+            End::Given { .. } => None,
         }
     }
 
     /// Takes what is ready, and does what is due.
     pub(super) fn advance(&mut self, name: &str, is_ready: bool, now: Instant) {
         match &mut self.end {
-            End::Listens { .. } if is_ready => self.accept(name),
-            End::Listens { .. } | End::Given { .. } => {}
+            End::Listens { .. } if is_ready => self.accept(name, now),
+            End::Listens { rests_until, .. } => {
+                // What waits meanwhile makes it ready again.
+                *rests_until = rests_until.filter(|until| *until > now);
+            }
+            End::Given { .. } => {}
             End::Connects { attempt: Attempt::Runs(socket, _), .. } if is_ready => {
                 let outcome = socket_error(&**socket).and_then(|error| error);
                 let socket = socket.clone();
@@ -264,7 +273,7 @@ impl Plug {
         }
     }
 
-    fn accept(&mut self, name: &str) {
+    fn accept(&mut self, name: &str, now: Instant) {
         let End::Listens { socket: listener, .. } = &self.end else { return };
         let listener = listener.clone();
         for _ in 0..ACCEPTS {
@@ -274,6 +283,9 @@ impl Plug {
                 Err(Errno::AGAIN) => break,
                 Err(error) => {
                     self.fail(name, format!("cannot accept: {error}"));
+                    if let End::Listens { rests_until, .. } = &mut self.end {
+                        *rests_until = Some(now + RETRY);
+                    }
                     break;
                 }
             }
