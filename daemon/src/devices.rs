@@ -70,11 +70,21 @@ pub(crate) fn join_system(
     let System { ifname, netns, confirm_uplink } = device.clone();
     let options = UplinkOptions { ifname, netns, mtu };
     let is_of_host = options.netns.is_none();
-    if is_of_host && !confirm_uplink && !rights.inherits_uplink(&options) {
+    let inherits = rights.inherits_uplink(&options);
+    if is_of_host && !confirm_uplink && !inherits {
         let checked = host::check_uplink(port, &options.ifname);
         checked.map_err(|fault| NotJoined::Refused(fault.to_string()))?;
     }
-    join(rights, &options, format_args!("port {port}"))
+    let opened = join(rights, &options, format_args!("port {port}"))?;
+    // Of this host by another name; its routes are then looked at as those of any other.
+    if opened.uplink.namespace().is_some_and(|it| Some(it) == host::namespace())
+        && !confirm_uplink
+        && !inherits
+    {
+        let checked = host::check_uplink(port, &options.ifname);
+        checked.map_err(|fault| NotJoined::Refused(fault.to_string()))?;
+    }
+    Ok(opened)
 }
 
 fn join(

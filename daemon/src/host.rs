@@ -4,9 +4,12 @@
 //!
 //! A default route covers every subnet and does not count as an overlap.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 
 use trama_api::folders::Folders;
+use trama_switch::NamespaceId;
 use trama_vhost_net_backend::access;
 
 use crate::Fault;
@@ -87,15 +90,21 @@ pub(crate) fn interfaces(folders: &Folders) -> fn(&str) -> bool {
 /// Checks that an interface may join a network although guests then reach what is behind it.
 ///
 /// # Errors
-/// It carries the host's default route, of any table; the fault says what that means.
+/// It, or what is above it, carries the host's default route, of any table; the fault says what
+/// that means.
 pub(crate) fn check_uplink(port: &str, ifname: &str) -> Result<(), Fault> {
     let routes = routes::of_host().unwrap_or_else(|error| {
         tracing::warn!("the host's routes cannot be read, so no default route is seen: {error}");
         Vec::new()
     });
+    let above = routes::above(ifname).unwrap_or_else(|error| {
+        tracing::warn!("what is above {ifname} cannot be read: {error}");
+        BTreeSet::new()
+    });
     let is_default = |route: &&Route| {
+        let way = route.interface.as_deref();
         route.destination.prefix_len() <= LONGEST_DEFAULT
-            && route.interface.as_deref() == Some(ifname)
+            && way.is_some_and(|way| way == ifname || above.contains(way))
     };
     let Some(route) = routes.iter().find(is_default) else { return Ok(()) };
     Err(Fault::new(
@@ -105,6 +114,12 @@ pub(crate) fn check_uplink(port: &str, ifname: &str) -> Result<(), Fault> {
         ),
         format!("if that is meant: tramactl set Interface {port} options:confirm-uplink=true"),
     ))
+}
+
+/// Returns the daemon's own network namespace.
+pub(crate) fn namespace() -> Option<NamespaceId> {
+    let file = std::fs::metadata("/proc/self/ns/net").ok()?;
+    Some(NamespaceId { device: file.dev(), inode: file.ino() })
 }
 
 /// Returns a message about the first route that overlaps. Routes over the network's own interface

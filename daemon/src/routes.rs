@@ -1,6 +1,8 @@
 //! The routes in all tables of the host (rtnetlink(7)). A VPN with policy rules has its routes in a
 //! table that `/proc/net/route` does not show.
 
+mod above;
+
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -11,6 +13,8 @@ use rustix::net::netdevice::{index_to_name, name_to_index};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
 };
+
+pub(crate) use above::above;
 
 /// A route by which the host forwards or refuses packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +53,20 @@ impl fmt::Display for Route {
 /// # Errors
 /// The kernel does not answer the request.
 pub(crate) fn of_host() -> io::Result<Vec<Route>> {
-    let socket = open()?;
-    send(&socket, &request(), SendFlags::empty())?;
     let mut routes = Vec::new();
+    dump(RTM_GETROUTE, BODY, |socket, message| {
+        if message.kind == RTM_NEWROUTE {
+            routes.extend(message.routes(&|index| name_of(socket, index)));
+        }
+    })?;
+    Ok(routes)
+}
+
+/// Asks for all objects of a kind, and shows each message of the answer. `body` is the length of a
+/// request's body, which is all zeros: of every family.
+fn dump(kind: u16, body: usize, mut each: impl FnMut(&OwnedFd, &Message<'_>)) -> io::Result<()> {
+    let socket = open()?;
+    send(&socket, &request(kind, body), SendFlags::empty())?;
     // The most that the kernel puts into one datagram of a dump.
     let mut buffer = vec![0; 32 << 10];
     loop {
@@ -59,9 +74,8 @@ pub(crate) fn of_host() -> io::Result<Vec<Route>> {
         let mut rest = &buffer[..length];
         while let Some((message, next)) = Message::first(rest) {
             match message.kind {
-                NLMSG_DONE | NLMSG_ERROR => return Ok(routes),
-                RTM_NEWROUTE => routes.extend(message.routes(&|index| name_of(&socket, index))),
-                _ => {}
+                NLMSG_DONE | NLMSG_ERROR => return Ok(()),
+                _ => each(&socket, &message),
             }
             rest = next;
         }
@@ -94,11 +108,11 @@ const HEADER: usize = 16;
 /// `struct rtmsg`.
 const BODY: usize = 12;
 
-/// Returns a request for the routes of all families and tables.
-fn request() -> [u8; HEADER + BODY] {
-    let mut request = [0; HEADER + BODY];
-    request[..4].copy_from_slice(&((HEADER + BODY) as u32).to_ne_bytes());
-    request[4..6].copy_from_slice(&RTM_GETROUTE.to_ne_bytes());
+/// Returns a request with a body of zeros.
+fn request(kind: u16, body: usize) -> Vec<u8> {
+    let mut request = vec![0; HEADER + body];
+    request[..4].copy_from_slice(&((HEADER + body) as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&kind.to_ne_bytes());
     request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
     request
 }

@@ -225,6 +225,41 @@ fn the_interface_of_a_default_route_joins_only_if_confirmed() {
 }
 
 #[test]
+fn a_default_route_is_seen_above_an_interface_and_by_the_hosts_path() {
+    let [host, far] = ["host", "far"].map(Netns::new);
+    plug(&host, "v1", &far, "10.1.0.1/24");
+    host.run(
+        "ip link add br1 type bridge && ip link set br1 up && ip link set v1 master br1 && \
+         ip addr add 10.1.0.3/24 dev br1 && ip route add default via 10.1.0.1 dev br1",
+    );
+    host.run("ip link add v3 type veth peer name v4 && ip link set v3 up && ip link set v4 up");
+    let tramad = Tramad::start_in(&host, NETWORK);
+    for name in ["v1", "br1"] {
+        let refused = tramad.try_ctl(&["add-port", "lab", name]);
+        let text = format!("interface {name} carries the host's default route 0.0.0.0/0 dev br1");
+        assert!(refused.status == 65 && refused.text.contains(&text), "{}", refused.text);
+        tramad.ctl(&format!("del-port lab {name}"));
+    }
+    // The other end of a pair is not below.
+    tramad.ctl("add-port lab v3");
+    wait_for_port(&tramad, "v3");
+    tramad.ctl("del-port lab v3");
+    // The host by another name.
+    let path = format!("/proc/{}/ns/net", tramad.id());
+    let add = |name: &str| {
+        let netns = format!("options:netns={path}");
+        let ifname = format!("options:ifname={name}");
+        let words = ["add-port", "lab", name, "--", "set", "Interface", name, "type=system"];
+        tramad.try_ctl(&[&words[..], &[&netns, &ifname]].concat())
+    };
+    let refused = add("v1");
+    assert!(refused.status == 65 && refused.text.contains("default route"), "{}", refused.text);
+    let taken = add("v3");
+    assert_eq!(taken.status, 0, "{}", taken.text);
+    tramad.stop();
+}
+
+#[test]
 fn a_port_follows_its_namespace_by_name_and_by_path() {
     let [host, far] = ["host", "far"].map(Netns::new);
     let station = tap_port("lab", "s", &far, "ifname = \"tap0\"\naddress = \"10.1.0.9/24\"");
