@@ -12,6 +12,7 @@
 //! - [`event`]: what happens on the networks, as it happens
 //! - [`explain`]: what would happen to a frame
 //! - [`top`]: numbers of what runs
+//! - [`state`]: all that is configured and runs, for a picture of it
 //! - [`tables`]: the names of the tables of records
 //! - [`commands`]: the table of commands, from which `tramactl` makes its help
 //! - [`folders`]: where the daemon's files are, above all its control socket
@@ -47,6 +48,7 @@ pub mod event;
 pub mod explain;
 pub mod folders;
 pub mod nearest;
+pub mod state;
 pub mod tables;
 pub mod top;
 pub mod transaction;

@@ -14,6 +14,7 @@ mod interface;
 mod observe;
 mod top;
 mod transact;
+mod web;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -55,6 +55,16 @@ impl LastDrops {
         drops.insert(key, LastDrop { at: Instant::now(), notice });
     }
 
+    /// Returns the last frame of each reason, by port.
+    pub(crate) fn by_port(&self) -> HashMap<PortId, Vec<LastDrop>> {
+        let drops = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_port: HashMap<PortId, Vec<LastDrop>> = HashMap::new();
+        for ((port, _), drop) in drops.iter() {
+            by_port.entry(*port).or_default().push(drop.clone());
+        }
+        by_port
+    }
+
     /// Returns the last frame that was dropped at a port, for this reason or for any.
     pub(crate) fn of(&self, port: PortId, reason: Option<DropReason>) -> Option<LastDrop> {
         let drops = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -26,6 +26,7 @@ mod explain;
 pub mod export;
 mod fault;
 mod floods;
+mod forwards;
 pub mod gateway;
 #[cfg(test)]
 mod growth;
@@ -57,6 +58,7 @@ pub mod take_over;
 pub mod upgrade;
 mod value_type;
 pub mod watchdog;
+mod web;
 
 pub use fault::Fault;
 pub use moves::MoveError;

@@ -135,7 +135,7 @@ fn put(keeper: &Keeper, key: &str, value: &[u8], socket: BorrowedFd<'_>) -> io::
 
 /// Returns the users that may connect to the control socket and so do everything: its owner and its
 /// group. A user's daemon has a group only if one is named.
-fn control_access(daemon: &DaemonConfig) -> Result<Access, String> {
+pub(crate) fn control_access(daemon: &DaemonConfig) -> Result<Access, String> {
     let group = daemon.group.as_deref().map(access::group_id).transpose();
     let group = group.map_err(|error| format!("daemon.group: {error}"))?;
     let is_shared = group.is_some() || !daemon.folders.is_private;

@@ -43,6 +43,9 @@ fn main() -> ExitCode {
         Some(Subcommand::Gateway(options)) => {
             return ended(|| trama_gateway::process::run(options.into()));
         }
+        Some(Subcommand::Web(options)) => {
+            return ended(|| trama_web::process::run(options.into()));
+        }
         Some(Subcommand::Helper { user, config }) => {
             let service = user.map(|user| service(user, config));
             return ended(|| trama_helper::run(service.as_ref()));

@@ -50,6 +50,9 @@ pub(crate) enum Subcommand {
     /// The gateway of a network; only a daemon starts it.
     #[command(hide = true)]
     Gateway(GatewayOptions),
+    /// The process that serves browsers; only a daemon starts it.
+    #[command(hide = true)]
+    Web(WebOptions),
     /// The process that opens devices and sockets for the daemon; only a daemon starts it, or a
     /// service manager for a daemon that has connected.
     #[command(hide = true)]
@@ -110,6 +113,27 @@ pub(crate) struct GatewayOptions {
     /// How strictly files and system calls are restricted
     #[arg(long, default_value_t)]
     sandbox: trama_sandbox::Mode,
+}
+
+/// How the process that serves browsers is started.
+#[derive(clap::Args)]
+pub(crate) struct WebOptions {
+    /// Become this user and group, as UID:GID
+    #[arg(long, value_name = "UID:GID", value_parser = ids)]
+    user: Option<(u32, u32)>,
+    /// Make all mounts of its own mount namespace read-only
+    #[arg(long)]
+    own_mounts: bool,
+    /// How strictly files and system calls are restricted
+    #[arg(long, default_value_t)]
+    sandbox: trama_sandbox::Mode,
+}
+
+impl From<WebOptions> for trama_web::process::Options {
+    fn from(options: WebOptions) -> Self {
+        let WebOptions { user, own_mounts, sandbox } = options;
+        Self { user, own_mounts, sandbox }
+    }
 }
 
 impl From<GatewayOptions> for trama_gateway::process::Options {

@@ -8,6 +8,7 @@ mod explain;
 pub(crate) mod exports;
 mod follow;
 mod hand_over;
+pub(crate) mod overview;
 mod start;
 mod top;
 pub(crate) mod watches;
@@ -43,6 +44,7 @@ use crate::port_numbers::Numbers;
 use crate::status::{FdbRow, Status};
 use crate::succession::keeper_socket;
 use crate::upgrade::HandOver;
+use crate::web::Web;
 
 use start::Start;
 
@@ -119,6 +121,9 @@ pub enum QueryError {
     /// The network of this name has no gateway.
     #[error("network {0} has no gateway")]
     NoGateway(String),
+    /// The network of this name has no NAT.
+    #[error("network {0} has no NAT, and so no flows")]
+    NoNat(String),
     /// The gateway does not answer.
     #[error("network {network}: {error}")]
     NoAnswer {
@@ -262,6 +267,8 @@ pub struct Daemon {
     pub(crate) ring: Arc<Ring>,
     pub(crate) exports: Arc<Exports>,
     numbers: Mutex<Numbers>,
+    /// What browsers are shown.
+    pub(crate) web: Arc<Web>,
     /// What has happened.
     pub(crate) events: Arc<Events>,
     /// Set once if there is a keeper.
@@ -290,6 +297,7 @@ struct Inner {
     changes: Changes,
     exports: Arc<Exports>,
     ring: Arc<Ring>,
+    web: Arc<Web>,
 }
 
 impl Daemon {
@@ -331,6 +339,7 @@ impl Daemon {
         let (changes, exports) = (Changes::new(), Arc::<Exports>::default());
         let ring = Arc::<Ring>::default();
         ring.resize(config.daemon.capture_ring);
+        let web = Arc::new(Web::new(&config.daemon, &rights));
         let inner = Inner {
             phase,
             source,
@@ -341,6 +350,7 @@ impl Daemon {
             changes,
             exports: exports.clone(),
             ring: ring.clone(),
+            web: web.clone(),
         };
         let inner = Mutex::new(inner);
         let (start, waiting) = (Start::default(), AtomicUsize::new(0));
@@ -357,6 +367,7 @@ impl Daemon {
             ring,
             exports,
             numbers: Mutex::default(),
+            web,
             events,
             hand_over,
             waiting,
@@ -590,6 +601,7 @@ impl Inner {
         }
         self.data_plane.events.set_capacity(config.daemon.events);
         self.ring.resize(config.daemon.capture_ring);
+        self.web.configure(&config.daemon);
         let before = std::mem::replace(&mut self.config, config);
         self.data_plane.attached.retain(&self.config);
         self.exports.wake();

@@ -72,3 +72,15 @@ pub enum LeaseState {
     /// In use without a lease.
     Conflict,
 }
+
+impl LeaseState {
+    /// Returns its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            LeaseState::Bound => "bound",
+            LeaseState::Offered => "offered",
+            LeaseState::Idle => "idle",
+            LeaseState::Conflict => "conflict",
+        }
+    }
+}

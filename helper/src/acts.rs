@@ -205,6 +205,10 @@ impl Acts {
                 let leases = leases.then_some(self.setup.state.as_path());
                 self.gateways.start(&network, leases, lifeline)
             }
+            Request::Web => match fds.as_slice() {
+                [link, listener] => self.gateways.start_web(link, listener),
+                _ => Err("the link and the listening socket were not passed".into()),
+            },
             Request::Keeper => {
                 let channel = fds.into_iter().next().ok_or("no channel was passed")?;
                 self.start_keeper(channel).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Starts gateway processes.
+//! Starts the processes that talk to others: gateways, and the one that serves browsers.
 //!
 //! A gateway is a child of `tramad`, although the helper starts it; `tramad` is passed a pidfd, by
 //! which it waits for the end. The process begins as the helper's user in namespaces of its own,
@@ -33,6 +33,9 @@ const NOBODY: u32 = 65534;
 /// What their first argument, their title, begins with, and what their second one is.
 const TITLE: &str = "trama:";
 const COMMAND: &str = "gateway";
+/// The name and the second argument of the process that serves browsers. No network has that name
+/// and this argument.
+const WEB: &str = "web";
 /// Environment variables that gateways are passed.
 const PASSED: [&str; 2] = [TRAP_VARIABLE, "RUST_BACKTRACE"];
 
@@ -45,7 +48,16 @@ pub(crate) enum Parent {
     Caller,
 }
 
-/// Starts and kills gateways.
+/// What a process is started for.
+struct Role<'a> {
+    command: &'static str,
+    name: &'a str,
+    input: &'a OwnedFd,
+    /// Its descriptor 3.
+    third: Option<&'a OwnedFd>,
+}
+
+/// Starts and kills gateways, and the process that serves browsers.
 pub(crate) struct Gateways {
     program: PathBuf,
     parent: Parent,
@@ -110,9 +122,27 @@ impl Gateways {
             Some(Err(fault)) => (None, Some(fault)),
             None => (None, None),
         };
-        let (spawned, mut missing) = self
-            .spawn(network, folder.as_ref(), &lifeline)
-            .map_err(|error| format!("start a process: {error}"))?;
+        let role =
+            Role { command: COMMAND, name: network, input: &lifeline, third: folder.as_ref() };
+        let has_folder = folder.is_some();
+        self.start_as(&role, has_folder.then_some("--leases"), folder_fault)
+    }
+
+    /// Starts the process that serves browsers on a listening socket.
+    pub(crate) fn start_web(&mut self, link: &OwnedFd, listener: &OwnedFd) -> Answer {
+        let role = Role { command: WEB, name: WEB, input: link, third: Some(listener) };
+        self.start_as(&role, None, None)
+    }
+
+    fn start_as(
+        &mut self,
+        role: &Role<'_>,
+        option: Option<&str>,
+        folder_fault: Option<String>,
+    ) -> Answer {
+        let spawned = self.spawn(role, option);
+        let (spawned, mut missing) =
+            spawned.map_err(|error| format!("start a process: {error}"))?;
         let Spawned { process, pidfd } = spawned;
         missing.extend(self.is_user_missing.then(|| {
             format!("a user of their own for gateways, which are user {NOBODY}: useradd -r {USER}")
@@ -123,12 +153,7 @@ impl Gateways {
         Ok((Reply::Gateway { process, folder_fault, missing }, vec![copy?]))
     }
 
-    fn spawn(
-        &self,
-        network: &str,
-        folder: Option<&OwnedFd>,
-        lifeline: &OwnedFd,
-    ) -> io::Result<(Spawned, Vec<String>)> {
+    fn spawn(&self, role: &Role<'_>, option: Option<&str>) -> io::Result<(Spawned, Vec<String>)> {
         access(&self.program, Access::EXEC_OK)?;
         let null = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, FileMode::empty())?;
         let program = CString::new(self.program.as_os_str().as_bytes())?;
@@ -140,11 +165,11 @@ impl Gateways {
             let parent = if self.parent == Parent::Caller { CLONE_PARENT } else { 0 };
             spawn(&Spawn {
                 program: &program,
-                arguments: self.arguments(network, has_own_mounts, folder.is_some())?,
+                arguments: self.arguments(role, has_own_mounts, option)?,
                 environment: environment()?,
-                input: lifeline,
+                input: role.input,
                 output: &null,
-                third: folder,
+                third: role.third,
                 maps: if is_new_user { &maps } else { &[] },
                 flags: namespaces | parent,
             })
@@ -173,18 +198,18 @@ impl Gateways {
 
     fn arguments(
         &self,
-        network: &str,
+        role: &Role<'_>,
         has_own_mounts: bool,
-        has_folder: bool,
+        option: Option<&str>,
     ) -> io::Result<Vec<CString>> {
         let mode = self.sandbox.name().to_owned();
-        let name = format!("{TITLE}{network}");
-        let mut arguments = vec![name, COMMAND.into(), "--sandbox".into(), mode];
+        let name = format!("{TITLE}{}", role.name);
+        let mut arguments = vec![name, role.command.into(), "--sandbox".into(), mode];
         if let Some((user, group)) = self.user {
             arguments.extend(["--user".into(), format!("{user}:{group}")]);
         }
         arguments.extend(has_own_mounts.then(|| "--own-mounts".into()));
-        arguments.extend(has_folder.then(|| "--leases".into()));
+        arguments.extend(option.map(str::to_owned));
         arguments.into_iter().map(|text| Ok(CString::new(text)?)).collect()
     }
 

@@ -104,6 +104,9 @@ pub(crate) enum Request {
     /// Starts the gateway process of a network; with its end of the lifeline. Answer:
     /// [`Reply::Gateway`] and the process's pidfd.
     Gateway { network: String, leases: bool },
+    /// Starts the process that serves browsers; with its end of the link and the listening socket.
+    /// Answer: [`Reply::Gateway`] and the process's pidfd.
+    Web,
     /// Kills a gateway process, whichever helper has started it; with its pidfd.
     Kill,
     /// Starts a keeper in the place of one that has ended; with its end of a channel.

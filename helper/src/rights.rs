@@ -28,6 +28,9 @@ const CONFIG: &str = "configuration";
 /// The same of the ephemeral ports.
 const EPHEMERAL: &str = "ephemeral";
 
+/// The same of the secret of browsers' sessions.
+const SECRET: &str = "web-secret";
+
 /// How long a process that was killed may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -108,7 +111,8 @@ pub struct Successor {
     pub pidfd: OwnedFd,
 }
 
-/// A gateway process. It is a child of this process, or of an earlier `tramad`.
+/// A gateway process, or the one that serves browsers. It is a child of this process, or of an
+/// earlier `tramad`.
 #[derive(Debug)]
 pub struct Gateway {
     /// Its process.
@@ -329,13 +333,25 @@ impl Rights {
         lifeline: &OwnedFd,
     ) -> Result<Gateway, String> {
         let request = Request::Gateway { network: network.to_owned(), leases };
-        let (reply, fds) = self.ask(request, &[lifeline.as_fd()])?;
+        self.started_process(request, &[lifeline.as_fd()])
+    }
+
+    fn started_process(&self, request: Request, fds: &[BorrowedFd<'_>]) -> Result<Gateway, String> {
+        let (reply, fds) = self.ask(request, fds)?;
         match (reply, fds.into_iter().next()) {
             (Reply::Gateway { process, folder_fault, missing }, Some(pidfd)) => {
                 Ok(Gateway { process, folder_fault, missing, pidfd, rights: self.clone() })
             }
             (reply, _) => Err(unexpected(&reply)),
         }
+    }
+
+    /// Starts the process that serves browsers on `listener`, which ends with `link`.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn start_web(&self, link: &OwnedFd, listener: &OwnedFd) -> Result<Gateway, String> {
+        self.started_process(Request::Web, &[link.as_fd(), listener.as_fd()])
     }
 
     /// Reads the files in which the host's resolvers are stated: `resolv.conf`, and the list of
@@ -402,6 +418,20 @@ impl Rights {
     pub fn kept_ephemeral(&self) -> Option<String> {
         let kept = self.inheritance()?.get(EPHEMERAL).ok()??;
         config_file::text_of(kept.fds.into_iter().next()?.into(), config_file::LONGEST_CONFIG).ok()
+    }
+
+    /// Returns the secret that an earlier switch has kept by [`Rights::keep_secret`].
+    pub fn kept_secret(&self) -> Option<[u8; 32]> {
+        let kept = self.inheritance()?.get(SECRET).ok()??;
+        kept.value.try_into().ok()
+    }
+
+    /// Keeps the secret with which browsers' sessions are signed, for the next switch.
+    pub fn keep_secret(&self, secret: &[u8; 32]) {
+        if let Some(keeper) = &self.keeper {
+            // Without it the sessions end with this switch.
+            let _ = keeper.put(SECRET, secret, &[]);
+        }
     }
 
     /// Keeps a device that was handed over, for the next switch.

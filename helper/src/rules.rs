@@ -162,8 +162,9 @@ impl Rules {
     pub(crate) fn listen(&self, path: &Path) -> Result<(), NotApproved> {
         let text = path.to_string_lossy();
         let is_plain = |path: &Path| path.components().all(|it| it != Component::ParentDir);
-        let is_fine =
-            |words: &Words| words.has(&text) || path.starts_with(&words.run) && is_plain(path);
+        let is_fine = |words: &Words| {
+            words.has_socket(&text) || path.starts_with(&words.run) && is_plain(path)
+        };
         self.check(is_fine, || (format!("socket {text}"), &text))
     }
 
@@ -217,6 +218,11 @@ impl Words {
 
     fn has(&self, word: &str) -> bool {
         self.approved.contains(word)
+    }
+
+    /// A socket's path may stand alone, or as that of the page.
+    fn has_socket(&self, path: &str) -> bool {
+        self.has(path) || self.has(&format!("unix:{path}"))
     }
 
     /// A path is approved as a whole; in the folder of sockets, its name is enough.

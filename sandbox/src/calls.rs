@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn no_call_is_on_two_lists() {
-        for process in [Process::Switch, Process::Gateway, Process::Keeper] {
+        for process in [Process::Switch, Process::Gateway, Process::Keeper, Process::Web] {
             let all = [process.allowed().unwrap(), process.forbidden()].concat();
             assert_eq!(by_number(&all).len(), all.len(), "{process:?}");
         }
@@ -185,6 +185,14 @@ mod tests {
         let allowed = Process::Keeper.allowed().unwrap();
         assert!(allowed.len() <= 25, "{}", allowed.len());
         for call in [libc::SYS_openat, libc::SYS_socket, libc::SYS_connect, libc::SYS_execve] {
+            assert!(!allowed.contains(&call), "{call}");
+        }
+    }
+
+    #[test]
+    fn a_web_process_reaches_no_socket_but_those_it_has() {
+        let allowed = Process::Web.allowed().unwrap();
+        for call in [libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen] {
             assert!(!allowed.contains(&call), "{call}");
         }
     }

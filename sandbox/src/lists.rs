@@ -40,6 +40,8 @@ pub enum Process {
     Helper,
     /// Keeps descriptors that others have opened, and passes messages on. Opens nothing.
     Keeper,
+    /// Serves browsers on a socket that it was started with. Opens nothing but pairs of streams.
+    Web,
 }
 
 impl Process {
@@ -50,6 +52,7 @@ impl Process {
             Process::Switch => &[&common.concat(), SWITCH],
             Process::Gateway => &[&common.concat(), GATEWAY],
             Process::Keeper => &[KEEPER, RUNTIME_MUSL],
+            Process::Web => &[&common.concat(), WEB],
             Process::Helper => return None,
         };
         Some(lists.concat())
@@ -58,7 +61,9 @@ impl Process {
     /// The calls that end the process.
     pub(crate) fn forbidden(self) -> Vec<c_long> {
         let own: &[&[c_long]] = match self {
-            Process::Switch | Process::Gateway | Process::Keeper => &[NEVER, NEVER_OLD],
+            Process::Switch | Process::Gateway | Process::Keeper | Process::Web => {
+                &[NEVER, NEVER_OLD]
+            }
             Process::Helper => &[],
         };
         own.iter().chain(&[NEVER_BY_ANY]).copied().flatten().copied().collect()
@@ -70,6 +75,7 @@ impl Process {
             Process::Switch => SWITCH_REFUSALS,
             Process::Gateway => GATEWAY_REFUSALS,
             Process::Keeper => KEEPER_REFUSALS,
+            Process::Web => WEB_REFUSALS,
             Process::Helper => return Vec::new(),
         };
         // Signals to its own threads only: a panic ends with one.
@@ -283,6 +289,21 @@ const KEEPER: &[c_long] = &[
     SYS_write,
 ];
 
+/// Accepted connections, and a pair of streams for each request to the daemon.
+const WEB: &[c_long] = &[
+    SYS_accept4,
+    SYS_getpeername,
+    SYS_getsockname,
+    SYS_getsockopt,
+    SYS_recvfrom,
+    SYS_recvmsg,
+    SYS_sendmsg,
+    SYS_sendto,
+    SYS_setsockopt,
+    SYS_shutdown,
+    SYS_socketpair,
+];
+
 const REFUSALS: &[Refusal] = &[
     // Threads, no processes.
     (SYS_clone, &[masked(0, CLONE_THREAD, 0)]),
@@ -313,6 +334,15 @@ const GATEWAY_REFUSALS: &[Refusal] = &[
 
 /// Pairs of Unix sockets only.
 const KEEPER_REFUSALS: &[Refusal] = &[(SYS_socketpair, &[not(0, AF_UNIX)])];
+
+/// Pairs of Unix sockets of the type SOCK_STREAM (1): its last four bits are 0001.
+const WEB_REFUSALS: &[Refusal] = &[
+    (SYS_socketpair, &[not(0, AF_UNIX)]),
+    (SYS_socketpair, &[masked(1, 1, 0)]),
+    (SYS_socketpair, &[masked(1, 2, 2)]),
+    (SYS_socketpair, &[masked(1, 4, 4)]),
+    (SYS_socketpair, &[masked(1, 8, 8)]),
+];
 
 /// Running programs and changing what the process sees.
 const NEVER: &[c_long] = &[

@@ -25,7 +25,7 @@ pub(crate) struct Local {
 }
 
 /// Commands that need no transaction.
-pub(crate) const LOCAL: [Local; 17] = [
+pub(crate) const LOCAL: [Local; 18] = [
     Local {
         name: "qemu",
         arguments: "PORT",
@@ -182,6 +182,19 @@ pub(crate) const LOCAL: [Local; 17] = [
                    it after N tables.",
             examples: ["top", "top lab -s drops", "top -b -n 2 -d 5"],
             see_also: &["counters", "tcpdump"],
+        },
+    },
+    Local {
+        name: "web",
+        arguments: "",
+        summary: "Print a link that opens the page of the networks in a browser",
+        help: Help {
+            group: Group::State,
+            text: "The page shows who is where, who talks, and what is wrong. It is off unless web \
+                   is set in [daemon]; with web-write it can also change ports and forwards. The \
+                   link opens one session, within two minutes.",
+            examples: ["web", "-t 5 web", "--socket /run/trama/control.sock web"],
+            see_also: &["top", "observe"],
         },
     },
     Local {

@@ -19,6 +19,7 @@ mod render;
 mod tcpdump;
 mod top;
 mod vmm;
+mod web;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -182,6 +183,7 @@ fn printed(program: &str, invocation: &cli::Invocation) -> Option<Result<Vec<u8>
         ["approve", ..] => Some(approve(invocation, &words[1..])),
         ["extcap", "install"] => Some(extcap::install().map(String::into_bytes)),
         ["extcap", ..] => Some(Err("'extcap' takes the word install".to_owned().into())),
+        ["web", ..] => Some(web::run(program, &invocation.daemon, &words[1..])),
         ["attach", ..] => Some(attach::attach(&invocation.daemon, &words[1..])),
         [name, port] if Vmm::of_command(name).is_some() => {
             Vmm::of_command(name).map(|vmm| print_for(invocation, vmm, port))

@@ -6,9 +6,9 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response as HttpResponse};
 use tokio::sync::mpsc::Receiver;
 use trama_api::capture::{End, ID, Request};
+use trama_serve::Chunks;
 
 use super::Api;
-use super::body::Chunks;
 use crate::captures::{self, Wanted};
 use crate::ctl::Failure;
 use crate::panics;

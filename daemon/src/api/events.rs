@@ -14,9 +14,9 @@ use axum::response::{IntoResponse, Response as HttpResponse};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use trama_api::event::{Event, Moment, Query};
+use trama_serve::Chunks;
 
 use super::Api;
-use super::body::Chunks;
 use crate::ctl::Failure;
 use crate::events::{Reader, Step, Wanted};
 

@@ -2,22 +2,23 @@
 //!
 //! `POST /v1/transaction` ([`Request`]) runs the commands of [`crate::ctl`] as one transaction of
 //! [`Daemon::transact`]; `POST /v1/attach` takes a device (`attach`); `POST /v1/explain` says what
-//! would happen to a frame; `POST /v1/capture` streams frames (`capture`), `GET /v1/events` events
-//! (`events`); `GET /metrics` renders the counters. A client of the socket can do everything; the
-//! mode of its file controls access. Transactions wait for workers, files and devices, so they run
-//! on threads for blocking work, one after another. `connections` limits what clients can occupy,
-//! `scrape` what they can have made.
+//! would happen to a frame, `GET /v1/state` all that runs; `POST /v1/capture` streams frames
+//! (`capture`), `GET /v1/events` events (`events`); `GET /metrics` renders the counters. A client
+//! of the socket can do everything; the mode of its file controls access. Transactions wait for
+//! workers, files and devices, so they run on threads for blocking work, one after another.
+//! [`trama_serve`] limits what clients can occupy, `scrape` what they can have made. Browsers are
+//! served by another process (`page`), which asks for what it shows (`web`).
 
 mod attach;
-mod body;
 mod capture;
-mod connections;
 mod events;
 mod lease;
+mod page;
 mod passed;
 mod scrape;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,20 +35,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, UnixListener};
 use trama_api::commands::CommandId;
+use trama_api::state::FlowsOf;
 use trama_api::transaction::{
     NotRunning, Output, Refusal, Request, Response, STORED_NOT_RUNNING, VERSION,
 };
 use trama_gateway::report::FlowRow;
+use trama_serve::{Limits, Stay};
 
-use self::connections::{Limits, Stay};
 use self::events::Readers;
-use self::passed::Passed;
+use self::passed::{Clients, Passed};
 use self::scrape::Scrapes;
 use crate::config::derived::running::is_part_of;
 use crate::config::model::Network;
 use crate::ctl::{self, After, Call, Failure, HostInterfaces, Snapshot};
 use crate::events::By;
 use crate::explain::explain;
+use crate::state::overview::Overview;
 use crate::state::{Daemon, TransactError, TransactOptions};
 use crate::{host, panics};
 use crate::{metrics, status};
@@ -60,6 +63,7 @@ const MAX_COMMANDS: usize = 10_000;
 
 struct Api {
     daemon: Arc<Daemon>,
+    overview: Overview,
     scrapes: Scrapes,
     readers: Readers,
 }
@@ -82,11 +86,14 @@ async fn serve_within(
     shutdown: impl Future<Output = ()>,
 ) {
     let (scrapes, readers) = (Scrapes::default(), Readers::default());
-    let api = Arc::new(Api { daemon, scrapes, readers });
-    let control = connections::serve(control, control_router(Arc::clone(&api)), limits);
+    let of_page = Arc::clone(&daemon);
+    let api = Arc::new(Api { daemon, overview: Overview::default(), scrapes, readers });
+    let page = page::serve(of_page, web::router(Arc::clone(&api)));
+    let router = control_router(Arc::clone(&api));
+    let control = trama_serve::serve(Clients(control), router, limits);
     let metrics = async {
         match metrics {
-            Some(listener) => connections::serve(listener, metrics_router(api), limits).await,
+            Some(listener) => trama_serve::serve(listener, metrics_router(api), limits).await,
             None => std::future::pending().await,
         }
     };
@@ -94,6 +101,7 @@ async fn serve_within(
     tokio::select! {
         () = control => {}
         () = metrics => {}
+        () = page => {}
         () = shutdown => {}
     }
 }
@@ -107,6 +115,9 @@ fn control_router(api: Arc<Api>) -> Router {
         .route("/v1/capture", post(start_capture))
         .route("/v1/capture/end", post(end_capture))
         .route("/v1/events", get(stream_events))
+        .route("/v1/state", get(state))
+        .route("/v1/flows", get(flows))
+        .route("/v1/web", post(invite))
         .route("/metrics", get(scrape))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_path)
@@ -137,7 +148,8 @@ async fn no_such_path(request: HttpRequest) -> HttpResponse {
             "there is no {asked}: this tramad {} speaks version {VERSION} of the API, POST \
              /v{VERSION}/transaction, POST /v{VERSION}/attach, POST /v{VERSION}/explain, POST \
              /v{VERSION}/top, POST /v{VERSION}/capture, POST /v{VERSION}/capture/end, GET \
-             /v{VERSION}/events and GET /metrics; use the tramactl that came with it",
+             /v{VERSION}/events, GET /v{VERSION}/state, GET /v{VERSION}/flows, POST /v{VERSION}/web and \
+             GET /metrics; use the tramactl that came with it",
             env!("CARGO_PKG_VERSION")
         ),
     )
@@ -187,6 +199,27 @@ async fn top(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) -
         Err((status, message)) => return refuse(status, message),
     };
     answer(move || api.daemon.numbers(request.network.as_deref()).map_err(Failure::from)).await
+}
+
+async fn state(State(api): State<Arc<Api>>) -> HttpResponse {
+    answer(move || Ok::<_, Failure>(api.overview.state(&api.daemon))).await
+}
+
+async fn flows(State(api): State<Arc<Api>>, request: HttpRequest) -> HttpResponse {
+    let query = request.uri().query().unwrap_or_default();
+    match serde_urlencoded::from_str::<FlowsOf>(query) {
+        Ok(FlowsOf { network }) => {
+            answer(move || api.daemon.flows(&network).map_err(Failure::from)).await
+        }
+        Err(error) => {
+            refuse(StatusCode::BAD_REQUEST, format!("the query is not understood: {error}"))
+        }
+    }
+}
+
+async fn invite(State(api): State<Arc<Api>>) -> HttpResponse {
+    let file = api.daemon.file();
+    answer(move || api.daemon.web.invite(&file.display().to_string()).map_err(Failure::from)).await
 }
 
 async fn start_capture(

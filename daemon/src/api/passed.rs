@@ -13,7 +13,8 @@ use std::task::{Context, Poll, ready};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::UnixStream;
+use tokio::net::{UnixListener, UnixStream};
+use trama_serve::{Accepted, Listen};
 
 /// Most descriptors that are set aside: more than one is an error already.
 const MOST: usize = 2;
@@ -49,6 +50,22 @@ impl Passed {
     }
 }
 
+/// The listening control socket.
+pub(super) struct Clients(pub UnixListener);
+
+impl Listen for Clients {
+    type Stream = PassedStream;
+    type Told = Passed;
+
+    async fn accept(&self) -> io::Result<Accepted<PassedStream, Passed>> {
+        let (stream, _) = self.0.accept().await?;
+        let user = stream.peer_cred().ok().map(|peer| peer.uid());
+        let stream = PassedStream::new(stream);
+        let told = stream.passed();
+        Ok(Accepted { stream, user, told })
+    }
+}
+
 /// A connection whose descriptors are set aside.
 pub(super) struct PassedStream {
     stream: UnixStream,
@@ -56,14 +73,14 @@ pub(super) struct PassedStream {
 }
 
 impl PassedStream {
-    pub(super) fn new(stream: UnixStream) -> PassedStream {
+    fn new(stream: UnixStream) -> PassedStream {
         let passed = Passed::default();
         // Without a copy, a client that goes away is not noticed in time, and that is all.
         passed.lock().connection = stream.as_fd().try_clone_to_owned().ok();
         PassedStream { stream, passed }
     }
 
-    pub(super) fn passed(&self) -> Passed {
+    fn passed(&self) -> Passed {
         self.passed.clone()
     }
 

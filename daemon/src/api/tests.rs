@@ -160,6 +160,116 @@ fn paths_of_other_versions_and_methods_are_explained() {
 }
 
 #[test]
+fn the_state_has_all_that_is_configured_and_how_it_runs() {
+    let api = Served::start();
+    let commands = json!([
+        ["add-br", "lab"],
+        ["set", "Bridge", "lab", "mode=nat-network", "subnet=10.77.0.0/24"],
+        ["forward", "add", "lab", "web,tcp,127.0.0.1,0,10.77.0.5,80"],
+        ["add-port", "lab", "vm1", "tag=10"],
+        ["add-port", "lab", "vm2", "vlan_mode=trunk"],
+    ]);
+    let dir = api.socket.parent().unwrap().display().to_string();
+    let place = |port: &str| format!("options:path={dir}/{port}.sock");
+    let typed = |port: &str| json!(["set", "Interface", port, "type=vhost-user", place(port)]);
+    let mut commands = commands.as_array().unwrap().clone();
+    commands[2][3] = "web,tcp,127.0.0.1,47807,10.77.0.5,80".into();
+    commands.extend([typed("vm1"), typed("vm2")]);
+    let (status, answer) = api.post(&json!({ "commands": commands, "version": 1 }).to_string());
+    assert_eq!(status, 200, "{answer}");
+    let (status, body) = api.request("GET /v1/state", "");
+    assert_eq!(status, 200, "{body}");
+    let state: trama_api::state::State = serde_json::from_str(&body).unwrap();
+    let [network] = state.networks.as_slice() else { panic!("{body}") };
+    assert_eq!((&*network.name, &*network.mode), ("lab", "nat-network"));
+    assert_eq!(network.subnets[0], "10.77.0.0/24");
+    let gateway = network.gateway.as_ref().unwrap();
+    assert_eq!(gateway.addresses[0].to_string(), "10.77.0.1");
+    let [forward] = network.forwards.as_slice() else { panic!("{body}") };
+    assert_eq!((&*forward.host, &*forward.guest), ("127.0.0.1:47807", "10.77.0.5:80"));
+    let names = ["vm1", "vm2"];
+    assert_eq!(state.ports.iter().map(|port| &*port.name).collect::<Vec<_>>(), names);
+    assert_eq!(state.numbers.ports.iter().map(|port| &*port.name).collect::<Vec<_>>(), names);
+    let [vm1, vm2] = state.ports.as_slice() else { panic!("{body}") };
+    assert_eq!((vm1.tag, &*vm1.vlan_mode, &*vm2.vlan_mode), (Some(10), "access", "trunk"));
+    assert_eq!(vm1.state, trama_api::state::PortState::Waiting);
+    assert_eq!(vm1.path, Some(format!("{dir}/vm1.sock")));
+    assert!(vm1.ofport != vm2.ofport);
+}
+
+#[test]
+fn flows_are_told_of_networks_with_nat_alone() {
+    let api = Served::start();
+    api.post(r#"{"commands": [["add-br", "lab"]], "version": 1}"#);
+    for (query, expected, part) in [
+        ("network=lab", 422, "network lab has no NAT"),
+        ("network=x", 422, "there is no network"),
+        ("", 400, "missing field `network`"),
+        ("network=lab&port=x", 400, "unknown field `port`"),
+    ] {
+        let (status, body) = api.request(&format!("GET /v1/flows?{query}"), "");
+        assert!(status == expected && body.contains(part), "{query}: {body}");
+    }
+}
+
+#[test]
+fn without_a_page_there_is_no_link_to_it() {
+    let api = Served::start();
+    let (status, body) = api.request("POST /v1/web", "null");
+    assert!(status == 422 && body.contains("the page is off; write web = "), "{body}");
+    assert_eq!(api.request("GET /v1/web", "").0, 404, "its settings have the secret");
+    assert_eq!(api.request("POST /v1/web/code", "{}").0, 404);
+}
+
+/// What the process that serves browsers may ask for.
+#[test]
+fn the_page_changes_nothing_unless_it_may() {
+    let api = Served::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (overview, scrapes, readers) = Default::default();
+    let daemon = Arc::clone(&api.daemon);
+    let router = web::router(Arc::new(Api { daemon, overview, scrapes, readers }));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = std::thread::spawn(move || {
+        runtime.block_on(async {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let limit = Duration::from_secs(20);
+            let served = trama_serve::serve(listener, router, Limits::default());
+            let _ = tokio::time::timeout(limit, served).await;
+        });
+    });
+    let ask =
+        |head: &str, body: &str| ask(std::net::TcpStream::connect(address).unwrap(), head, body);
+    let add = r#"{"commands": [["add-br", "lab"]], "version": 1}"#;
+    let (status, body) = ask("POST /v1/transaction", add);
+    assert!(status == 403 && body.contains("web-write = true"), "{body}");
+    assert!(api.daemon.config().networks.is_empty());
+    let mut config = api.daemon.config().daemon;
+    config.web_write = true;
+    api.daemon.web.configure(&config);
+    assert_eq!(ask("POST /v1/transaction", add).0, 200);
+    // Of a network that this host does not have, so that no process is started.
+    config.web = "192.0.2.1:9478".parse().ok();
+    api.daemon.web.configure(&config);
+    let invitation = api.request("POST /v1/web", "null").1;
+    let invitation: trama_api::state::Invitation = serde_json::from_str(&invitation).unwrap();
+    let code = format!("{{\"code\":\"{}\"}}", invitation.code);
+    assert_eq!(ask("POST /v1/web/code", &code).0, 200);
+    let (status, body) = ask("POST /v1/web/code", &code);
+    assert!(status == 422 && body.contains("was used"), "{body}");
+    assert_eq!(ask("POST /v1/web/code", "{}").0, 400);
+    for head in ["GET /v1/state", "GET /v1/web"] {
+        assert_eq!(ask(head, "").0, 200, "{head}");
+    }
+    for head in ["POST /v1/attach", "POST /v1/web", "GET /metrics"] {
+        assert_eq!(ask(head, "").0, 404, "{head}");
+    }
+    drop(served);
+}
+
+#[test]
 fn tcp_serves_the_metrics_and_nothing_else() {
     let api = Served::start();
     let connect = || std::net::TcpStream::connect(api.tcp).unwrap();

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use trama_gateway::report::{FlowRow, ForwardStatus};
+use trama_gateway::report::FlowRow;
 
 use super::draft::Draft;
 use super::host_interfaces::HostInterfaces;
 use super::symbols::Symbols;
-use crate::state::QueryError;
+use crate::forwards::ForwardAnswer;
 use crate::status::{FdbRow, Lease, Status};
 
 /// What ran when the transaction began.
@@ -20,7 +20,7 @@ pub struct Snapshot {
     /// Leases of the running networks; empty unless a command shows them.
     pub leases: Vec<Lease>,
     /// Status of forwards by running network; empty unless a command shows it.
-    pub forwards: BTreeMap<String, ForwardAnswer>,
+    pub(crate) forwards: BTreeMap<String, ForwardAnswer>,
     /// Flows by running network; empty unless a command shows them.
     pub flows: Vec<(String, FlowRow)>,
     /// The number of each port (`ofport`): unique and constant while the daemon runs.
@@ -30,9 +30,6 @@ pub struct Snapshot {
     /// Distinguishes the UUIDs that this transaction chooses from those of others.
     pub salt: u64,
 }
-
-/// The status of a network's forwards, or the reason why its gateway does not answer.
-pub(super) type ForwardAnswer = Result<Vec<ForwardStatus>, QueryError>;
 
 /// What remains to be done once a transaction has succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]

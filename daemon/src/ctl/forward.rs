@@ -6,14 +6,14 @@ use trama_api::value::Value;
 use trama_gateway::report::FlowRow;
 
 use super::call::Call;
-use super::context::{Context, ForwardAnswer};
+use super::context::Context;
 use super::draft::Draft;
 use super::failure::Failure;
-use crate::config::derived::forward::forward_guest;
 use crate::config::derived::running::{is_part_of, written_name};
 use crate::config::model::rule::Rule;
 use crate::config::model::{Config, Mode, Network};
 use crate::config::text::parse_rule;
+use crate::forwards::{Line, with_idle};
 
 /// The subcommand that prints forwards.
 pub const LIST: &str = "list";
@@ -87,7 +87,7 @@ fn list(context: &mut Context<'_>, place: Option<&str>) -> Result<Output, Failur
     let rows = running.iter().flat_map(|network| {
         let status = context.snapshot.forwards.get(&network.name);
         let rules = network.forward.iter().filter(|rule| is_of(config, network, rule, place));
-        rules.map(move |rule| row(network, rule, status))
+        rules.map(move |rule| row(Line::of(network, rule, status)))
     });
     Ok(Output::Table {
         headings: ["network", "name", "protocol", "host", "guest", "client", "status"]
@@ -113,42 +113,10 @@ fn is_of(config: &Config, network: &Network, rule: &Rule, place: Option<&str>) -
     })
 }
 
-/// The networks that run, and those of mode `nat` that have no port and so do not run.
-fn with_idle(config: &Config) -> Vec<Network> {
-    let mut networks = config.expanded().networks;
-    let runs = |name: &str| networks.iter().any(|it| written_name(&it.name) == name);
-    let idle: Vec<_> = config.networks.iter().filter(|it| !runs(&it.name)).cloned().collect();
-    networks.extend(idle);
-    networks
-}
-
-fn row(network: &Network, rule: &Rule, answer: Option<&ForwardAnswer>) -> Vec<Value> {
-    let status = match answer {
-        None => Some("its gateway is not running".to_owned()),
-        Some(Err(error)) => Some(error.to_string()),
-        Some(Ok(rows)) => match rows.iter().find(|row| row.name == rule.label()) {
-            None => Some("its gateway has not applied it yet".to_owned()),
-            Some(row) => row.pending.clone(),
-        },
-    };
-    let ports = |first: u16| match rule.count {
-        1 => first.to_string(),
-        _ => format!("{first}-{}", first.saturating_add(rule.count - 1)),
-    };
-    let end = |address: Option<std::net::IpAddr>, port| match address {
-        Some(std::net::IpAddr::V6(address)) => format!("[{address}]:{}", ports(port)),
-        Some(address) => format!("{address}:{}", ports(port)),
-        None => format!("*:{}", ports(port)),
-    };
-    vec![
-        Value::string(&network.name),
-        Value::string(rule.label()),
-        Value::string(rule.transport.name()),
-        Value::string(end(rule.host, rule.host_port)),
-        Value::string(end(forward_guest(rule, network), rule.guest_port)),
-        Value::string(if rule.as_gateway { "as-gateway" } else { "as-itself" }),
-        Value::string(status.map_or("listening".to_owned(), |why| format!("pending: {why}"))),
-    ]
+fn row(line: Line) -> Vec<Value> {
+    let Line { network, name, protocol, host, guest, client, status, .. } = line;
+    let cells = [network.as_str(), &name, protocol, &host, &guest, client, &status];
+    cells.map(Value::string).to_vec()
 }
 
 pub(super) fn flows(context: &mut Context<'_>, call: &Call) -> Result<Output, Failure> {

@@ -3,7 +3,6 @@
 use trama_api::transaction::{Form, Output};
 use trama_api::value::{Atom, Value};
 use trama_frame::MacAddr;
-use trama_gateway::report::LeaseState;
 use trama_switch::DropReason;
 
 use super::call::Call;
@@ -53,16 +52,10 @@ pub(super) fn leases(context: &mut Context<'_>, call: &Call) -> Result<Output, F
     let port = |mark: u64| ports.iter().find(|port| mark != 0 && u64::from(port.mark) == mark);
     let rows = context.snapshot.leases.iter().filter(|lease| wanted(&lease.network));
     let rows = rows.map(|Lease { network, row }| {
-        let state = match row.state {
-            LeaseState::Bound => "bound",
-            LeaseState::Offered => "offered",
-            LeaseState::Idle => "idle",
-            LeaseState::Conflict => "conflict",
-        };
         vec![
             Value::string(network),
             Value::string(row.address.to_string()),
-            Value::string(state),
+            Value::string(row.state.name()),
             Value::string(MacAddr(row.mac).to_string()),
             Value::optional(row.name.clone().map(Atom::string)),
             Value::optional(port(row.port).map(|port| Atom::string(port.name.clone()))),

@@ -11,6 +11,8 @@ use super::Events;
 pub enum By {
     /// A client of the control socket, with its user's number if that is known.
     Client(Option<u32>),
+    /// A browser that shows the page.
+    Browser,
     /// SIGHUP.
     Signal,
     /// A daemon that takes over, and reads the file again.
@@ -22,6 +24,7 @@ impl Display for By {
         match self {
             By::Client(Some(user)) => write!(f, "uid {user}"),
             By::Client(None) => f.write_str("an unknown user"),
+            By::Browser => f.write_str("a browser"),
             By::Signal => f.write_str("SIGHUP"),
             By::Start => f.write_str("the start"),
         }

@@ -10,7 +10,7 @@ use trama_api::top::{Numbers, Port};
 use super::Daemon;
 use crate::apply::DataPlane;
 use crate::config::derived::running::{is_part_of, written_name};
-use crate::config::model::Config;
+use crate::config::model::{self as config, Config};
 use crate::status::{GatewayDrops, PortStatus};
 
 impl Daemon {
@@ -27,12 +27,18 @@ impl Daemon {
                 return Err(format!("no bridge named {name}{}", suggestion(name, &known)));
             }
         }
-        Ok(inner.data_plane.numbers(&inner.config, network))
+        Ok(inner.data_plane.numbers(&inner.config, network, |_, _| ()))
     }
 }
 
 impl DataPlane {
-    fn numbers(&self, config: &Config, wanted: Option<&str>) -> Numbers {
+    /// Returns the numbers of a network, or of all; `visit` sees what each port's come from.
+    pub(super) fn numbers(
+        &self,
+        config: &Config,
+        wanted: Option<&str>,
+        mut visit: impl FnMut(&config::Port, &PortStatus),
+    ) -> Numbers {
         let mut numbers =
             Numbers { process: std::process::id(), nanos: now(), ..Numbers::default() };
         let mut gateway_drops = GatewayDrops::new();
@@ -56,7 +62,11 @@ impl DataPlane {
             workers.map(|worker| worker.handle.counters().snapshot().busy_nanos).collect();
         let is_wanted = |network: Option<&str>| wanted.is_none() || network == wanted;
         let ports = config.all_ports().filter(|port| is_wanted(port.network.as_deref()));
-        numbers.ports = ports.map(|port| row(self.port_status(&port, &gateway_drops))).collect();
+        for port in ports {
+            let status = self.port_status(&port, &gateway_drops);
+            visit(&port, &status);
+            numbers.ports.push(row(status));
+        }
         numbers
     }
 }

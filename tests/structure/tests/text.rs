@@ -80,7 +80,8 @@ fn links_lead_somewhere() {
             let target = if path.is_empty() { root().join(file) } else { root().join(folder) };
             let leads = match fs::read_to_string(&target) {
                 Ok(page) => anchor.is_empty() || anchors(&page).iter().any(|one| one == anchor),
-                Err(_) => target.is_dir() && anchor.is_empty(),
+                // A folder, or a picture.
+                Err(_) => target.exists() && anchor.is_empty(),
             };
             if !leads {
                 report += &format!("{file}:{number}: the link {link} leads nowhere\n");

@@ -1,7 +1,9 @@
 //! The `[daemon]` table.
 
-use std::net::SocketAddr;
+use std::fmt::{self, Display, Formatter};
+use std::net::{AddrParseError, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use trama_api::folders::Folders;
@@ -28,6 +30,13 @@ pub struct DaemonConfig {
     pub state: PathBuf,
     /// The address that Prometheus scrapes; `None` = no metrics over TCP.
     pub metrics: Option<SocketAddr>,
+    /// Where browsers find the page; `None` = there is none. A change is in force at once, as with
+    /// the two after it.
+    pub web: Option<WebAddress>,
+    /// Whether the page may change something.
+    pub web_write: bool,
+    /// Names by which browsers reach the page, besides addresses of loopback.
+    pub web_hosts: Vec<String>,
     /// Data-plane threads, at least 1.
     pub workers: usize,
     /// How long an idle worker polls before it sleeps.
@@ -44,6 +53,38 @@ pub struct DaemonConfig {
     pub events: usize,
     /// Columns of the table Open_vSwitch that are kept.
     pub openvswitch: Kept,
+}
+
+/// Where browsers find the page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebAddress {
+    /// At an address of TCP.
+    Tcp(SocketAddr),
+    /// At a Unix socket, written with `unix:` before its path.
+    Unix(PathBuf),
+}
+
+/// What stands before the path of a Unix socket.
+const UNIX: &str = "unix:";
+
+impl FromStr for WebAddress {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<WebAddress, AddrParseError> {
+        match text.strip_prefix(UNIX) {
+            Some(path) => Ok(WebAddress::Unix(path.into())),
+            None => text.parse().map(WebAddress::Tcp),
+        }
+    }
+}
+
+impl Display for WebAddress {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            WebAddress::Tcp(address) => write!(f, "{address}"),
+            WebAddress::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
 }
 
 /// How long an idle worker polls by default. Measured with `ping -f` between two TAPs, 20,000 round
@@ -72,6 +113,9 @@ impl DaemonConfig {
             state: folders.state.clone(),
             folders,
             metrics: None,
+            web: None,
+            web_write: false,
+            web_hosts: Vec::new(),
             workers: 1,
             spin: Spin::For(SPIN),
             sandbox: Sandbox::default(),

@@ -17,7 +17,7 @@ pub mod vlan;
 pub mod wire;
 
 pub use config::Config;
-pub use daemon::{DaemonConfig, Sandbox, Spin};
+pub use daemon::{DaemonConfig, Sandbox, Spin, WebAddress};
 pub use mirror::Mirror;
 pub use network::{Mode, Network};
 pub use port::{

@@ -3,9 +3,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use trama_api::values::is_host_name;
+
 use super::check::Check;
 use super::name::quoted;
-use crate::config::model::{DaemonConfig, Spin};
+use crate::config::model::{DaemonConfig, Spin, WebAddress};
 
 /// Most data-plane threads.
 const MAX_WORKERS: usize = 64;
@@ -38,6 +40,7 @@ impl Check {
             let message = format!("{} is not an absolute path", quoted(&daemon.state));
             self.problem("state", message, "start it with /");
         }
+        self.web(daemon);
         if !(1..=MAX_WORKERS).contains(&daemon.workers) {
             let message = format!("{} is out of range", daemon.workers);
             self.problem("workers", message, format!("use 1 to {MAX_WORKERS}"));
@@ -53,6 +56,28 @@ impl Check {
             self.problem("spin", "is out of range", r#"use "0us" to "1s", or "always""#);
         }
     }
+
+    fn web(&mut self, daemon: &DaemonConfig) {
+        for name in daemon.web_hosts.iter().filter(|name| !is_host_name(name)) {
+            let message = format!("{name:?} is not a host name");
+            self.problem("web-hosts", message, r#"write names without a port, as "lab.example""#);
+        }
+        match &daemon.web {
+            Some(WebAddress::Unix(path)) => {
+                self.socket_path("web", path);
+            }
+            Some(WebAddress::Tcp(address))
+                if !address.ip().is_loopback() && daemon.web_hosts.is_empty() =>
+            {
+                let message = format!("{address} is reached by other machines");
+                let remedy = "use an address of loopback; or state the names by which browsers \
+                              come through a proxy with TLS, as web-hosts";
+                self.problem("web", message, remedy);
+            }
+            Some(WebAddress::Tcp(_)) | None => {}
+        }
+    }
+
     fn capture_ring(&mut self, bytes: usize, may_capture: bool) {
         if !CAPTURE_RING.contains(&bytes) {
             let message = format!("{bytes} bytes are out of range");

@@ -84,18 +84,26 @@ fn daemon() -> impl Strategy<Value = DaemonConfig> {
     let metrics = proptest::option::of((1u16..).prop_map(|port| ([127, 0, 0, 1], port).into()));
     let sandbox = proptest::sample::select(vec![Sandbox::Enforce, Sandbox::Log, Sandbox::Off]);
     let ring = proptest::option::of(64usize << 10..=1 << 30);
-    (1usize..4, spin, metrics, access(), sandbox, ring).prop_map(
-        |(workers, spin, metrics, access, sandbox, capture_ring)| DaemonConfig {
-            workers,
-            spin,
-            metrics,
-            group: access.owner,
-            socket_group: access.group,
-            socket_mode: access.mode,
-            sandbox,
-            capture_ring,
-            openvswitch: kept(&["external_ids={system-id=x}"], workers),
-            ..DaemonConfig::default()
+    let web = proptest::sample::select(vec!["127.0.0.1:1", "[::1]:65535", "unix:/a b\"c"]);
+    let hosts = proptest::collection::vec("[a-z]{1,9}", 0..3);
+    let web = (proptest::option::of(web), any::<bool>(), hosts);
+    (1usize..4, spin, metrics, access(), sandbox, ring, web).prop_map(
+        |(workers, spin, metrics, access, sandbox, capture_ring, (web, web_write, web_hosts))| {
+            DaemonConfig {
+                web: web.and_then(|text| text.parse().ok()),
+                web_write,
+                web_hosts,
+                workers,
+                spin,
+                metrics,
+                group: access.owner,
+                socket_group: access.group,
+                socket_mode: access.mode,
+                sandbox,
+                capture_ring,
+                openvswitch: kept(&["external_ids={system-id=x}"], workers),
+                ..DaemonConfig::default()
+            }
         },
     )
 }

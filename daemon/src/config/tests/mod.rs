@@ -1,5 +1,6 @@
 //! Tests of bad configurations and their exact messages.
 
+use crate::config::model::WebAddress;
 use proptest::prelude::*;
 use trama_api::folders::Folders;
 
@@ -188,6 +189,34 @@ fn a_ring_of_captures_has_bounds_and_needs_captures() {
     for (value, bytes) in [("65536", 64 << 10), ("\"8Mi\"", 8 << 20), ("\"1Gi\"", 1 << 30)] {
         assert_eq!(read(value).daemon.capture_ring, Some(bytes));
     }
+}
+
+#[test]
+fn the_page_is_for_this_machine_unless_names_are_stated() {
+    let refused_alone = |value: &str, fault: &str| {
+        let fault = format!("lab.toml:2:7: daemon.web: {fault}");
+        refused(&format!("[daemon]\nweb = \"{value}\"\n"), &[&fault]);
+    };
+    let shape = r#"write "127.0.0.1:9478", "[::1]:9478" or "unix:/run/trama/web.sock""#;
+    refused_alone("9478", &format!("\"9478\" is not an address and port; {shape}"));
+    refused_alone("unix:web.sock", "\"web.sock\" is not an absolute path; start it with /");
+    let remedy = "use an address of loopback; or state the names by which browsers come through a \
+                  proxy with TLS, as web-hosts";
+    for address in ["0.0.0.0:9478", "192.0.2.1:80", "[::]:80"] {
+        refused_alone(address, &format!("{address} is reached by other machines; {remedy}"));
+    }
+    refused(
+        "[daemon]\nweb-hosts = [\"lab.example:80\"]\n",
+        &["lab.toml:2:13: daemon.web-hosts: \"lab.example:80\" is not a host name; write names \
+           without a port, as \"lab.example\""],
+    );
+    let read = |text: &str| parse(&format!("[daemon]\n{text}\n"), "").unwrap().daemon;
+    let page = read("web = \"[::]:80\"\nweb-hosts = [\"lab.example\"]\nweb-write = true");
+    assert_eq!(page.web, Some(WebAddress::Tcp("[::]:80".parse().unwrap())));
+    assert!(page.web_write && page.web_hosts == ["lab.example"]);
+    let socket = read("web = \"unix:/run/trama/web.sock\"");
+    assert_eq!(socket.web, Some(WebAddress::Unix("/run/trama/web.sock".into())));
+    assert!(read("").web.is_none() && !socket.web_write);
 }
 
 #[test]

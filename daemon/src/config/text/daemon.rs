@@ -1,5 +1,7 @@
 //! The keys of `[daemon]`, read and written.
 
+use toml_edit::Array;
+
 use super::field::{Field, map_field, number, path};
 use super::reader::Reader;
 use super::socket;
@@ -7,13 +9,16 @@ use super::units::format_bytes;
 use crate::Fault;
 use crate::config::model::{DaemonConfig, Sandbox};
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 16] = [
     "control",
     "group",
     "socket-group",
     "socket-mode",
     "state",
     "metrics",
+    "web",
+    "web-write",
+    "web-hosts",
     "workers",
     "spin",
     "sandbox",
@@ -40,6 +45,13 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> Da
             Fault::new(format!("{text:?} is not an address and port"), remedy)
         })
     });
+    let web = reader.string("web").and_then(|text| {
+        reader.converted("web", text.parse().ok(), || {
+            let remedy = r#"write "127.0.0.1:9478", "[::1]:9478" or "unix:/run/trama/web.sock""#;
+            Fault::new(format!("{text:?} is not an address and port"), remedy)
+        })
+    });
+    let hosts = reader.strings("web-hosts").unwrap_or_default();
     let sandbox = reader.word("sandbox", &SANDBOXES.map(|mode| (mode.name(), mode)));
     DaemonConfig {
         folders: default.folders,
@@ -49,6 +61,9 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>, default: DaemonConfig) -> Da
         control: reader.string("control").map_or(default.control, Into::into),
         state: reader.string("state").map_or(default.state, Into::into),
         metrics,
+        web,
+        web_write: reader.boolean("web-write").unwrap_or(default.web_write),
+        web_hosts: hosts.into_iter().map(|(_, name)| name).collect(),
         workers: reader.integer("workers").unwrap_or(default.workers),
         spin: spin.unwrap_or(default.spin),
         sandbox: sandbox.unwrap_or(default.sandbox),
@@ -69,6 +84,9 @@ pub(super) fn fields(daemon: &DaemonConfig) -> Vec<Field> {
         Field::optional("socket-mode", daemon.socket_mode.map(|mode| mode.to_string())),
         Field::new("state", path(&daemon.state), daemon.state == default.state),
         Field::optional("metrics", daemon.metrics.map(|address| address.to_string())),
+        Field::optional("web", daemon.web.as_ref().map(ToString::to_string)),
+        Field::new("web-write", daemon.web_write, daemon.web_write == default.web_write),
+        Field::new("web-hosts", Array::from_iter(&daemon.web_hosts), daemon.web_hosts.is_empty()),
         Field::new("workers", number(daemon.workers), daemon.workers == default.workers),
         Field::new("spin", daemon.spin.to_string(), daemon.spin == default.spin),
         Field::new("sandbox", daemon.sandbox.name(), daemon.sandbox == default.sandbox),

@@ -9,10 +9,11 @@ use hyper::body::Frame;
 use tokio::sync::mpsc::Receiver;
 
 /// The body of an answer, in pieces as they come.
-pub(super) struct Chunks(pub(super) Receiver<Bytes>);
+pub struct Chunks(pub Receiver<Bytes>);
 
 impl Chunks {
-    pub(super) fn into_body(self) -> Body {
+    /// Returns it as the body of an answer.
+    pub fn into_body(self) -> Body {
         Body::new(self)
     }
 }

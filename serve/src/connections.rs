@@ -1,7 +1,7 @@
-//! Connections of the API's clients: few at once, and none for long.
+//! Connections of clients: few at once, and none for long.
 //!
 //! A connection carries one request and ends with its answer, so there is no idle one to keep. A
-//! client that is silent, slow or one of too many costs the daemon a bounded number of descriptors
+//! client that is silent, slow or one of too many costs a bounded number of descriptors
 //! for a bounded time, and others get their turn. Only captures and streams of events stay
 //! ([`Stay`]).
 
@@ -15,11 +15,9 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
-
-use super::passed::{Passed, PassedStream};
 
 /// Pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -28,7 +26,7 @@ const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the clients of one listener may have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub struct Limits {
     /// Time until a request's head must be complete.
     pub head: Duration,
     /// Time of a whole connection.
@@ -57,45 +55,38 @@ impl Default for Limits {
 }
 
 /// A listening socket.
-pub(super) trait Listen {
+pub trait Listen {
+    /// A connection.
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    /// What handlers are told of it, as an extension of the request.
+    type Told: Clone + Send + Sync + 'static;
 
     /// Accepts a connection.
-    fn accept(&self) -> impl Future<Output = io::Result<Accepted<Self::Stream>>>;
+    fn accept(&self) -> impl Future<Output = io::Result<Accepted<Self::Stream, Self::Told>>>;
 }
 
 /// A connection.
-pub(super) struct Accepted<S> {
-    stream: S,
+pub struct Accepted<S, T> {
+    /// Its stream.
+    pub stream: S,
     /// The user at its other end, if known.
-    user: Option<u32>,
-    /// What that passes with its request.
-    passed: Passed,
-}
-
-impl Listen for UnixListener {
-    type Stream = PassedStream;
-
-    async fn accept(&self) -> io::Result<Accepted<PassedStream>> {
-        let (stream, _) = UnixListener::accept(self).await?;
-        let user = stream.peer_cred().ok().map(|peer| peer.uid());
-        let stream = PassedStream::new(stream);
-        let passed = stream.passed();
-        Ok(Accepted { stream, user, passed })
-    }
+    pub user: Option<u32>,
+    /// What handlers are told of it.
+    pub told: T,
 }
 
 impl Listen for TcpListener {
     type Stream = TcpStream;
+    type Told = ();
 
-    async fn accept(&self) -> io::Result<Accepted<TcpStream>> {
+    async fn accept(&self) -> io::Result<Accepted<TcpStream, ()>> {
         let (stream, _) = TcpListener::accept(self).await?;
-        Ok(Accepted { stream, user: None, passed: Passed::default() })
+        Ok(Accepted { stream, user: None, told: () })
     }
 }
 
 /// Serves `router` on `listener`; does not return.
-pub(super) async fn serve(listener: impl Listen, router: Router, limits: Limits) {
+pub async fn serve(listener: impl Listen, router: Router, limits: Limits) {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let users = Arc::new(Users::new(limits));
     let mut complained: Option<Instant> = None;
@@ -103,8 +94,8 @@ pub(super) async fn serve(listener: impl Listen, router: Router, limits: Limits)
         // The semaphore is never closed.
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok(Accepted { stream, user, passed }) => {
-                let router = router.clone().layer(Extension(passed));
+            Ok(Accepted { stream, user, told }) => {
+                let router = router.clone().layer(Extension(told));
                 let (slots, users) = (slots.clone(), users.clone());
                 tokio::spawn(async move {
                     match users.admit(user, slot, slots).await {
@@ -119,7 +110,7 @@ pub(super) async fn serve(listener: impl Listen, router: Router, limits: Limits)
             }
             Err(error) => {
                 if complained.is_none_or(|at| at.elapsed() >= ACCEPT_LOG_INTERVAL) {
-                    tracing::warn!("a client of the API waits: it cannot be accepted: {error}");
+                    tracing::warn!("a client waits: it cannot be accepted: {error}");
                     complained = Some(Instant::now());
                 }
                 sleep(ACCEPT_PAUSE).await;
@@ -143,26 +134,33 @@ async fn converse(
     tokio::select! {
         _ = connection => {}
         () = stay.late(limits.request) => {}
+        () = stay.hung_up.notified() => {}
     }
 }
 
 /// What a connection occupies, which it may give back to go on for as long as its client wants.
 #[derive(Clone)]
-pub(super) struct Stay {
+pub struct Stay {
     /// The user at its other end, if known.
     pub user: Option<u32>,
     admitted: Arc<Mutex<Option<Admitted>>>,
+    hung_up: Arc<Notify>,
 }
 
 impl Stay {
     fn new(user: Option<u32>, admitted: Admitted) -> Stay {
-        Stay { user, admitted: Arc::new(Mutex::new(Some(admitted))) }
+        Stay { user, admitted: Arc::new(Mutex::new(Some(admitted))), hung_up: Arc::default() }
     }
 
     /// Lets the connection go on, limited by something else than its time and its share of
     /// connections.
-    pub(super) fn stay(&self) {
+    pub fn stay(&self) {
         self.admitted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Ends the connection at once, whatever it has not sent yet: its client does not read.
+    pub fn hang_up(&self) {
+        self.hung_up.notify_one();
     }
 
     /// Returns when the time of the connection is over.
@@ -239,5 +237,60 @@ impl Users {
         free.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
         let new = || Arc::new(Semaphore::new(self.limits.per_user));
         free.entry(user).or_insert_with(new).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::{Body, Bytes};
+    use axum::routing::get;
+    use tokio::io::AsyncReadExt;
+    use tokio::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::Chunks;
+
+    /// Answers with a body that does not end, and hangs up once its client does not read.
+    async fn endless(
+        Extension(stay): Extension<Stay>,
+        Extension(hung_up): Extension<Arc<Notify>>,
+    ) -> Result<Body, Infallible> {
+        stay.stay();
+        let (sender, receiver) = channel(1);
+        tokio::spawn(async move {
+            fill(&sender).await;
+            stay.hang_up();
+            hung_up.notify_one();
+            sender.closed().await;
+        });
+        Ok(Chunks(receiver).into_body())
+    }
+
+    async fn fill(client: &Sender<Bytes>) {
+        let piece = Bytes::from_static(&[0; 65536]);
+        while timeout(Duration::from_millis(100), client.send(piece.clone())).await.is_ok() {}
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_hung_up_ends_although_its_client_does_not_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let hung_up = Arc::new(Notify::new());
+        let router = Router::new().route("/", get(endless)).layer(Extension(hung_up.clone()));
+        let client = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+            hung_up.notified().await;
+            let mut read = Vec::new();
+            // The body is cut off.
+            let _ = stream.read_to_end(&mut read).await;
+            assert!(!read.ends_with(b"0\r\n\r\n"));
+        };
+        tokio::select! {
+            () = serve(listener, router, Limits::default()) => {}
+            ended = timeout(Duration::from_secs(60), client) => ended.unwrap(),
+        }
     }
 }

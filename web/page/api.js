@@ -1,0 +1,54 @@
+// Requests to the web process: each answer is JSON, each refusal an `Error` with its remedy.
+// When the session has ended, the page is told once for all requests.
+
+/** Said when the session has ended. */
+export const LOGIN = "tramactl web";
+
+let onEnd = () => {};
+
+/** Sets what is done when an answer says that the session has ended. */
+export const whenSessionEnds = (listener) => (onEnd = listener);
+
+/** Returns the text of a refusal. */
+export async function refusal(response) {
+  let said = null;
+  try {
+    said = (await response.json()).error;
+  } catch {
+    // The body is not JSON: the status has to do.
+  }
+  return said || `the web process answered ${response.status}: see the log of tramad`;
+}
+
+async function answer(request) {
+  let response;
+  try {
+    response = await request;
+  } catch {
+    throw new Error("the web process does not answer: see whether tramad runs");
+  }
+  if (response.status === 401) onEnd();
+  if (!response.ok) throw new Error(await refusal(response));
+  return response.json();
+}
+
+const path = (name, query) => {
+  const text = new URLSearchParams(query ?? {}).toString();
+  return text ? `/v1/${name}?${text}` : `/v1/${name}`;
+};
+
+/** Reads something. */
+export const get = (name, query, signal) => answer(fetch(path(name, query), { signal }));
+
+/** Asks for something. The header keeps forms of other sites from doing the same. */
+export const post = (name, body) =>
+  answer(
+    fetch(path(name), {
+      method: "POST",
+      headers: { "content-type": "application/json", "x-trama": "1" },
+      body: JSON.stringify(body),
+    }),
+  );
+
+/** The address of a capture. */
+export const captureOf = (port, seconds) => path("capture", { port, seconds });

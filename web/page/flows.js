@@ -1,0 +1,99 @@
+// The flows through a network's NAT, asked for every five seconds while the panel is open.
+// They are no part of the state: a gateway may have tens of thousands.
+
+import { get } from "./api.js";
+import { h, keyed, say, show } from "./dom.js";
+import { count, duration, sentence, si } from "./words.js";
+
+const EVERY = 5000;
+const SHOWN = 50;
+
+class Row {
+  constructor(flow, withPort) {
+    this.name = h("dt", {});
+    this.ends = h("span", { class: "faint" });
+    this.figures = h("dd", {});
+    const peer = flow.name || flow.remote || "";
+    this.name.textContent = peer;
+    const far = flow.name && flow.remote ? " → " + flow.remote : "";
+    const port = withPort && flow.port ? flow.port + ", " : "";
+    this.way = `${port}${flow.protocol} ${far ? "" : "from "}${flow.guest ?? ""}${far}`;
+    this.element = h("div", { class: "flow" }, this.name, this.figures, h("dd", { class: "more" }, this.ends));
+  }
+
+  update(flow) {
+    say(this.figures, `${si(flow.bytes_down ?? 0, "B")} in, ${si(flow.bytes_up ?? 0, "B")} out`);
+    const parts = [this.way, String(flow.state ?? "").toLowerCase()];
+    if (flow.age_s != null) parts.push(`for ${duration(flow.age_s)}`);
+    if (flow.idle_s > 5) parts.push(`idle for ${duration(flow.idle_s)}`);
+    say(this.ends, parts.filter(Boolean).join(", "));
+  }
+}
+
+const isNat = (network) => String(network?.mode).startsWith("nat");
+
+export class FlowsSection {
+  #rows = new Map();
+  #timer = 0;
+  #wanted = false;
+  #open = false;
+
+  /** `home()`: the network; `fits(flow)`: whether a flow is shown; `withPort`: name its port. */
+  constructor(model, home, fits, withPort = false) {
+    this.make = (flow) => new Row(flow, withPort);
+    this.model = model;
+    this.home = home;
+    this.fits = fits;
+    this.note = h("span", {});
+    this.list = h("dl", { class: "flows" });
+    this.problem = h("p", { class: "dim" });
+    this.element = h("section", { hidden: true }, h("h3", {}, "Flows out", this.note), this.problem, this.list);
+  }
+
+  start() {
+    this.#open = true;
+    void this.#load();
+  }
+
+  stop() {
+    this.#open = false;
+    clearTimeout(this.#timer);
+  }
+
+  update(network) {
+    const wanted = isNat(network);
+    show(this.element, wanted);
+    const began = wanted && !this.#wanted;
+    this.#wanted = wanted;
+    if (began && this.#open) void this.#load();
+  }
+
+  async #load() {
+    clearTimeout(this.#timer);
+    if (!this.#open) return;
+    if (this.#wanted && !document.hidden) await this.#ask();
+    clearTimeout(this.#timer);
+    if (this.#open) this.#timer = setTimeout(() => this.#load(), EVERY);
+  }
+
+  async #ask() {
+    try {
+      const { flows } = await get("flows", { network: this.home() });
+      this.#show((flows ?? []).filter(this.fits));
+    } catch (error) {
+      say(this.problem, sentence(error.message));
+      show(this.problem, true);
+    }
+  }
+
+  #show(flows) {
+    // Those that have moved most come first. The order is asked for again every five seconds only.
+    const size = (flow) => (flow.bytes_up ?? 0) + (flow.bytes_down ?? 0);
+    const shown = [...flows].sort((a, b) => size(b) - size(a)).slice(0, SHOWN);
+    say(this.note, flows.length > SHOWN ? `${SHOWN} of ${count(flows.length)}` : count(flows.length));
+    say(this.problem, flows.length ? "" : "None now.");
+    show(this.problem, !flows.length);
+    const key = (flow) => [flow.port, flow.protocol, flow.guest, flow.remote].join(" ");
+    keyed(this.list, this.#rows, shown, key, this.make, (row, flow) => row.update(flow));
+  }
+}

@@ -1,0 +1,94 @@
+// A change before it is made: the command that does the same, what the daemon would do, and after
+// it what the daemon has answered. Nothing is changed until "Do it" is pressed.
+
+import { post } from "./api.js";
+import { command, h } from "./dom.js";
+import { sentence, shell } from "./words.js";
+
+const list = (title, lines, kind = "") =>
+  lines.length
+    ? [h("p", { class: kind }, title), h("ul", { class: kind }, ...lines.map((line) => h("li", {}, line)))]
+    : [];
+
+const notRunning = (item) => {
+  if (typeof item === "string") return item;
+  return `${item.kind} ${item.name} ${item.runs ? "runs, but" : "does not run:"} ${item.reason}`;
+};
+
+/** What the daemon has answered. */
+function answered(answer, done) {
+  const off = (answer.not_running ?? []).map(notRunning);
+  return [
+    ...list(done ? "Done:" : "It would:", answer.steps ?? []),
+    answer.steps?.length ? "" : h("p", {}, done ? "Done. There was nothing to change." : "Nothing would change."),
+    ...list("Warnings:", answer.warnings ?? [], "warn"),
+    ...list("Stored, but not running:", off, "warn"),
+  ];
+}
+
+export class Proposal {
+  #turn = 0;
+
+  constructor() {
+    this.line = h("div", {});
+    this.said = h("div", { role: "status", class: "said" });
+    this.go = h("button", { type: "button", class: "btn go" }, "Do it");
+    this.cancel = h("button", { type: "button", class: "btn" }, "Cancel");
+    this.go.addEventListener("click", () => this.#send(false));
+    this.cancel.addEventListener("click", () => this.close());
+    const escape = (event) => {
+      if (event.key !== "Escape") return;
+      event.preventDefault();
+      this.close();
+    };
+    this.acts = h("div", { class: "acts" }, this.go, this.cancel);
+    this.title = h("b", {});
+    this.element = h("div", { class: "proposal", hidden: true, role: "group", onkeydown: escape },
+      h("p", {}, this.title), this.line, this.said, this.acts);
+  }
+
+  /** Shows a change; `after()` is called when it was made. */
+  open(title, commands, after = () => {}) {
+    this.commands = commands;
+    this.after = after;
+    this.back = document.activeElement;
+    this.title.textContent = title;
+    this.element.setAttribute("aria-label", title);
+    const line = commands.map((words) => shell(words)).join(" -- ");
+    this.line.replaceChildren(command("tramactl " + line));
+    this.acts.hidden = false;
+    this.element.hidden = false;
+    this.go.focus();
+    this.element.scrollIntoView({ block: "nearest" });
+    void this.#send(true);
+  }
+
+  close() {
+    this.#turn += 1;
+    this.element.hidden = true;
+    if (this.back?.isConnected) this.back.focus();
+  }
+
+  async #send(dry) {
+    const turn = (this.#turn += 1);
+    this.said.replaceChildren(dry ? "Asking the daemon what it would do …" : "The daemon does it …");
+    this.go.disabled = !dry;
+    try {
+      const answer = await post("transaction", { commands: this.commands, dry_run: dry });
+      if (turn !== this.#turn) return;
+      this.said.replaceChildren(...answered(answer, !dry));
+      this.element.scrollIntoView({ block: "nearest" });
+      if (!dry) this.#made();
+    } catch (error) {
+      if (turn !== this.#turn) return;
+      this.said.replaceChildren(h("p", { class: "bad" }, sentence(error.message)));
+      this.go.disabled = false;
+    }
+  }
+
+  #made() {
+    this.acts.hidden = true;
+    if (this.back?.isConnected) this.back.focus();
+    this.after();
+  }
+}

@@ -1,0 +1,135 @@
+// Numbers and states in words, the same in the picture, the list and the panel.
+// Three digits, SI prefixes, bits; rx comes from the guest and tx goes to it.
+
+const PREFIXES = ["", "k", "M", "G", "T"];
+
+/** A rate with three digits: `6.24 G`, with a unit `6.24 Gb/s`. */
+export function si(value, unit = "") {
+  if (!(value >= 1)) return unit ? "0 " + unit : "0";
+  let prefix = 0;
+  while (value >= 999.5 && prefix < PREFIXES.length - 1) {
+    value /= 1000;
+    prefix += 1;
+  }
+  const digits = value >= 99.5 || prefix === 0 ? 0 : value >= 9.95 ? 1 : 2;
+  return `${value.toFixed(digits)} ${PREFIXES[prefix]}${unit}`.trimEnd();
+}
+
+/** A count: `1 184`, `18.9 k`, `1.48 M`. */
+export function count(value) {
+  if (value >= 1e9) return (value / 1e9).toFixed(2) + " G";
+  if (value >= 1e6) return (value / 1e6).toFixed(2) + " M";
+  if (value >= 1e4) return (value / 1e3).toFixed(value >= 1e5 ? 0 : 1) + " k";
+  return String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+}
+
+/** `1 port`, `2 ports`. */
+export const several = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
+
+/** The width of a stroke, in pixels: 1 Mb/s 2.2, 100 Mb/s 4.5, 10 Gb/s 6.8. */
+export const width = (bps) => (bps < 1e5 ? 1 : Math.min(7, 1 + 1.15 * Math.log10(bps / 1e5)));
+
+/** The part of a bar that a rate fills: 1 kb/s nothing, 20 Gb/s all. */
+export const logPart = (bps) => (bps < 1e3 ? 0 : Math.min(1, Math.log10(bps / 1e3) / 7.3));
+
+/** Seconds as people say them. */
+export function duration(seconds) {
+  const s = Math.max(0, Math.floor(seconds));
+  if (s >= 86400) return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+  if (s >= 36000) return `${Math.floor(s / 3600)} h`;
+  if (s >= 3600) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  if (s >= 60) return `${Math.floor(s / 60)} min`;
+  return `${s} s`;
+}
+
+/** The drops of a port in the last minute. */
+export function perMinute(port) {
+  let sum = 0;
+  for (const drop of port.drops) sum += drop.minute;
+  return sum;
+}
+
+/** Fewer drops than this in a minute are amber, more are red. */
+export const FEW_DROPS = 100;
+
+/** Less than this in both directions is idle, in bit/s. */
+export const IDLE = 1000;
+
+export const isIdle = (rate) => rate.rx_bps + rate.tx_bps < IDLE;
+
+const STATES = new Map([
+  ["up", { word: "up", glyph: "", tone: "" }],
+  ["waiting", { word: "no VMM yet", glyph: "◌", tone: "dim" }],
+  ["cable", { word: "cable out", glyph: "⊣", tone: "dim" }],
+  ["blocked", { word: "blocked", glyph: "■", tone: "bad" }],
+  ["not-running", { word: "does not run", glyph: "×", tone: "warn" }],
+]);
+
+/** The word, glyph and tone of a port's state. One that is unknown is shown as it is. */
+export const stateOf = (port) =>
+  STATES.get(port.state) ?? { word: String(port.state), glyph: "?", tone: "warn" };
+
+/** What a port carries, short: `10`, `trunk 10,20`, `30, 10,20`. */
+export function vlanText(port) {
+  const trunks = port.trunks.join(",");
+  if (port.vlan_mode === "access") return port.tag == null ? "–" : String(port.tag);
+  if (port.vlan_mode === "trunk") return trunks ? "trunk " + trunks : "–";
+  return [port.tag ?? "native", trunks].filter((part) => part !== "").join(", ");
+}
+
+/** What a port carries, in full. */
+export function vlanSentence(port) {
+  const trunks = port.trunks.length ? "trunk of " + port.trunks.join(", ") : "trunk of all";
+  if (port.vlan_mode === "access") {
+    return port.tag == null ? "access, untagged" : `access, tag ${port.tag}`;
+  }
+  if (port.vlan_mode === "trunk") return trunks;
+  return `${port.vlan_mode ?? "unknown"}, tag ${port.tag ?? "none"}, ${trunks}`;
+}
+
+/** The address to show for a port: of a lease, else its MAC address. */
+export const addressOf = (port) => port.addresses[0]?.address ?? port.mac ?? "";
+
+const ADDRESS_STATES = new Map([
+  ["bound", "lease"],
+  ["static", "without DHCP"],
+  ["offered", "offered"],
+  ["idle", "idle lease"],
+  ["conflict", "conflict: used without its lease"],
+]);
+
+/** What an address is: `lease, web, 11 h left`. */
+export function addressWords(address, now = Date.now() / 1000) {
+  const words = [ADDRESS_STATES.get(address.state) ?? address.state];
+  if (address.name) words.push(address.name);
+  if (address.until != null && (address.state === "bound" || address.state === "offered")) {
+    const left = address.until - now;
+    words.push(left > 0 ? duration(left) + " left" : "ended");
+  }
+  return words.join(", ");
+}
+
+/** All that the eye sees of a port, in a sentence. */
+export function summary(port) {
+  const parts = [port.name, port.network ?? "not attached", stateOf(port).word];
+  if (port.error) parts.push(port.error);
+  if (addressOf(port)) parts.push(addressOf(port));
+  if (vlanText(port) !== "–") parts.push("VLAN " + vlanText(port));
+  parts.push("to guest " + si(port.rate.tx_bps, "b/s"), "from guest " + si(port.rate.rx_bps, "b/s"));
+  const drops = perMinute(port);
+  if (drops) parts.push(count(drops) + " drops in the last minute");
+  return parts.join(", ");
+}
+
+/** Words with a capital and a full stop. */
+export function sentence(text) {
+  const trimmed = String(text).trim();
+  const end = /[.!?…]$/.test(trimmed) ? "" : ".";
+  return trimmed && trimmed[0].toUpperCase() + trimmed.slice(1) + end;
+}
+
+const PLAIN = /^[A-Za-z0-9_@%+=:,./-]+$/;
+
+/** A command line that a shell takes as these words. */
+export const shell = (words) =>
+  words.map((w) => (PLAIN.test(w) ? w : `'${String(w).replaceAll("'", "'\\''")}'`)).join(" ");
