@@ -32,7 +32,7 @@ declare -A needs=(
     [demo]="$build $guests"
     [test]="$build $guests $testpmd $peers ovs-vsctl:openvswitch-switch \
         /usr/lib/python3*/ensurepip:python3-venv \
-        prometheus:prometheus curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables zsh:zsh fish:fish \
+        prometheus:prometheus chromium:chromium curl:curl dnsmasq:dnsmasq-base busybox:busybox nft:nftables zsh:zsh fish:fish \
         dhclient:isc-dhcp-client dhcpcd:dhcpcd-base perfdhcp:kea-admin dhcpstarv:dhcpstarv"
     [gates]="valgrind:valgrind"
     [deb]="$build lowdown:lowdown lintian:lintian"
@@ -45,7 +45,7 @@ declare -A needs=(
 )
 declare -A tools=( [test]="cargo-nextest cargo-deny" [deb]="cargo-deb" [trial]="cargo-deb" )
 # Pinned: another version knows other words.
-declare -A wheels=( [test]="typos==1.52.0" )
+declare -A wheels=( [test]="typos==1.52.0 playwright==1.65.2 axe-playwright-python==0.1.8" )
 
 say() { echo "install: $*"; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
@@ -127,7 +127,7 @@ install_tools() {
     done
 }
 
-# Packages of PyPI whose wheels hold a compiled program.
+# Packages of PyPI, as wheels: a compiled program, and what drives a browser.
 install_wheels() {
     local python=.cache/python
     for wheel in "$@"; do

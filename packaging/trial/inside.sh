@@ -150,10 +150,24 @@ systemd-analyze security --no-pager --threshold=30 trama >/dev/null
 useradd -m guest
 usermod -aG trama guest
 runuser -u guest -- tramactl list-br | grep -qx lab
+printf '\n[daemon]\nweb = "127.0.0.1:9478"\n' >>/etc/trama/trama.toml
+tramactl reload
+wait_for 10 pgrep -x trama:web
+has_no_more "$(pgrep -x trama:web)" trama-gateway
+ask() {
+    exec 3<>/dev/tcp/127.0.0.1/9478
+    printf 'GET %s HTTP/1.1\r\nhost: 127.0.0.1:9478\r\n%s\r\n' "$1" "${2:+cookie: $2$'\r\n'}" >&3
+    cat <&3
+}
+link=$(tramactl web)
+session=$(ask "/?code=${link##*=}" "" | sed -n 's/^set-cookie: \([^;]*\);.*/\1/p')
+shows_lab() { ask /v1/state "$session" | grep -q '"lab"'; }
+wait_for 10 shows_lab
 refused=$(! runuser -u guest -- tramad --helper /run/trama-helper/socket 2>&1)
 grep -q "trama-helper/socket: Permission denied" <<<"$refused" || fail "$refused"
 gpasswd -d guest trama >/dev/null
 restarts
+wait_for 10 shows_lab
 
 step "kill -9 of the keeper"
 kill -9 "$(keeper)"

@@ -299,9 +299,22 @@ impl Tramad {
 
     /// Returns the gateway processes of the daemon, in order of their start.
     pub fn gateways(&self) -> Vec<Pid> {
+        self.processes("gateway runs as process ")
+    }
+
+    /// Returns the processes that have served the page, in order of their start.
+    pub fn pages(&self) -> Vec<Pid> {
+        let gateways = self.gateways();
+        let all = self.processes(" runs as process ").into_iter();
+        all.filter(|it| !gateways.contains(it)).collect()
+    }
+
+    /// The processes whose start the log tells so.
+    fn processes(&self, text: &str) -> Vec<Pid> {
         let log = self.log();
-        let ids = log.split("gateway runs as process ").skip(1);
-        let number = |text: &str| text.split_whitespace().next().and_then(|id| id.parse().ok());
+        let ids = log.split(text).skip(1);
+        let number =
+            |text: &str| text.split([' ', ';', '\n']).next().and_then(|id| id.parse().ok());
         ids.filter_map(number).filter_map(Pid::from_raw).collect()
     }
 
