@@ -144,6 +144,8 @@ pub struct Port {
     pub kind: Cow<'static, str>,
     /// What it does.
     pub state: PortState,
+    /// Whether its cable is plugged in.
+    pub cable: bool,
     /// What is wrong with it, with the remedy.
     pub error: Option<String>,
     /// Its VLAN mode.
@@ -226,6 +228,8 @@ pub struct Flows {
 pub struct Flow {
     /// The network, or of mode `nat` `NETWORK/PORT`.
     pub network: String,
+    /// The guest's port, as far as its address is known.
+    pub port: Option<String>,
     /// `tcp`, `udp` or `icmp`.
     pub protocol: String,
     /// The guest's address and port.

@@ -6,7 +6,7 @@ export const LOGIN = "tramactl web";
 
 let onEnd = () => {};
 
-/** Sets what is done when an answer says that the session has ended. */
+/** Sets what is done when an answer says whether the session has ended. */
 export const whenSessionEnds = (listener) => (onEnd = listener);
 
 /** Returns the text of a refusal. */
@@ -27,7 +27,8 @@ async function answer(request) {
   } catch {
     throw new Error("the web process does not answer: see whether tramad runs");
   }
-  if (response.status === 401) onEnd();
+  if (response.status === 401) onEnd(true);
+  else if (response.ok) onEnd(false);
   if (!response.ok) throw new Error(await refusal(response));
   return response.json();
 }

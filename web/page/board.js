@@ -26,7 +26,11 @@ export class Board {
         view.update(port);
         this.views.set(port.name, view);
         fresh.push(view.element);
-      } else if (!samePlace(view.place, places.get(port.name))) view.moveTo(places.get(port.name));
+        continue;
+      }
+      if (!samePlace(view.place, places.get(port.name))) view.moveTo(places.get(port.name));
+      // While the picture is hidden it follows nothing.
+      view.update(port);
     }
     this.element.append(...fresh);
     for (const [name, view] of this.views) {

@@ -17,7 +17,7 @@ export function captureForm(port) {
   choice.addEventListener("change", set);
   set();
   link.addEventListener("click", () => {
-    told.textContent = `The capture runs for ${choice.selectedOptions[0].text}. The browser saves it.`;
+    told.textContent = `Asked for ${choice.selectedOptions[0].text}. The browser saves them; if it cannot, see tramactl tcpdump ${port}.`;
   });
   const group = h("span", { class: "join" }, link, choice);
   return { parts: [group], told };

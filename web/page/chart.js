@@ -156,10 +156,15 @@ export class Chart {
   }
 
   /** Adds the rates of this second. */
-  add(source, touched) {
+  add(source, touched, silent) {
     if (touched === null) return;
-    // After a gap the seconds in between are asked for.
-    if (touched.full) return void this.load();
+    // A daemon that does not answer has no rates. After a gap the seconds in between are asked for.
+    if (silent) return void (this.gap = true);
+    if (touched.full || this.gap) {
+      this.gap = false;
+      this.total = undefined;
+      return void this.load();
+    }
     if (!this.time.length) return;
     this.time.push(this.time.at(-1) + 1);
     if (this.worker) this.rows[0].push(source.busy);

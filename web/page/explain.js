@@ -89,7 +89,8 @@ export class ExplainForm {
 
   /** Fills in the last dropped frame of the port, or one to its neighbours. */
   suggest(port) {
-    if (this.#touched) return;
+    // What is being read does not change.
+    if (this.#touched || (this.element.open && this.#key)) return;
     const last = port.drops.reduce((a, d) => (d.last && d.last.at > (a?.at ?? 0) ? d.last : a), null);
     const frame = last?.frame;
     const key = `${JSON.stringify(frame)}|${port.mac}`;

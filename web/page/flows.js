@@ -93,7 +93,7 @@ export class FlowsSection {
     say(this.note, flows.length > SHOWN ? `${SHOWN} of ${count(flows.length)}` : count(flows.length));
     say(this.problem, flows.length ? "" : "None now.");
     show(this.problem, !flows.length);
-    const key = (flow) => [flow.port, flow.protocol, flow.guest, flow.remote].join(" ");
+    const key = (flow) => [flow.network, flow.port, flow.protocol, flow.guest, flow.remote].join(" ");
     keyed(this.list, this.#rows, shown, key, this.make, (row, flow) => row.update(flow));
   }
 }

@@ -77,9 +77,9 @@ export class Head {
     const next = contact.lost && contact.next !== null ? Math.ceil((contact.next - now) / 1000) : null;
     const when = next === null ? "" : next > 0 ? `, next try in ${next} s` : ", trying now";
     say($("contact"), `no contact for ${seconds}${when}`);
-    const why = contact.lost ? contact.why : `tramad does not answer: ${silence}`;
-    say($("why"), why ?? "");
-    say($("said"), `No contact. ${why ?? ""}`);
+    say($("why"), (contact.lost ? contact.why : silence) ?? "");
+    // It is read aloud, so it has nothing that counts.
+    say($("said"), contact.lost ? "No contact." : "No contact. tramad does not answer.");
     $("retry").hidden = !contact.lost;
     $("lost").hidden = false;
   }

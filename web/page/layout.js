@@ -1,6 +1,8 @@
 // Where each port of a network stands: pure functions from slots to pixels, without a document.
 // The same state gives the same picture, and a port keeps its place while the page is open.
 
+import { carries } from "./words.js";
+
 /** Sizes in pixels. */
 export const SIZE = {
   pad: 20, slot: 104, box: 96, boxHeight: 38, stem: 30, lane: 14, chip: 66, cell: 11, pitch: 13,
@@ -67,8 +69,6 @@ function lastColumns(slots, rows, per) {
   return last;
 }
 
-const carries = (port, vlan) => port.tag === vlan || port.trunks.includes(vlan);
-
 const carriedText = (port) =>
   port.tag != null ? "VLAN " + port.tag : "VLAN " + port.trunks.join(", ");
 
@@ -126,7 +126,7 @@ export function layCards({ network, ports, width, slots, rowsOf }) {
 function blockOf(port, known) {
   if (port.vlan_mode === "access" && port.tag != null) return "VLAN " + port.tag;
   if (!known) return "";
-  return port.trunks.length || port.tag != null ? "trunks" : "untagged";
+  return port.vlan_mode !== "access" ? "trunks" : "untagged";
 }
 
 /** The ports in blocks, in the order of the VLANs. A network without VLANs is one block. */

@@ -139,6 +139,7 @@ const tip = new Tip($("tip"), model);
 
 /** What the next frame draws. Changes that come while the page is hidden are joined to a whole. */
 let pending = null;
+let frames = 0;
 
 function draw(touched) {
   if (pending === null) requestAnimationFrame(frame);
@@ -167,12 +168,21 @@ function frame() {
   panel.update(touched);
   tip.update();
   performance.measure("trama-frame", { start: began });
+  // The browser keeps all of them.
+  frames += 1;
+  if (frames % 600 === 0) performance.clearMeasures("trama-frame");
 }
 
 function chooseFromAddress() {
-  const [, kind, name] = /^#(port|network|worker):(.*)$/.exec(location.hash) ?? [];
+  const [, kind, written] = /^#(port|network|worker):(.*)$/.exec(location.hash) ?? [];
   if (!kind) return;
-  const selection = { kind, name: decodeURIComponent(name) };
+  let name = written;
+  try {
+    name = decodeURIComponent(written);
+  } catch {
+    // Written by hand: it names nothing then.
+  }
+  const selection = { kind, name };
   if (panel.exists(selection)) page.choose(selection);
 }
 
@@ -194,7 +204,7 @@ const stream = new Stream({
   },
   change(change) {
     const touched = model.apply(change);
-    trends.note(model.ports);
+    if (model.silence === null) trends.note(model.ports);
     draw(touched);
   },
   contact(contact) {
@@ -205,7 +215,7 @@ const stream = new Stream({
 });
 const head = new Head(model, stream, actions.choose);
 
-whenSessionEnds(() => ($("ended").hidden = false));
+whenSessionEnds((ended) => ($("ended").hidden = !ended));
 $("login").replaceChildren(command(LOGIN));
 themeButton($("theme"), () => panel.recolour());
 $("view-picture").addEventListener("click", () => page.show("picture"));

@@ -93,11 +93,11 @@ export class NetworkPanel {
     const wrong = [];
     if (uplink && uplink.running !== true) {
       const then = " Ports of the network reach each other; it is joined again when it is up.";
-      wrong.push(["The uplink does not run.", uplink.error, then]);
-    } else if (uplink?.error) wrong.push(["The uplink runs, but not as stored.", uplink.error]);
+      wrong.push(["The uplink does not run.", network.error, then]);
+    }
     if (gateway?.up === false) wrong.push(["The gateway does not run.", gateway.last_error]);
     if (gateway?.lease_error) wrong.push(["Leases are not kept.", gateway.lease_error]);
-    if (network.error && network.error !== uplink?.error) {
+    if (network.error && uplink?.running !== false) {
       wrong.push(["The network does not run as stored.", network.error]);
     }
     if (!this.#differs("trouble", wrong)) return;

@@ -83,6 +83,8 @@ export class Picture {
     const structure = touched.full || [...touched.moved].some((name) => this.#isNew(name));
     if (structure) this.layOut();
     else for (const name of touched.moved) this.#layNetwork(name);
+    // A port that was moved has a new view.
+    if (touched.moved.size) this.select(this.#selected);
     for (const name of touched.networks) {
       const network = this.model.networks.get(name);
       if (network) this.networks.get(name)?.change(network);
@@ -123,6 +125,7 @@ export class Picture {
   }
 
   #isFaded(name) {
-    return this.#query !== null && !matches(this.model.ports.get(name), this.#query);
+    const port = this.model.ports.get(name);
+    return this.#query !== null && !(port && matches(port, this.#query));
   }
 }

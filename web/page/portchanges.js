@@ -17,7 +17,7 @@ export class PortChanges {
     this.name = name;
     this.proposal = new Proposal();
     this.network = h("select", {});
-    this.tag = h("input", { inputmode: "numeric", placeholder: "untagged", autocomplete: "off" });
+    this.tag = h("input", { inputmode: "numeric", placeholder: "none: all VLANs", autocomplete: "off" });
     this.cable = h("button", { type: "button", class: "btn" });
     this.cable.addEventListener("click", () => this.#pull());
     this.element = section("Change", null,
@@ -53,7 +53,7 @@ export class PortChanges {
       this.tag.value = port.tag ?? "";
       this.#shown = now;
     }
-    say(this.cable, port.state === "cable" ? "Plug the cable in" : "Pull the cable");
+    say(this.cable, port.cable ? "Pull the cable" : "Plug the cable in");
   }
 
   #move() {
@@ -67,11 +67,11 @@ export class PortChanges {
   #setTag() {
     const tag = this.tag.value.trim();
     const words = tag === "" ? ["clear", "Port", this.name, "tag"] : ["set", "Port", this.name, "tag=" + tag];
-    this.proposal.open(tag === "" ? `Take the tag from ${this.name}` : `Give ${this.name} the tag ${tag}`, [words]);
+    this.proposal.open(tag === "" ? `Take the tag from ${this.name}, which is a trunk of all VLANs then` : `Give ${this.name} the tag ${tag}`, [words]);
   }
 
   #pull() {
-    const up = this.model.ports.get(this.name).state === "cable";
+    const up = !this.model.ports.get(this.name).cable;
     const title = up ? `Plug the cable of ${this.name} in` : `Pull the cable of ${this.name}`;
     this.proposal.open(title, [["link", this.name, up ? "up" : "down"]]);
   }

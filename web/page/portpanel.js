@@ -95,7 +95,7 @@ export class PortPanel {
     const { port } = this;
     const network = this.model.networks.get(port.network) ?? null;
     this.#stateOf(port, network);
-    this.chart.add(port, touched);
+    this.chart.add(port, touched, this.model.silence !== null);
     if (!this.chart.hasCursor) this.#showRates(null);
     this.drops.update(port);
     this.#addresses(port);
@@ -167,10 +167,10 @@ export class PortPanel {
   }
 
   #shell(port) {
-    if (!this.#differs("shell", [port.state === "cable", port.network])) return;
+    if (!this.#differs("shell", [port.cable, port.network])) return;
     const { name } = this;
     const lines = [["counters", name], ["tcpdump", name, "--drops"], ["list", "Interface", name]];
-    if (port.state === "cable") lines.push(["link", name, "up"]);
+    if (!port.cable) lines.push(["link", name, "up"]);
     this.shell.replaceChildren(...lines.map((words) => command(shell(["tramactl", ...words]))));
   }
 }

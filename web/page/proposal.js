@@ -34,7 +34,7 @@ export class Proposal {
     this.said = h("div", { role: "status", class: "said" });
     this.go = h("button", { type: "button", class: "btn go" }, "Do it");
     this.cancel = h("button", { type: "button", class: "btn" }, "Cancel");
-    this.go.addEventListener("click", () => this.#send(false));
+    this.go.addEventListener("click", () => this.sending || this.#send(false));
     this.cancel.addEventListener("click", () => this.close());
     const escape = (event) => {
       if (event.key !== "Escape") return;
@@ -64,6 +64,8 @@ export class Proposal {
   }
 
   close() {
+    // What was sent is answered, and that is shown.
+    if (this.sending) return;
     this.#turn += 1;
     this.element.hidden = true;
     if (this.back?.isConnected) this.back.focus();
@@ -72,7 +74,9 @@ export class Proposal {
   async #send(dry) {
     const turn = (this.#turn += 1);
     this.said.replaceChildren(dry ? "Asking the daemon what it would do …" : "The daemon does it …");
-    this.go.disabled = !dry;
+    // Not `disabled`: it keeps the focus.
+    this.go.setAttribute("aria-disabled", String(!dry));
+    this.sending = !dry;
     try {
       const answer = await post("transaction", { commands: this.commands, dry_run: dry });
       if (turn !== this.#turn) return;
@@ -82,7 +86,9 @@ export class Proposal {
     } catch (error) {
       if (turn !== this.#turn) return;
       this.said.replaceChildren(h("p", { class: "bad" }, sentence(error.message)));
-      this.go.disabled = false;
+      this.go.setAttribute("aria-disabled", "false");
+    } finally {
+      if (turn === this.#turn) this.sending = false;
     }
   }
 

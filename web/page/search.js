@@ -1,7 +1,7 @@
 // What a search means: words that all must fit a port, some of them with a prefix.
 // `vlan:10`, `net:lab`, `mac:52:54`, `drops`, `down`; anything else is looked for in names.
 
-import { perMinute } from "./words.js";
+import { carries, perMinute } from "./words.js";
 
 /** Returns the words of a search, or `null` if it is empty. */
 export function parse(text) {
@@ -17,7 +17,7 @@ function test(word) {
   const [, prefix, rest] = /^(vlan|net|mac):(.*)$/.exec(word) ?? [];
   if (prefix === "vlan") {
     const vlan = Number(rest);
-    return (port) => rest === "" || port.tag === vlan || port.trunks.includes(vlan);
+    return (port) => rest === "" || carries(port, vlan);
   }
   if (prefix === "net") return (port) => has(port.network, rest);
   if (prefix === "mac") return (port) => has(port.mac, rest);

@@ -73,7 +73,10 @@ export class Stream {
       throw new Error("the web process has ended the connection");
     } catch (error) {
       if (abort !== this.#abort) return;
-      this.#lose(abort.signal.aborted ? "nothing is heard from the web process" : error.message);
+      const wasSilent = abort.signal.aborted;
+      // A stream that is not read would hold its place.
+      abort.abort("over");
+      this.#lose(wasSilent ? "nothing is heard from the web process" : error.message);
     }
   }
 

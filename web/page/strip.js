@@ -56,7 +56,13 @@ export class Strip {
   #attention() {
     const list = this.model.attention;
     say(this.total, list.length ? ` ${list.length}` : " nothing");
-    const key = (line) => JSON.stringify([line.object, line.kind]);
+    // There may be several of a kind: forwards that wait, for example.
+    const numbers = new Map();
+    const key = (line) => {
+      const kind = JSON.stringify([line.object, line.kind]);
+      numbers.set(kind, (numbers.get(kind) ?? 0) + 1);
+      return `${kind} ${numbers.get(kind)}`;
+    };
     keyed(this.lines, this.#lines, list, key, (line) => this.#line(line), (row, line) => {
       say(row.text, line.text);
       row.element.title = line.text;

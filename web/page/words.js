@@ -69,11 +69,16 @@ const STATES = new Map([
 export const stateOf = (port) =>
   STATES.get(port.state) ?? { word: String(port.state), glyph: "?", tone: "warn" };
 
+/** Whether a port carries a VLAN. A trunk without a list carries all. */
+export const carries = (port, vlan) =>
+  port.tag === vlan ||
+  (port.vlan_mode !== "access" && (!port.trunks.length || port.trunks.includes(vlan)));
+
 /** What a port carries, short: `10`, `trunk 10,20`, `30, 10,20`. */
 export function vlanText(port) {
   const trunks = port.trunks.join(",");
   if (port.vlan_mode === "access") return port.tag == null ? "–" : String(port.tag);
-  if (port.vlan_mode === "trunk") return trunks ? "trunk " + trunks : "–";
+  if (port.vlan_mode === "trunk") return trunks ? "trunk " + trunks : "all";
   return [port.tag ?? "native", trunks].filter((part) => part !== "").join(", ");
 }
 

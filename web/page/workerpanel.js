@@ -40,7 +40,7 @@ export class WorkerPanel {
   }
 
   update(touched) {
-    this.chart.add(this.worker, touched);
+    this.chart.add(this.worker, touched, this.model.silence !== null);
     if (!this.chart.hasCursor) this.#show(null);
     const served = [...this.model.networks.values()].filter((network) => String(network.worker) === this.id);
     const key = JSON.stringify(served.map((network) => [network.name, network.mode]));

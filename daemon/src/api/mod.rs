@@ -209,7 +209,7 @@ async fn flows(State(api): State<Arc<Api>>, request: HttpRequest) -> HttpRespons
     let query = request.uri().query().unwrap_or_default();
     match serde_urlencoded::from_str::<FlowsOf>(query) {
         Ok(FlowsOf { network }) => {
-            answer(move || api.daemon.flows(&network).map_err(Failure::from)).await
+            answer(move || api.overview.flows(&api.daemon, &network).map_err(Failure::from)).await
         }
         Err(error) => {
             refuse(StatusCode::BAD_REQUEST, format!("the query is not understood: {error}"))

@@ -8,6 +8,7 @@ mod networks;
 mod ports;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -88,24 +89,38 @@ fn reasons(numbers: &Numbers) -> BTreeMap<String, String> {
     names.filter_map(|name| Some((name.to_string(), describe(name)?.to_owned()))).collect()
 }
 
-impl Daemon {
+impl Overview {
     /// Returns the flows through a network's NAT.
     ///
     /// # Errors
     /// There is no such network, it has no NAT, or its gateway does not answer.
-    pub(crate) fn flows(&self, network: &str) -> Result<Flows, QueryError> {
-        let config = self.config();
+    pub(crate) fn flows(&self, daemon: &Daemon, network: &str) -> Result<Flows, QueryError> {
+        let config = daemon.config();
         let written = config.network(network);
         let written = written.ok_or_else(|| QueryError::NoNetwork(network.to_owned()))?;
         if !written.has_nat() {
             return Err(QueryError::NoNat(network.to_owned()));
         }
         let parts = config.running_names();
-        let mut flows = Vec::new();
+        let mut flows = Vec::<Flow>::new();
         for part in parts.iter().filter(|part| is_part_of(part, network)) {
-            flows.extend(self.ask(part)?.into_iter().map(|row| flow(part, row)));
+            flows.extend(daemon.ask(part)?.into_iter().map(|row| flow(part, row)));
         }
-        flows.sort_by(|a: &Flow, b| {
+        let ports = self.state(daemon).ports.into_iter();
+        let ports = ports.filter(|port| port.network.as_deref() == Some(network));
+        let ports: HashMap<IpAddr, String> = ports
+            .flat_map(|port| {
+                port.addresses.into_iter().map(move |it| (it.address, port.name.clone()))
+            })
+            .collect();
+        for flow in &mut flows {
+            let alone = flow.network.split_once('/').map(|(_, port)| port.to_owned());
+            flow.port = alone.or_else(|| {
+                let guest: SocketAddr = flow.guest.parse().ok()?;
+                ports.get(&guest.ip()).cloned()
+            });
+        }
+        flows.sort_by(|a, b| {
             (&a.network, &a.protocol, &a.guest).cmp(&(&b.network, &b.protocol, &b.guest))
         });
         Ok(Flows { flows })
@@ -115,6 +130,7 @@ impl Daemon {
 fn flow(network: &str, row: trama_gateway::report::FlowRow) -> Flow {
     Flow {
         network: network.to_owned(),
+        port: None,
         protocol: row.protocol,
         guest: row.guest.to_string(),
         remote: row.remote.map(|remote| remote.to_string()),

@@ -7,7 +7,7 @@ use trama_api::state::{Forward, Gateway, Network as Told, Uplink};
 use super::asked::Asked;
 use crate::apply::{DataPlane, RunningNetwork};
 use crate::config::derived::running::{is_part_of, written_name};
-use crate::config::model::{Config, Interface, Network, Tap};
+use crate::config::model::{Config, Interface, Mode, Network, Tap};
 use crate::forwards::{Line, with_idle};
 use crate::status::{PortCounts, PortStatus};
 
@@ -59,7 +59,6 @@ fn one(
         _ => (None, Vec::new()),
     };
     let gateway = network.has_gateway().then(|| gateway(network, parts));
-    let lease_error = gateway.as_ref().and_then(|it| it.lease_error.clone());
     let edges = parts.iter().filter_map(|(_, part)| part.gateway.as_ref());
     let edges = edges.map(|gateway| {
         let counts = gateway.counters().snapshot();
@@ -76,7 +75,7 @@ fn one(
         mtu: network.mtu,
         worker: parts.first().map(|(_, part)| part.worker),
         mac_entries: parts.iter().filter_map(|(name, _)| asked.mac_entries.get(*name)).sum(),
-        error: own.and_then(PortStatus::trouble).map(str::to_owned).or(lease_error),
+        error: own.and_then(PortStatus::trouble).map(str::to_owned),
         uplink,
         host_addresses,
         gateway,
@@ -88,7 +87,11 @@ fn one(
 /// The gateways of a network's parts, together.
 fn gateway(network: &Network, parts: &[(&str, &RunningNetwork)]) -> Gateway {
     let addresses = network.subnets().into_iter().map(|subnet| network.well_known(subnet).gateway);
-    let mut told = Gateway { up: true, addresses: addresses.collect(), ..Gateway::default() };
+    // One of mode `nat` without ports has none, and none is missing.
+    let has_none = parts.is_empty() && network.mode == Mode::Nat;
+    let all_run = parts.iter().all(|(_, part)| part.gateway.is_some());
+    let up = has_none || (all_run && !parts.is_empty());
+    let mut told = Gateway { up, addresses: addresses.collect(), ..Gateway::default() };
     for gateway in parts.iter().filter_map(|(_, part)| part.gateway.as_ref()) {
         let status = gateway.status();
         let counters = status.counters;

@@ -22,6 +22,7 @@ pub(super) fn port(port: &Port, status: &PortStatus) -> Told {
         network: port.network.clone(),
         kind: port.interface.type_name().into(),
         state: state_of(port, status),
+        cable: port.cable,
         error: error_of(status),
         vlan_mode: port.vlan.mode_or_default().name().into(),
         tag: port.vlan.tag,
