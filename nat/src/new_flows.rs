@@ -20,7 +20,7 @@ use crate::io::PortMark;
 use crate::rate_limiter::RateLimiter;
 
 /// New flows of all ports in a pass, if several ask. A port always may open one.
-const FLOWS_PER_PASS: u32 = 16;
+const FLOWS_PER_PASS: u32 = 4;
 /// Ports share with each other that have asked in this or the last interval of this length.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Flows that a port may open beyond its part, and the time in which one returns.
