@@ -80,9 +80,10 @@ pub struct Gateway {
     pub count: usize,
     /// Flows by protocol.
     pub flows: BTreeMap<String, u64>,
-    /// Active leases.
+    /// Active leases of the fullest DHCP service: DHCPv4 and DHCPv6 of a network have a range each,
+    /// as has each port's gateway in mode `nat`.
     pub leases: usize,
-    /// Addresses in the ranges for leases.
+    /// Addresses in the range of that service.
     pub pool: usize,
     /// How often a process was replaced.
     pub restarts: u64,
@@ -214,13 +215,20 @@ pub struct LastDrop {
 pub struct FlowsOf {
     /// The network.
     pub network: String,
+    /// The port whose flows are wanted; all of the network without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<String>,
 }
 
 /// The flows through a network's NAT: the answer of `GET /v1/flows`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
-    /// By network, protocol and guest.
+    /// Those that have moved most, at most 1000.
     pub flows: Vec<Flow>,
+    /// How many there are.
+    pub total: usize,
+    /// The networks as they run whose gateways do not answer.
+    pub unanswered: Vec<String>,
 }
 
 /// A flow.
@@ -228,7 +236,7 @@ pub struct Flows {
 pub struct Flow {
     /// The network, or of mode `nat` `NETWORK/PORT`.
     pub network: String,
-    /// The guest's port, as far as its address is known.
+    /// The guest's port, as far as its gateway knows it.
     pub port: Option<String>,
     /// `tcp`, `udp` or `icmp`.
     pub protocol: String,

@@ -9,6 +9,7 @@ pub(crate) mod exports;
 mod follow;
 mod hand_over;
 pub(crate) mod overview;
+mod questions;
 mod start;
 mod top;
 pub(crate) mod watches;
@@ -22,7 +23,6 @@ use std::time::{Duration, Instant};
 
 use trama_api::folders::{self, Folders};
 use trama_api::transaction::NotRunning;
-use trama_gateway::question::Row;
 use trama_helper::{Rights, Setup};
 use trama_switch::WorkerHandle;
 
@@ -35,7 +35,6 @@ use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
 use crate::crashes::Crashes;
 use crate::events::{By, Events};
 use crate::export::Exports;
-use crate::gateway::AskError;
 use crate::host;
 use crate::moves::MoveError;
 use crate::panics;
@@ -46,10 +45,8 @@ use crate::succession::keeper_socket;
 use crate::upgrade::HandOver;
 use crate::web::Web;
 
+pub use questions::QueryError;
 use start::Start;
-
-/// Time limit for a gateway's answer; 65,000 rows take a fraction of it.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long a transaction that changes nothing waits for the end of the start. By then a small host
 /// is built, and a client finds what is configured.
@@ -110,28 +107,6 @@ pub enum StartError {
     /// A worker thread could not be started.
     #[error("worker thread: {0}")]
     Worker(io::Error),
-}
-
-/// Why a network's gateway gives no answer.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum QueryError {
-    /// There is no network of this name.
-    #[error("there is no network {0:?}")]
-    NoNetwork(String),
-    /// The network of this name has no gateway.
-    #[error("network {0} has no gateway")]
-    NoGateway(String),
-    /// The network of this name has no NAT.
-    #[error("network {0} has no NAT, and so no flows")]
-    NoNat(String),
-    /// The gateway does not answer.
-    #[error("network {network}: {error}")]
-    NoAnswer {
-        /// The network's name.
-        network: String,
-        /// The reason.
-        error: AskError,
-    },
 }
 
 /// Where a daemon's configuration comes from.
@@ -529,23 +504,6 @@ impl Daemon {
     pub fn fdb_flush(&self, network: Option<&str>) -> bool {
         panics::commit();
         self.lock().data_plane.fdb_flush(network)
-    }
-
-    /// Asks the gateway of a network; blocks for up to five seconds.
-    ///
-    /// # Errors
-    /// There is no such network, it has no gateway, or the gateway does not answer.
-    pub fn ask<R: Row>(&self, network: &str) -> Result<Vec<R>, QueryError> {
-        let pending = {
-            let inner = self.lock();
-            let running = inner.data_plane.networks.get(network);
-            let running = running.ok_or_else(|| QueryError::NoNetwork(network.to_owned()))?;
-            let gateway = running.gateway.as_ref();
-            gateway.ok_or_else(|| QueryError::NoGateway(network.to_owned()))?.ask()
-        };
-        // The lock is released: other callers need not wait for this answer.
-        let answer = pending.wait(ANSWER);
-        answer.map_err(|error| QueryError::NoAnswer { network: network.to_owned(), error })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -9,7 +9,7 @@ use trama_switch::counters::{MirrorSnapshot, PortSnapshot};
 use trama_switch::{DropReason, FloodKind, PortId};
 use trama_vhost_net_backend::{Peer, SessionState};
 
-use crate::apply::{DataPlane, RunningNetwork, RunningPort};
+use crate::apply::{DataPlane, RunningPort};
 
 pub use crate::changes::Changes;
 use crate::config::derived::running::{is_part_of, written_name};
@@ -236,12 +236,16 @@ impl DataPlane {
         for name in config.running_names() {
             let Some(running) = self.networks.get(&name) else { continue };
             let (id, worker) = (running.id, running.worker);
+            let part = |part| {
+                let count = self.on_worker(worker, move |e, now| e.count_macs(id, part, now));
+                count.ok().flatten()
+            };
             let moves = self.on_worker(worker, move |engine, _| engine.mac_moves(id));
             let gateway = running.gateway.as_ref();
             networks.push(NetworkStatus {
                 name,
                 worker,
-                mac_entries: self.mac_entries(running),
+                mac_entries: (0..).map_while(part).sum(),
                 mac_moves: moves.ok().flatten().unwrap_or_default(),
                 busy: Duration::from_nanos(running.counters.snapshot().busy_nanos),
                 gateway: gateway.map(Gateway::status),
@@ -268,16 +272,6 @@ impl DataPlane {
         let mut mirrors: Vec<_> = mirrors.collect();
         mirrors.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Status { mirrors, workers, restarts, needs_restart, ..Status::of(networks, ports) }
-    }
-
-    /// Returns how many addresses are in a network's MAC table.
-    pub(crate) fn mac_entries(&self, network: &RunningNetwork) -> usize {
-        let (id, worker) = (network.id, network.worker);
-        let part = |part| {
-            let count = self.on_worker(worker, move |e, now| e.count_macs(id, part, now));
-            count.ok().flatten()
-        };
-        (0..).map_while(part).sum()
     }
 
     pub(crate) fn port_status(&self, port: &Port, gateways: &GatewayDrops<'_>) -> PortStatus {

@@ -191,6 +191,7 @@ impl Flows {
         self.table.iter().map(move |(key, flow, used)| FlowRow {
             protocol: "icmp".to_owned(),
             guest: SocketAddr::new(key.source, key.ident),
+            port: key.port.0,
             remote: None,
             state: String::new(),
             sent: flow.sent,

@@ -32,6 +32,9 @@ pub struct FlowRow {
     pub protocol: String,
     /// The guest's address and port; for ICMP, the port is the echo identifier.
     pub guest: SocketAddr,
+    /// The mark of the guest's switch port; 0 where it is not known.
+    #[serde(default)]
+    pub port: u64,
     /// The remote address and port, as the guest sees them; `None` for UDP and ICMP, where one flow
     /// may have several.
     pub remote: Option<SocketAddr>,

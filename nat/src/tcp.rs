@@ -331,6 +331,7 @@ impl Flows {
         self.flows.iter().flatten().map(move |flow| FlowRow {
             protocol: Transport::Tcp.name().to_owned(),
             guest: flow.ends.guest,
+            port: flow.port.0,
             remote: Some(flow.ends.remote),
             state: flow.state().to_owned(),
             sent: flow.sent,

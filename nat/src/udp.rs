@@ -269,6 +269,7 @@ impl Flows {
         self.table.iter().map(move |(key, flow, used)| FlowRow {
             protocol: Transport::Udp.name().to_owned(),
             guest: key.source,
+            port: key.port.0,
             remote: None,
             state: if flow.is_answered { "answered" } else { "" }.to_owned(),
             sent: flow.sent,

@@ -5,21 +5,21 @@
 //! their arguments: the kernel then lets them pass by a bitmap and runs no filter.
 
 use libc::{
-    AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, CLONE_THREAD, EPERM, PROT_EXEC, SYS_accept4,
-    SYS_add_key, SYS_bind, SYS_bpf, SYS_brk, SYS_chroot, SYS_clock_getres, SYS_clock_gettime,
-    SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close, SYS_connect, SYS_delete_module,
-    SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_eventfd2, SYS_execve, SYS_execveat,
-    SYS_exit, SYS_exit_group, SYS_fcntl, SYS_fdatasync, SYS_finit_module, SYS_flock, SYS_fsconfig,
-    SYS_fsmount, SYS_fsopen, SYS_fspick, SYS_fstat, SYS_fstatfs, SYS_fsync, SYS_ftruncate,
-    SYS_futex, SYS_getcwd, SYS_getdents64, SYS_getegid, SYS_geteuid, SYS_getgid, SYS_getpeername,
-    SYS_getpid, SYS_getppid, SYS_getrandom, SYS_getsockname, SYS_getsockopt, SYS_gettid,
-    SYS_getuid, SYS_init_module, SYS_inotify_add_watch, SYS_inotify_init1, SYS_io_destroy,
-    SYS_io_getevents, SYS_io_setup, SYS_io_submit, SYS_ioctl, SYS_kexec_file_load, SYS_kexec_load,
-    SYS_keyctl, SYS_listen, SYS_lseek, SYS_madvise, SYS_membarrier, SYS_memfd_create, SYS_mmap,
-    SYS_mount, SYS_mount_setattr, SYS_move_mount, SYS_mprotect, SYS_mremap, SYS_munmap,
-    SYS_newfstatat, SYS_open_by_handle_at, SYS_open_tree, SYS_openat, SYS_openat2,
-    SYS_perf_event_open, SYS_pidfd_getfd, SYS_pipe2, SYS_pivot_root, SYS_ppoll, SYS_prctl,
-    SYS_pread64, SYS_prlimit64, SYS_process_vm_readv, SYS_process_vm_writev, SYS_ptrace,
+    AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, CLONE_THREAD, EPERM, MSG_FASTOPEN, PROT_EXEC,
+    SYS_accept4, SYS_add_key, SYS_bind, SYS_bpf, SYS_brk, SYS_chroot, SYS_clock_getres,
+    SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close, SYS_connect,
+    SYS_delete_module, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_eventfd2, SYS_execve,
+    SYS_execveat, SYS_exit, SYS_exit_group, SYS_fcntl, SYS_fdatasync, SYS_finit_module, SYS_flock,
+    SYS_fsconfig, SYS_fsmount, SYS_fsopen, SYS_fspick, SYS_fstat, SYS_fstatfs, SYS_fsync,
+    SYS_ftruncate, SYS_futex, SYS_getcwd, SYS_getdents64, SYS_getegid, SYS_geteuid, SYS_getgid,
+    SYS_getpeername, SYS_getpid, SYS_getppid, SYS_getrandom, SYS_getsockname, SYS_getsockopt,
+    SYS_gettid, SYS_getuid, SYS_init_module, SYS_inotify_add_watch, SYS_inotify_init1,
+    SYS_io_destroy, SYS_io_getevents, SYS_io_setup, SYS_io_submit, SYS_ioctl, SYS_kexec_file_load,
+    SYS_kexec_load, SYS_keyctl, SYS_listen, SYS_lseek, SYS_madvise, SYS_membarrier,
+    SYS_memfd_create, SYS_mmap, SYS_mount, SYS_mount_setattr, SYS_move_mount, SYS_mprotect,
+    SYS_mremap, SYS_munmap, SYS_newfstatat, SYS_open_by_handle_at, SYS_open_tree, SYS_openat,
+    SYS_openat2, SYS_perf_event_open, SYS_pidfd_getfd, SYS_pipe2, SYS_pivot_root, SYS_ppoll,
+    SYS_prctl, SYS_pread64, SYS_prlimit64, SYS_process_vm_readv, SYS_process_vm_writev, SYS_ptrace,
     SYS_pwrite64, SYS_read, SYS_readlinkat, SYS_readv, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg,
     SYS_renameat, SYS_request_key, SYS_restart_syscall, SYS_rseq, SYS_rt_sigaction,
     SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity, SYS_sched_yield, SYS_sendmmsg,
@@ -335,8 +335,11 @@ const GATEWAY_REFUSALS: &[Refusal] = &[
 /// Pairs of Unix sockets only.
 const KEEPER_REFUSALS: &[Refusal] = &[(SYS_socketpair, &[not(0, AF_UNIX)])];
 
-/// Pairs of Unix sockets of the type SOCK_STREAM (1): its last four bits are 0001.
+/// Pairs of Unix sockets of the type SOCK_STREAM (1): its last four bits are 0001. With
+/// MSG_FASTOPEN, sending connects a TCP socket.
 const WEB_REFUSALS: &[Refusal] = &[
+    (SYS_sendto, &[masked(3, MSG_FASTOPEN, MSG_FASTOPEN)]),
+    (SYS_sendmsg, &[masked(2, MSG_FASTOPEN, MSG_FASTOPEN)]),
     (SYS_socketpair, &[not(0, AF_UNIX)]),
     (SYS_socketpair, &[masked(1, 1, 0)]),
     (SYS_socketpair, &[masked(1, 2, 2)]),

@@ -40,6 +40,9 @@ fn link(Invitation { address, code, hosts }: &Invitation) -> (String, Vec<String
         }
         _ => format!("https://{}", hosts.first().map_or(address.as_str(), String::as_str)),
     };
+    if let Some(host) = hosts.first().filter(|_| !at.starts_with("https")) {
+        notes.push(format!("through the proxy: https://{host}/?code={code}"));
+    }
     (format!("{at}/?code={code}"), notes)
 }
 
@@ -57,9 +60,11 @@ mod tests {
         assert_eq!(plain, "http://127.0.0.1:9000/?code=c0de");
         assert!(notes[1].ends_with("ssh -N -L 9000:127.0.0.1:9000 THIS-HOST"), "{notes:?}");
         assert_eq!(at("[::1]:9000").0, "http://[::1]:9000/?code=c0de");
+        assert_eq!(notes[2], "through the proxy: https://lab.example/?code=c0de");
         let (socket, notes) = at("unix:/run/trama/web.sock");
         assert_eq!(socket, "http://localhost:9478/?code=c0de");
         assert!(notes[1].ends_with("-L 9478:/run/trama/web.sock THIS-HOST"), "{notes:?}");
-        assert_eq!(at("0.0.0.0:80").0, "https://lab.example/?code=c0de");
+        let (far, notes) = at("0.0.0.0:80");
+        assert_eq!((far.as_str(), notes.len()), ("https://lab.example/?code=c0de", 1));
     }
 }

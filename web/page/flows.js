@@ -38,12 +38,10 @@ export class FlowsSection {
   #wanted = false;
   #open = false;
 
-  /** `home()`: the network; `fits(flow)`: whether a flow is shown; `withPort`: name its port. */
-  constructor(model, home, fits, withPort = false) {
-    this.make = (flow) => new Row(flow, withPort);
-    this.model = model;
-    this.home = home;
-    this.fits = fits;
+  /** `of()`: the network and, if only its flows are wanted, the port. */
+  constructor(of) {
+    this.make = (flow) => new Row(flow, !this.of().port);
+    this.of = of;
     this.note = h("span", {});
     this.list = h("dl", { class: "flows" });
     this.problem = h("p", { class: "dim" });
@@ -78,21 +76,20 @@ export class FlowsSection {
 
   async #ask() {
     try {
-      const { flows } = await get("flows", { network: this.home() });
-      this.#show((flows ?? []).filter(this.fits));
+      this.#show(await get("flows", this.of()));
     } catch (error) {
       say(this.problem, sentence(error.message));
       show(this.problem, true);
     }
   }
 
-  #show(flows) {
+  #show({ flows, total, unanswered }) {
     // Those that have moved most come first. The order is asked for again every five seconds only.
-    const size = (flow) => (flow.bytes_up ?? 0) + (flow.bytes_down ?? 0);
-    const shown = [...flows].sort((a, b) => size(b) - size(a)).slice(0, SHOWN);
-    say(this.note, flows.length > SHOWN ? `${SHOWN} of ${count(flows.length)}` : count(flows.length));
-    say(this.problem, flows.length ? "" : "None now.");
-    show(this.problem, !flows.length);
+    const shown = flows.slice(0, SHOWN);
+    say(this.note, total > shown.length ? `${shown.length} of ${count(total)}` : count(total));
+    const silent = unanswered.length ? `No answer from the gateway of ${unanswered.join(", ")}.` : "";
+    say(this.problem, silent || (total ? "" : "None now."));
+    show(this.problem, Boolean(silent) || !total);
     const key = (flow) => [flow.network, flow.port, flow.protocol, flow.guest, flow.remote].join(" ");
     keyed(this.list, this.#rows, shown, key, this.make, (row, flow) => row.update(flow));
   }

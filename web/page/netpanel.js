@@ -41,7 +41,7 @@ export class NetworkPanel {
     this.leaseNote = h("span", {});
     this.offSection = section("Not up", null, this.off);
     this.leaseSection = section("Leases and names", this.leaseNote, this.leases);
-    this.flows = new FlowsSection(model, () => name, () => true, true);
+    this.flows = new FlowsSection(() => ({ network: name }));
     this.shell = h("div", {});
     this.element = h("div", {}, this.head, this.edge, this.forwardSection,
       section("Settings", null, this.settings),

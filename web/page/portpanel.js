@@ -26,7 +26,7 @@ export class PortPanel {
     this.settings = h("dl", { class: "kv" });
     this.forwards = new ForwardList(model, (forward) => forward.port === name || this.#leadsHere(forward));
     this.forwardSection = section("Forwards", null, this.forwards.element);
-    this.flows = new FlowsSection(model, () => this.port?.network, (flow) => flow.port === name);
+    this.flows = new FlowsSection(() => ({ network: this.port?.network, port: name }));
     this.changes = model.write ? new PortChanges(model, name) : null;
     this.shell = h("div", {});
     this.element = h("div", {},

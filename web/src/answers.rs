@@ -1,6 +1,7 @@
 //! The answers of the requests that are answered at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -21,30 +22,39 @@ use crate::captures::capture;
 use crate::follow::unix;
 use crate::refusal::{LOST, refuse, refuse_page};
 use crate::streams::stream;
-use crate::upstream::NoAnswer;
+use crate::upstream::{LONG_PATIENCE, NoAnswer, PATIENCE};
 
 /// Largest body of a request, as the daemon has it.
 const LARGEST: usize = 1 << 20;
 /// Longest code that the daemon is asked about.
 const LONGEST_CODE: usize = 128;
 
+/// The session of a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Session {
+    /// How long it goes on.
+    left: Duration,
+}
+
 /// Lets requests of a session pass.
 pub(crate) async fn needs_session(
     State(app): State<Arc<App>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    if is_session(&app, &request) {
+    if let Some(session) = session(&app, &request) {
+        request.extensions_mut().insert(session);
         return next.run(request).await;
     }
     let error = "the session has ended; for another one run: tramactl web";
     refuse(StatusCode::UNAUTHORIZED, error)
 }
 
-fn is_session(app: &App, request: &Request) -> bool {
+fn session(app: &App, request: &Request) -> Option<Session> {
     let cookies = request.headers().get_all(header::COOKIE);
     let mut cookies = cookies.iter().filter_map(|it| it.to_str().ok());
-    cookies.any(|cookies| app.key.is_session(cookies, unix()))
+    let left = cookies.find_map(|cookies| app.key.session(cookies, unix()))?;
+    Some(Session { left: Duration::from_secs(left) })
 }
 
 /// `GET /`: the page, or with a code a session.
@@ -60,7 +70,7 @@ pub(crate) async fn page(State(app): State<Arc<App>>, request: Request) -> Respo
     };
     match code {
         Some(code) => redeem(&app, code).await,
-        None if is_session(&app, &request) => app.assets.page(),
+        None if session(&app, &request).is_some() => app.assets.page(),
         None => Login::Needed.page(),
     }
 }
@@ -70,7 +80,7 @@ async fn redeem(app: &App, code: String) -> Response {
     if code.is_empty() || code.len() > LONGEST_CODE {
         return Login::Used.page();
     }
-    match app.upstream.post("/v1/web/code", &Code { code }).await {
+    match app.upstream.post("/v1/web/code", &Code { code }, PATIENCE).await {
         Ok(_) => {}
         Err(NoAnswer::Refused(status, _)) if status.is_client_error() => {
             return Login::Used.page();
@@ -102,8 +112,9 @@ pub(crate) async fn state(State(app): State<Arc<App>>) -> Response {
 pub(crate) async fn events(
     State(app): State<Arc<App>>,
     Extension(stay): Extension<Stay>,
+    Extension(session): Extension<Session>,
 ) -> Response {
-    stream(&app, stay)
+    stream(&app, stay, session.left)
 }
 
 /// `GET /v1/history`.
@@ -153,7 +164,7 @@ pub(crate) async fn start_capture(
 
 /// `POST /v1/explain`.
 pub(crate) async fn explain(State(app): State<Arc<App>>, request: Request) -> Response {
-    post(&app, "/v1/explain", request).await
+    post(&app, "/v1/explain", request, PATIENCE).await
 }
 
 /// `POST /v1/transaction`.
@@ -162,12 +173,12 @@ pub(crate) async fn transaction(State(app): State<Arc<App>>, request: Request) -
         let error = "the page may change nothing; set web-write = true in [daemon] of trama.toml";
         return refuse(StatusCode::FORBIDDEN, error);
     }
-    post(&app, "/v1/transaction", request).await
+    post(&app, "/v1/transaction", request, LONG_PATIENCE).await
 }
 
 /// Passes a request on to the daemon, which checks it, with the version of the API that this
 /// process speaks.
-async fn post(app: &App, path: &str, request: Request) -> Response {
+async fn post(app: &App, path: &str, request: Request, patience: Duration) -> Response {
     let Ok(body) = to_bytes(request.into_body(), LARGEST).await else {
         let error = format!("the request is larger than {LARGEST} bytes; split it");
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, error);
@@ -181,7 +192,7 @@ async fn post(app: &App, path: &str, request: Request) -> Response {
         }
     };
     asked.insert("version".to_owned(), VERSION.into());
-    let answer = app.upstream.post(path, &asked).await;
+    let answer = app.upstream.post(path, &asked, patience).await;
     answer.map_or_else(IntoResponse::into_response, json)
 }
 

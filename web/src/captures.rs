@@ -17,7 +17,7 @@ use trama_serve::{Chunks, Stay};
 use crate::app::{App, CAPTURES};
 use crate::refusal::refuse;
 use crate::streams::{Ended, PATIENCE, PIECES, close, send};
-use crate::upstream::{Growing, Upstream};
+use crate::upstream::{self, Growing, Upstream};
 
 /// Most seconds of a capture.
 const LONGEST: u64 = 600;
@@ -111,7 +111,8 @@ async fn feed(
             () = &mut end => {
                 let Some(id) = id.filter(|_| !has_ended) else { return Ended::Broken };
                 has_ended = true;
-                if upstream.post("/v1/capture/end", &End { version: VERSION, id }).await.is_err() {
+                let asked = End { version: VERSION, id };
+                if upstream.post("/v1/capture/end", &asked, upstream::PATIENCE).await.is_err() {
                     return Ended::Broken;
                 }
                 end.set(sleep(REST));

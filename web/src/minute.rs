@@ -36,10 +36,10 @@ impl Minute {
         let is_new = !self.0.contains_key(&port.name);
         let reasons = entry(&mut self.0, &port.name);
         if reasons.iter().any(|(reason, recent)| total(port, reason) < recent.total) {
-            // Another port of this name.
-            reasons.clear();
-            for (reason, total) in &port.drops {
-                entry(reasons, reason).total = *total;
+            // The port counts from the beginning again, as on another network. What it has dropped
+            // in the last minute it has dropped.
+            for (reason, recent) in reasons.iter_mut() {
+                recent.total = total(port, reason);
             }
         }
         let mut dropped = 0;
@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn totals_that_fall_are_those_of_another_port() {
+    fn totals_that_fall_begin_again_and_take_no_drop_back() {
         let mut minute = Minute::default();
-        read(&mut minute, 0, &[("loop", 500)]);
-        read(&mut minute, 1, &[("loop", 503)]);
-        assert_eq!(read(&mut minute, 2, &[("loop", 7)]), [0]);
-        assert_eq!(read(&mut minute, 3, &[("loop", 8)]), [1]);
+        read(&mut minute, 0, &[("loop", 500), ("full", 1)]);
+        assert_eq!(read(&mut minute, 1, &[("loop", 503), ("full", 1)]), [3, 0]);
+        assert_eq!(read(&mut minute, 2, &[("loop", 7), ("full", 9)]), [3, 0], "of another network");
+        assert_eq!(read(&mut minute, 3, &[("loop", 8), ("full", 9)]), [4, 0]);
         assert_eq!(read(&mut minute, 4, &[]), [0; 0]);
-        assert_eq!(read(&mut minute, 5, &[("loop", 1)]), [1]);
+        assert_eq!(read(&mut minute, 5, &[("loop", 1)]), [5]);
     }
 
     #[test]

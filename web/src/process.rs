@@ -4,13 +4,11 @@
 //! open when it starts, so it needs no right to make them. It ends with the link, whatever browsers
 //! do; another daemon starts another one with the same listening socket.
 
-use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::thread::set_name;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGUSR1, SIGUSR2};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -55,7 +53,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// # Errors
 /// The descriptors are not those that it needs, or its rights cannot be given up.
 pub fn run(options: Options) -> Result<(), String> {
-    take_name();
     ignore_signals().map_err(|error| format!("cannot ignore signals: {error}"))?;
     let link = io::stdin().as_fd().try_clone_to_owned();
     let link = link.map_err(|error| format!("descriptor 0, the link to tramad: {error}"))?;
@@ -139,14 +136,6 @@ fn app(settings: WebSettings, hub: &Arc<Hub>, upstream: &Arc<Upstream>) -> App {
         readers: Arc::new(Semaphore::new(READERS)),
         captures: Arc::new(Semaphore::new(CAPTURES)),
     }
-}
-
-/// Sets the process's name to the first argument, `trama:web`. The kernel set it to the name of the
-/// executed file, `exe`.
-fn take_name() {
-    let title = std::env::args_os().next().unwrap_or_default();
-    // Without the name, the process still runs.
-    let _ = CString::new(title.into_encoded_bytes()).map(|title| set_name(&title));
 }
 
 /// Ignores signals that are sent to many processes at once, such as a terminal's interrupt: the

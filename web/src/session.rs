@@ -1,8 +1,9 @@
 //! Sessions of browsers: cookies that the process can check and need not remember.
 //!
-//! A cookie is `trama=EXPIRY.NONCE.MAC`: the MAC (HMAC-SHA256) is over the first two with the key
-//! that the daemon passes on, so that a session goes on with the next daemon. The browser sends it
-//! to this origin alone (`SameSite=Strict`), and scripts do not see it (`HttpOnly`). It is not
+//! A cookie is `trama-KEY=EXPIRY.NONCE.MAC`: the MAC (HMAC-SHA256) is over the second and third
+//! with the key that the daemon passes on, so that a session goes on with the next daemon; KEY is
+//! made of it, so that several daemons of a host do not take each other's place. The browser sends
+//! it to this origin alone (`SameSite=Strict`), and scripts do not see it (`HttpOnly`). It is not
 //! `Secure`: the page is served by HTTP on loopback, and what terminates TLS before it can add
 //! that.
 //!
@@ -18,12 +19,13 @@ const LENGTH: u64 = 12 * 3600;
 /// Seconds by which the clock may have been set back since a cookie was made. One that expires
 /// later was made with another clock.
 const STEP: u64 = 3600;
-/// The cookie's name.
-const NAME: &str = "trama";
-
 /// The key of all sessions.
 #[derive(Clone)]
-pub(crate) struct Key(Hmac<Sha256>);
+pub(crate) struct Key {
+    mac: Hmac<Sha256>,
+    /// The cookie's name.
+    name: String,
+}
 
 impl Key {
     /// Sessions are signed with this secret.
@@ -31,7 +33,9 @@ impl Key {
         // RFC 2104 appends zeros to a key up to the length of a block.
         let mut block = [0; 64];
         block[..secret.len()].copy_from_slice(secret);
-        Key(Hmac::new(&block.into()))
+        let mac: Hmac<Sha256> = Hmac::new(&block.into());
+        let name = mac.clone().chain_update("name").finalize().into_bytes();
+        Key { name: format!("trama-{}", hex(&name[..4])), mac }
     }
 
     /// Returns the value of the header `Set-Cookie` for a new session. `now` is in seconds since
@@ -39,29 +43,29 @@ impl Key {
     pub(crate) fn cookie(&self, now: u64, nonce: [u8; 16]) -> String {
         let signed = format!("{}.{}", now.saturating_add(LENGTH), hex(&nonce));
         let mac = hex(&self.mac(&signed).finalize().into_bytes());
-        format!("{NAME}={signed}.{mac}; HttpOnly; SameSite=Strict; Path=/; Max-Age={LENGTH}")
+        let name = &self.name;
+        format!("{name}={signed}.{mac}; HttpOnly; SameSite=Strict; Path=/; Max-Age={LENGTH}")
     }
 
-    /// Returns whether one of the cookies in the value of a header `Cookie` is that of a session.
-    pub(crate) fn is_session(&self, cookies: &str, now: u64) -> bool {
+    /// Returns for how many seconds the session goes on that one of the cookies in the value of a
+    /// header `Cookie` is of.
+    pub(crate) fn session(&self, cookies: &str, now: u64) -> Option<u64> {
         let values = cookies.split(';').filter_map(|cookie| cookie.trim().split_once('='));
+        let mut own = values.filter(|(name, _)| *name == self.name);
         // A page on another port of this host could have set more of this name.
-        values.filter(|(name, _)| *name == NAME).take(4).any(|(_, value)| self.holds(value, now))
+        own.by_ref().take(4).find_map(|(_, value)| self.left(value, now))
     }
 
-    fn holds(&self, value: &str, now: u64) -> bool {
-        let Some((signed, mac)) = value.rsplit_once('.') else { return false };
-        let Some(mac) = unhex(mac) else { return false };
+    fn left(&self, value: &str, now: u64) -> Option<u64> {
+        let (signed, mac) = value.rsplit_once('.')?;
         // Compares in constant time.
-        if self.mac(signed).verify_slice(&mac).is_err() {
-            return false;
-        }
-        let expiry = signed.split('.').next().and_then(|expiry| expiry.parse::<u64>().ok());
-        expiry.is_some_and(|expiry| expiry > now && expiry - now <= LENGTH + STEP)
+        self.mac(signed).verify_slice(&unhex(mac)?).ok()?;
+        let expiry: u64 = signed.split('.').next()?.parse().ok()?;
+        expiry.checked_sub(now).filter(|left| (1..=LENGTH + STEP).contains(left))
     }
 
     fn mac(&self, text: &str) -> Hmac<Sha256> {
-        self.0.clone().chain_update(text)
+        self.mac.clone().chain_update(text)
     }
 }
 
@@ -99,30 +103,33 @@ mod tests {
 
     #[test]
     fn a_session_lasts_twelve_hours_in_this_process_and_the_next() {
-        assert!(key().is_session(&sent(), NOW));
-        assert!(key().is_session(&format!("a=b; {}; c", sent()), NOW + LENGTH - 1));
-        assert!(!key().is_session(&sent(), NOW + LENGTH));
-        assert!(!Key::new(&[8; 32]).is_session(&sent(), NOW));
+        assert_eq!(key().session(&sent(), NOW), Some(LENGTH));
+        assert_eq!(key().session(&format!("a=b; {}; c", sent()), NOW + LENGTH - 1), Some(1));
+        assert_eq!(key().session(&sent(), NOW + LENGTH), None);
+        let other = Key::new(&[8; 32]);
+        assert_ne!(other.name, key().name);
+        assert_eq!(other.session(&sent().replace(&key().name, &other.name), NOW), None);
     }
 
     #[test]
     fn a_clock_may_be_set_back_by_an_hour_but_not_by_years() {
-        assert!(key().is_session(&sent(), NOW - STEP));
-        assert!(!key().is_session(&sent(), NOW - STEP - 1));
-        assert!(!key().is_session(&sent(), 0));
+        assert_eq!(key().session(&sent(), NOW - STEP), Some(LENGTH + STEP));
+        assert_eq!(key().session(&sent(), NOW - STEP - 1), None);
+        assert_eq!(key().session(&sent(), 0), None);
     }
 
     #[test]
     fn no_changed_cookie_is_one() {
         let sent = sent();
-        for at in "trama=".len()..sent.len() {
+        for at in key().name.len() + 1..sent.len() {
             let mut changed = sent.clone().into_bytes();
             changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
             let changed = String::from_utf8(changed).unwrap();
-            assert!(!key().is_session(&changed, NOW), "{changed}");
+            assert_eq!(key().session(&changed, NOW), None, "{changed}");
         }
         for text in ["", "trama", "trama=", "trama=.", "trama=..", "trama=1.2.3", ";;=;", "x=1"] {
-            assert!(!key().is_session(text, NOW), "{text}");
+            let text = text.replace("trama", &key().name);
+            assert_eq!(key().session(&text, NOW), None, "{text}");
         }
     }
 

@@ -36,8 +36,8 @@ pub(crate) enum Ended {
     Broken,
 }
 
-/// Streams the view to a reader.
-pub(crate) fn stream(app: &App, stay: Stay) -> Response {
+/// Streams the view to a reader, for as long as its session goes on.
+pub(crate) fn stream(app: &App, stay: Stay, session: Duration) -> Response {
     let Ok(place) = app.readers.clone().try_acquire_owned() else {
         let error = format!("{READERS} pages are open already; close one of them");
         return refuse(StatusCode::SERVICE_UNAVAILABLE, error);
@@ -47,7 +47,9 @@ pub(crate) fn stream(app: &App, stay: Stay) -> Response {
     let (sender, receiver) = channel(PIECES);
     let hub = Arc::clone(&app.hub);
     tokio::spawn(async move {
-        let ended = feed(&hub, &sender, PATIENCE).await;
+        // The reader asks again, and is told how to open another session.
+        let ended = timeout(session, feed(&hub, &sender, PATIENCE)).await;
+        let ended = ended.unwrap_or(Ended::Complete);
         drop((place, sender));
         close(ended, &stay).await;
     });

@@ -18,8 +18,9 @@ use trama_api::transaction::Refusal;
 
 use crate::link::WebEnd;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may take, and one to a change: the daemon starts and ends processes for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(60);
 /// Most bytes of an answer that is read in one piece.
 const LARGEST: usize = 16 << 20;
 /// Requests for browsers at once. The daemon serves 32, and must have room for the follower's.
@@ -76,24 +77,29 @@ impl Upstream {
 
     /// Gets what is at a path, for this process itself: without waiting for those of browsers.
     pub(crate) async fn get<R: DeserializeOwned>(&self, path: &str) -> Result<R, NoAnswer> {
-        let body = self.within(self.read(Method::GET, path, Body::empty())).await?;
+        let body = within(PATIENCE, self.read(Method::GET, path, Body::empty())).await?;
         parse(&body)
     }
 
     /// Gets JSON for a browser.
     pub(crate) async fn get_text(&self, path: &str) -> Result<Bytes, NoAnswer> {
-        self.within(self.in_turn(Method::GET, path, Body::empty())).await
+        within(PATIENCE, self.in_turn(Method::GET, path, Body::empty())).await
     }
 
     /// Posts JSON for a browser; returns the answer's.
-    pub(crate) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Bytes, NoAnswer> {
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        patience: Duration,
+    ) -> Result<Bytes, NoAnswer> {
         let body = serde_json::to_vec(body).map_err(lost)?;
-        self.within(self.in_turn(Method::POST, path, body.into())).await
+        within(patience, self.in_turn(Method::POST, path, body.into())).await
     }
 
     /// Gets an answer that grows, after the event of this number.
     pub(crate) async fn follow(&self, path: &str, after: Option<u64>) -> Result<Growing, NoAnswer> {
-        self.within(self.ask(Method::GET, path, Body::empty(), after)).await
+        within(PATIENCE, self.ask(Method::GET, path, Body::empty(), after)).await
     }
 
     /// Posts JSON; the answer grows.
@@ -103,16 +109,7 @@ impl Upstream {
         body: &impl Serialize,
     ) -> Result<Growing, NoAnswer> {
         let body = serde_json::to_vec(body).map_err(lost)?;
-        self.within(self.ask(Method::POST, path, body.into(), None)).await
-    }
-
-    async fn within<R>(
-        &self,
-        work: impl Future<Output = Result<R, NoAnswer>>,
-    ) -> Result<R, NoAnswer> {
-        let late =
-            || NoAnswer::Lost(format!("tramad has not answered in {} s", PATIENCE.as_secs()));
-        timeout(PATIENCE, work).await.unwrap_or_else(|_| Err(late()))
+        within(PATIENCE, self.ask(Method::POST, path, body.into(), None)).await
     }
 
     async fn in_turn(&self, method: Method, path: &str, body: Body) -> Result<Bytes, NoAnswer> {
@@ -157,6 +154,14 @@ impl Upstream {
         };
         Err(NoAnswer::Refused(head.status, error))
     }
+}
+
+async fn within<R>(
+    patience: Duration,
+    work: impl Future<Output = Result<R, NoAnswer>>,
+) -> Result<R, NoAnswer> {
+    let late = || NoAnswer::Lost(format!("tramad has not answered in {} s", patience.as_secs()));
+    timeout(patience, work).await.unwrap_or_else(|_| Err(late()))
 }
 
 async fn whole(answer: Growing) -> Result<Bytes, NoAnswer> {

@@ -208,9 +208,8 @@ async fn state(State(api): State<Arc<Api>>) -> HttpResponse {
 async fn flows(State(api): State<Arc<Api>>, request: HttpRequest) -> HttpResponse {
     let query = request.uri().query().unwrap_or_default();
     match serde_urlencoded::from_str::<FlowsOf>(query) {
-        Ok(FlowsOf { network }) => {
-            answer(move || api.overview.flows(&api.daemon, &network).map_err(Failure::from)).await
-        }
+        Ok(of) => answer(move || api.overview.flows(&api.daemon, &of).map_err(Failure::from)).await,
+
         Err(error) => {
             refuse(StatusCode::BAD_REQUEST, format!("the query is not understood: {error}"))
         }

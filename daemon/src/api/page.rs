@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use rustix::net::sockopt::socket_acceptconn;
 use tokio::time::{Instant, sleep};
 use trama_helper::{Entry, Gateway, Rights};
 use trama_serve::Limits;
@@ -16,12 +17,13 @@ use crate::confinement;
 use crate::listeners::control_access;
 use crate::state::Daemon;
 
-/// The pause before a process is started again, and after one that has run for longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before a process is started again: first, and after several that have ended soon. One
+/// that has run for longer than that begins with the first pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a process may take to end when it is told to.
 const GRACE: Duration = Duration::from_secs(1);
-/// What the process may have open at once: 32 browsers' streams of events are one of its own.
+/// What the process may have open at once. All browsers share the stream of events that it reads.
 const LIMITS: Limits = Limits {
     head: Duration::from_secs(5),
     request: Duration::from_secs(60),
@@ -40,8 +42,10 @@ pub(super) async fn serve(daemon: Arc<Daemon>, router: Router) {
     let mut listener = None::<Arc<Listener>>;
     loop {
         let address = wanted.borrow_and_update().address.clone();
-        // Another process goes on with it, so that browsers wait in its queue meanwhile.
-        listener = listener.filter(|it| Some(&it.address) == address.as_ref());
+        // Another process goes on with it, so that browsers wait in its queue meanwhile; unless the
+        // last one has shut it down.
+        let is_good = |it: &Arc<Listener>| Some(&it.address) == address.as_ref() && it.listens();
+        listener = listener.filter(is_good);
         let Some(address) = address else {
             if wanted.changed().await.is_err() {
                 return;
@@ -125,6 +129,10 @@ struct Listener {
 }
 
 impl Listener {
+    fn listens(&self) -> bool {
+        socket_acceptconn(&self.socket).unwrap_or(false)
+    }
+
     fn open(daemon: &Daemon, address: WebAddress) -> Result<Listener, String> {
         let rights = daemon.rights();
         match &address {

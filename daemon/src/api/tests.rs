@@ -205,7 +205,8 @@ fn flows_are_told_of_networks_with_nat_alone() {
         ("network=lab", 422, "network lab has no NAT"),
         ("network=x", 422, "there is no network"),
         ("", 400, "missing field `network`"),
-        ("network=lab&port=x", 400, "unknown field `port`"),
+        ("network=lab&port=x", 422, "network lab has no NAT"),
+        ("network=lab&of=x", 400, "unknown field `of`"),
     ] {
         let (status, body) = api.request(&format!("GET /v1/flows?{query}"), "");
         assert!(status == expected && body.contains(part), "{query}: {body}");
@@ -249,7 +250,33 @@ fn the_page_changes_nothing_unless_it_may() {
     let mut config = api.daemon.config().daemon;
     config.web_write = true;
     api.daemon.web.configure(&config);
-    assert_eq!(ask("POST /v1/transaction", add).0, 200);
+    // Something that it shows, and nothing else.
+    let (status, body) = ask("POST /v1/transaction", add);
+    assert!(status == 403 && body.contains("use tramactl for anything else"), "{body}");
+    assert!(api.daemon.config().networks.is_empty());
+    api.post(add);
+    api.daemon.web.configure(&config);
+    let tap = r#"["add-port", "lab", "t", "--", "set", "Interface", "t", "type=tap"]"#;
+    for command in [
+        r#"["link", "t", "down"]"#,
+        r#"["set", "Port", "t", "tag=7"]"#,
+        r#"["clear", "Port", "t", "network"]"#,
+    ] {
+        let body = format!(r#"{{"commands": [{command}], "version": 1}}"#);
+        let (status, body) = ask("POST /v1/transaction", &body);
+        assert!(status == 422 && body.contains('t'), "{body}");
+    }
+    for command in [
+        tap,
+        r#"["set", "Interface", "t", "tag=7"]"#,
+        r#"["set", "Port", "t", "tag=7", "spoof=allow"]"#,
+        r#"["set", "Port", "t", "path=/tmp/x"]"#,
+        r#"["--", "link", "t", "down"]"#,
+        r#"[]"#,
+    ] {
+        let body = format!(r#"{{"commands": [["link", "t", "up"], {command}], "version": 1}}"#);
+        assert_eq!(ask("POST /v1/transaction", &body).0, 403, "{command}");
+    }
     // Of a network that this host does not have, so that no process is started.
     config.web = "192.0.2.1:9478".parse().ok();
     api.daemon.web.configure(&config);

@@ -59,6 +59,21 @@ async fn code(State(api): State<Arc<Api>>, body: Result<Bytes, BytesRejection>) 
     }
 }
 
+/// Whether a page may use a command: those that it shows, and in the form in which it does.
+fn is_for_pages(command: &[String]) -> bool {
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    match words[..] {
+        ["link", _, "up" | "down"]
+        | ["forward", "add", _, _]
+        | ["forward", "del", _, _]
+        | ["clear", "Port", _, "network" | "tag"] => true,
+        ["set", "Port", _, setting] => {
+            matches!(setting.split_once('='), Some(("network" | "tag", _)))
+        }
+        _ => false,
+    }
+}
+
 async fn transaction(
     State(api): State<Arc<Api>>,
     body: Result<Bytes, BytesRejection>,
@@ -72,6 +87,11 @@ async fn transaction(
         return refuse(StatusCode::FORBIDDEN, error);
     }
     match read_body(body, read_request) {
+        Ok(request) if !request.commands.iter().all(|command| is_for_pages(command)) => {
+            let error = "the page may pull cables, change forwards, and set or clear the network \
+                         and the tag of ports; use tramactl for anything else";
+            refuse(StatusCode::FORBIDDEN, error.to_owned())
+        }
         Ok(request) => answer(move || api.carry_out(&request, By::Browser)).await,
         Err((status, message)) => refuse(status, message),
     }

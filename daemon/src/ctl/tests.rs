@@ -469,6 +469,7 @@ fn flows_of_all_networks_and_of_one() {
         let row = FlowRow {
             protocol: protocol.into(),
             guest: "10.0.2.15:4000".parse().unwrap(),
+            port: 0,
             remote: "[2001:db8::1]:80".parse().ok(),
             state: if protocol == "tcp" { "established".into() } else { String::new() },
             sent: 1,

@@ -7,6 +7,8 @@
 
 mod codes;
 
+use std::sync::{Mutex, PoisonError};
+
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::watch;
 use trama_api::state::{Invitation, WebSettings};
@@ -21,7 +23,8 @@ pub(crate) struct Web {
     wanted: watch::Sender<Wanted>,
     codes: Codes,
     /// What sessions are signed with.
-    secret: [u8; 32],
+    secret: Mutex<[u8; 32]>,
+    rights: Rights,
 }
 
 /// What the configuration says of it.
@@ -43,12 +46,19 @@ impl Web {
     pub(crate) fn new(daemon: &DaemonConfig, rights: &Rights) -> Web {
         let secret = rights.kept_secret().unwrap_or_else(random);
         rights.keep_secret(&secret);
-        Web { wanted: watch::Sender::new(Wanted::of(daemon)), codes: Codes::default(), secret }
+        let wanted = watch::Sender::new(Wanted::of(daemon));
+        let (secret, rights) = (Mutex::new(secret), rights.clone());
+        Web { wanted, codes: Codes::default(), secret, rights }
     }
 
-    /// Takes what the configuration says now.
+    /// Takes what the configuration says now. A page that is turned off ends all sessions.
     pub(crate) fn configure(&self, daemon: &DaemonConfig) {
         let wanted = Wanted::of(daemon);
+        if wanted.address.is_none() && self.wanted.borrow().address.is_some() {
+            let secret = random();
+            self.rights.keep_secret(&secret);
+            *self.secret.lock().unwrap_or_else(PoisonError::into_inner) = secret;
+        }
         self.wanted.send_if_modified(|last| {
             let changes = *last != wanted;
             *last = wanted;
@@ -69,7 +79,8 @@ impl Web {
     /// Returns what the process must know.
     pub(crate) fn settings(&self) -> WebSettings {
         let Wanted { write, hosts, .. } = self.wanted.borrow().clone();
-        WebSettings { write, hosts, key: self.secret }
+        let key = *self.secret.lock().unwrap_or_else(PoisonError::into_inner);
+        WebSettings { write, hosts, key }
     }
 
     /// Makes a code that opens one session.

@@ -10,7 +10,7 @@ use rustix::process::{Signal, kill_process};
 use serde_json::Value as Json;
 use trama_tests::process::raise_file_limit;
 use trama_tests::tramad::free_address;
-use trama_tests::{Host, Netns, SOON, Tramad, wait_until};
+use trama_tests::{Host, Netns, SOON, Tramad, nat, wait_until};
 
 /// What is answered to a request.
 struct Answer {
@@ -189,11 +189,12 @@ fn other_names_and_other_sites_are_refused() {
 
 #[test]
 fn the_page_changes_what_it_may_and_each_change_is_told() {
-    let tramad = Tramad::start(NETWORK);
+    let a = Netns::new("a");
+    let tramad = Tramad::start(&format!("{NETWORK}{}", port(&a, 1)));
     let page = add_page(&tramad, "");
     let inside = page.open(&tramad).with("x-trama: 1").with("content-type: application/json");
-    let add = r#"{"commands": [["add-br", "other"]]}"#;
-    let refused = inside.ask("POST /v1/transaction", add);
+    let pull = r#"{"commands": [["link", "vm1", "down"]]}"#;
+    let refused = inside.ask("POST /v1/transaction", pull);
     assert!(refused.status == 403 && refused.body.contains("web-write = true"), "{}", refused.body);
     let text = tramad.configuration().replace("[daemon]\n", "[daemon]\nweb-write = true\n");
     tramad.write_configuration(&text);
@@ -204,17 +205,15 @@ fn the_page_changes_what_it_may_and_each_change_is_told() {
     });
     // A form of another site has no such header.
     let form = page.open(&tramad).with("content-type: application/json");
-    assert_eq!(form.ask("POST /v1/transaction", add).status, 403);
-    let done = inside.ask("POST /v1/transaction", add);
+    assert_eq!(form.ask("POST /v1/transaction", pull).status, 403);
+    let done = inside.ask("POST /v1/transaction", pull);
     assert_eq!(done.status, 200, "{}", done.body);
-    assert!(tramad.ctl("list-br").contains("other") && tramad.configuration().contains("other"));
+    assert!(tramad.configuration().contains("cable = false"), "{}", tramad.configuration());
     assert!(tramad.ctl("observe --type config").contains("a browser"));
-    let wrong = inside.ask("POST /v1/transaction", r#"{"commands": [["dance"]]}"#);
-    assert!(
-        wrong.status == 422 && wrong.body.contains("unknown command 'dance'"),
-        "{}",
-        wrong.body
-    );
+    let wrong = inside.ask("POST /v1/transaction", &pull.replace("vm1", "vm2"));
+    assert!(wrong.status == 422 && wrong.body.contains("vm2"), "{}", wrong.body);
+    let other = inside.ask("POST /v1/transaction", r#"{"commands": [["add-br", "other"]]}"#);
+    assert!(other.status == 403 && other.body.contains("use tramactl"), "{}", other.body);
 }
 
 #[test]
@@ -335,4 +334,48 @@ fn the_process_has_no_more_than_it_needs() {
         let runs = Path::new(&format!("/proc/{process}")).exists();
         (!runs && TcpStream::connect(page.address).is_err()).then_some(())
     });
+}
+
+/// Flows of a network with NAT, and of one of its ports.
+#[test]
+fn flows_are_told_by_network_and_by_port_and_those_that_moved_most_come_first() {
+    raise_file_limit(10_000);
+    let [host, server] = nat::host_and_server();
+    let [one, two] = ["vm1", "vm2"].map(nat::namespace);
+    let ports =
+        [nat::guest_port(&one, "vm1", &nat::VM1), nat::guest_port(&two, "vm2", &nat::VM2)].concat();
+    let tramad = Tramad::start_in(&host, &format!("{}{ports}", nat::NETWORK));
+    let sink = format!("{}:9", nat::NEIGHBOUR[0]);
+    let _sink = server.inside({
+        let sink = sink.clone();
+        move || std::net::UdpSocket::bind(sink).expect("sink")
+    });
+    for (guest, flows) in [(&one, 3_usize), (&two, 1)] {
+        nat::route(guest, &nat::GATEWAY);
+        let to = sink.clone();
+        let sent = guest.inside(move || {
+            for flow in 1..=flows {
+                let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("socket");
+                socket.send_to(&vec![0; 100 * flow], &to).expect("sent");
+            }
+        });
+        sent.join().expect("a guest that sends");
+    }
+    let flows = |query: &str| -> Json {
+        let text = host.run(&format!(
+            "curl -s --unix-socket {} 'http://tramad/v1/flows?network=home{query}'",
+            tramad.path("control.sock").display()
+        ));
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"))
+    };
+    let all = wait_until("the flows", SOON, || Some(flows("")).filter(|all| all["total"] == 4));
+    assert_eq!(
+        (&all["flows"][0]["port"], &all["flows"][0]["bytes_up"]),
+        (&"vm1".into(), &300.into())
+    );
+    assert_eq!(all["unanswered"], serde_json::json!([]));
+    let of_two = flows("&port=vm2");
+    assert_eq!((&of_two["total"], &of_two["flows"][0]["bytes_up"]), (&1.into(), &100.into()));
+    assert_eq!(flows("&port=vm9")["total"], 0);
+    tramad.stop();
 }

@@ -1,11 +1,16 @@
 //! The process as it runs: with its sockets as descriptors, and without rights.
 
+use std::io::IoSlice;
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendFlags, SocketType, sendmsg_addr, sendto, socket,
+};
 use rustix::process::geteuid;
 use trama_sandbox::{Mode, TRAP_VARIABLE, probe};
 use trama_web::link::pair;
@@ -15,6 +20,8 @@ use crate::Site;
 use crate::browser::PATIENCE;
 use crate::daemon::{Daemon, Inner};
 
+/// MSG_FASTOPEN of tcp(7).
+const FAST_OPEN: SendFlags = SendFlags::from_bits_retain(0x2000_0000);
 /// Says in the process that is to be confined that it is.
 const INSIDE: &str = "TRAMA_TEST_WEB";
 
@@ -54,6 +61,27 @@ fn a_confined_thread_opens_nothing() {
         tried.filter(attempt).collect::<Vec<_>>()
     });
     assert_eq!(confined.join().unwrap(), [&""; 0]);
+}
+
+#[test]
+fn a_confined_thread_connects_nothing_by_sending() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    let connect = move || {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        move || {
+            let (bytes, mut control) = ([IoSlice::new(b"x")], SendAncillaryBuffer::default());
+            let by_message = sendmsg_addr(&socket, &to, &bytes, &mut control, FAST_OPEN);
+            [by_message, sendto(&socket, b"x", FAST_OPEN, &to)]
+        }
+    };
+    assert_eq!(connect()()[0], Ok(1), "a free thread can");
+    let connect = connect();
+    let confined = thread::spawn(move || {
+        confine(Options { sandbox: Mode::Enforce, ..Options::default() }).unwrap();
+        connect()
+    });
+    assert_eq!(confined.join().unwrap(), [Err(Errno::PERM); 2]);
 }
 
 /// Starts it with the link as descriptor 0 and the listening socket as descriptor 3.

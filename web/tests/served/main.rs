@@ -44,7 +44,7 @@ impl Site {
         inner.codes.insert("good".to_owned());
         let site = Site::start(inner);
         let cookie = site.get("/?code=good", "").cookie();
-        assert!(cookie.starts_with("trama="), "{cookie}");
+        assert!(cookie.starts_with("trama-"), "{cookie}");
         (site, cookie)
     }
 

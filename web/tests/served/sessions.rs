@@ -31,7 +31,7 @@ fn a_code_opens_one_session() {
 fn without_a_session_there_are_only_assets_and_the_login_page() {
     let (site, cookie) = Site::with_session(Inner::default());
     let changed = format!("{cookie}0");
-    for cookie in ["", "trama=1.2.3", changed.as_str()] {
+    for cookie in ["", "trama-00000000=1.2.3", changed.as_str()] {
         let login = site.get("/", cookie);
         assert_eq!(login.status, 401);
         assert!(login.text().contains("tramactl web") && !login.text().contains("data-reason"));

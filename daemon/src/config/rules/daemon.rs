@@ -63,8 +63,16 @@ impl Check {
             self.problem("web-hosts", message, r#"write names without a port, as "lab.example""#);
         }
         match &daemon.web {
+            Some(WebAddress::Unix(path)) if *path == daemon.control => {
+                let message = format!("{} is taken by daemon.control", quoted(path));
+                self.problem("web", message, "give each its own socket");
+            }
             Some(WebAddress::Unix(path)) => {
                 self.socket_path("web", path);
+            }
+            Some(WebAddress::Tcp(address)) if Some(*address) == daemon.metrics => {
+                let message = format!("{address} is taken by daemon.metrics");
+                self.problem("web", message, "give each its own address or port");
             }
             Some(WebAddress::Tcp(address))
                 if !address.ip().is_loopback() && daemon.web_hosts.is_empty() =>

@@ -15,8 +15,8 @@ use super::name::{IFNAME_REMEDY, ifname_fault};
 use crate::Fault;
 use crate::config::derived::sockets::PlaceSockets;
 use crate::config::model::{
-    Attached, AttachedKind, Config, Interface, Mode, Network, Port, Spoof, Tap, VhostUser,
-    VlanModeName,
+    Attached, AttachedKind, Config, DaemonConfig, Interface, Mode, Network, Port, Spoof, Tap,
+    VhostUser, VlanModeName, WebAddress,
 };
 
 /// Most ephemeral ports.
@@ -49,7 +49,20 @@ impl Claims<'_> {
         let named = config.networks.iter().map(|network| (network.name.as_str(), network));
         let (networks, guests) = (named.collect(), Stations::of(config));
         let mut claims = Claims { networks, guests, ..Claims::default() };
-        claims.sockets.insert(config.daemon.control.clone(), "daemon.control".to_owned());
+        let DaemonConfig { control, metrics, web, .. } = &config.daemon;
+        claims.sockets.insert(control.clone(), "daemon.control".to_owned());
+        if let Some(address) = metrics {
+            claims.internet.insert((Protocol::Tcp, *address), "daemon.metrics".to_owned());
+        }
+        match web {
+            Some(WebAddress::Unix(path)) => {
+                claims.sockets.insert(path.clone(), "daemon.web".to_owned());
+            }
+            Some(WebAddress::Tcp(address)) => {
+                claims.internet.insert((Protocol::Tcp, *address), "daemon.web".to_owned());
+            }
+            None => {}
+        }
         for network in &config.networks {
             if let Some(uplink) = &network.uplink {
                 let owner = format!("network.{}.uplink", network.name);

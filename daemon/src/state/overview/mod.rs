@@ -4,26 +4,29 @@
 //! for, gateways and workers, is asked again only when it is a few seconds old ([`Asked`]).
 
 mod asked;
+mod flows;
 mod networks;
 mod ports;
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use trama_api::state::{Address, Flow, Flows, State};
+use trama_api::state::{Address, State};
 use trama_api::top::Numbers;
 use trama_switch::DropReason;
 
-use super::{Daemon, QueryError};
-use crate::config::derived::running::is_part_of;
+use super::Daemon;
 
 use asked::Asked;
 
 /// What was asked for last; shared by all who look.
 #[derive(Default)]
-pub(crate) struct Overview(Mutex<Option<Arc<Asked>>>);
+pub(crate) struct Overview {
+    asked: Mutex<Option<Arc<Asked>>>,
+    /// Flows are many: they are gathered for one caller at a time.
+    flows: Mutex<()>,
+}
 
 impl Overview {
     /// Returns everything. Blocks for a moment if gateways must be asked.
@@ -65,7 +68,7 @@ impl Overview {
     }
 
     fn asked(&self, daemon: &Daemon) -> Arc<Asked> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
             Some(asked) if asked.is_fresh(daemon) => asked.clone(),
             _ => last.insert(Arc::new(Asked::ask(daemon))).clone(),
@@ -87,56 +90,4 @@ fn reasons(numbers: &Numbers) -> BTreeMap<String, String> {
         own.map(|reason| reason.describe()).or_else(gateway)
     };
     names.filter_map(|name| Some((name.to_string(), describe(name)?.to_owned()))).collect()
-}
-
-impl Overview {
-    /// Returns the flows through a network's NAT.
-    ///
-    /// # Errors
-    /// There is no such network, it has no NAT, or its gateway does not answer.
-    pub(crate) fn flows(&self, daemon: &Daemon, network: &str) -> Result<Flows, QueryError> {
-        let config = daemon.config();
-        let written = config.network(network);
-        let written = written.ok_or_else(|| QueryError::NoNetwork(network.to_owned()))?;
-        if !written.has_nat() {
-            return Err(QueryError::NoNat(network.to_owned()));
-        }
-        let parts = config.running_names();
-        let mut flows = Vec::<Flow>::new();
-        for part in parts.iter().filter(|part| is_part_of(part, network)) {
-            flows.extend(daemon.ask(part)?.into_iter().map(|row| flow(part, row)));
-        }
-        let ports = self.state(daemon).ports.into_iter();
-        let ports = ports.filter(|port| port.network.as_deref() == Some(network));
-        let ports: HashMap<IpAddr, String> = ports
-            .flat_map(|port| {
-                port.addresses.into_iter().map(move |it| (it.address, port.name.clone()))
-            })
-            .collect();
-        for flow in &mut flows {
-            let alone = flow.network.split_once('/').map(|(_, port)| port.to_owned());
-            flow.port = alone.or_else(|| {
-                let guest: SocketAddr = flow.guest.parse().ok()?;
-                ports.get(&guest.ip()).cloned()
-            });
-        }
-        flows.sort_by(|a, b| {
-            (&a.network, &a.protocol, &a.guest).cmp(&(&b.network, &b.protocol, &b.guest))
-        });
-        Ok(Flows { flows })
-    }
-}
-
-fn flow(network: &str, row: trama_gateway::report::FlowRow) -> Flow {
-    Flow {
-        network: network.to_owned(),
-        port: None,
-        protocol: row.protocol,
-        guest: row.guest.to_string(),
-        remote: row.remote.map(|remote| remote.to_string()),
-        state: row.state,
-        bytes_up: row.sent,
-        bytes_down: row.received,
-        idle_s: row.idle,
-    }
 }

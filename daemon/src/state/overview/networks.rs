@@ -101,8 +101,10 @@ fn gateway(network: &Network, parts: &[(&str, &RunningNetwork)]) -> Gateway {
         told.last_error = told.last_error.or(status.last_error);
         told.lease_error = told.lease_error.or(counters.lease_store);
         for dhcp in counters.dhcp.iter().chain(&counters.dhcp6) {
-            told.leases += dhcp.leases;
-            told.pool = told.pool.saturating_add(dhcp.pool);
+            // The fullest service: another one with room does not help its clients.
+            if told.pool == 0 || dhcp.leases * told.pool > told.leases * dhcp.pool {
+                (told.leases, told.pool) = (dhcp.leases, dhcp.pool);
+            }
         }
         for (protocol, count) in counters.nat.into_iter().flat_map(|nat| nat.flows) {
             *told.flows.entry(protocol).or_default() += count;
