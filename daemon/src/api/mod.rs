@@ -292,8 +292,13 @@ fn read_body<R>(
 async fn answer<R: Serialize + Send + 'static>(
     request: impl FnOnce() -> Result<R, Failure> + Send + 'static,
 ) -> HttpResponse {
-    match carry_out(request).await {
-        Ok(response) => Json(response).into_response(),
+    // An answer of a megabyte is not written on the thread that serves all others.
+    let written = carry_out(|| {
+        let text = serde_json::to_vec(&request()?);
+        text.map_err(|error| Failure::from(format!("the answer cannot be written: {error}")))
+    });
+    match written.await {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
         Err(refusal) => refusal,
     }
 }
