@@ -1,5 +1,7 @@
 //! `tramad --check`: what a configuration would build.
 
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use crate::config::model::wire::Stream;
@@ -11,21 +13,29 @@ use crate::state::Source;
 pub fn check(source: &Source) -> ExitCode {
     match source.clone().read_on(host::problems) {
         Ok(config) => {
+            let mut text = String::new();
             if source.may_be_missing && !source.file.exists() {
-                println!("{} is not there: nothing is set up", source.file.display());
+                text = format!("{} is not there: nothing is set up\n", source.file.display());
             }
-            describe(&config);
-            ExitCode::SUCCESS
+            // Text takes what is written.
+            let _ = describe(&config, &mut text);
+            match io::stdout().write_all(text.as_bytes()) {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    trama_log::error(&format!("standard output: {error}"));
+                    ExitCode::FAILURE
+                }
+                _ => ExitCode::SUCCESS,
+            }
         }
         Err(faults) => {
-            eprintln!("{faults}");
+            trama_log::error(&faults.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
-/// Prints one line for each network and port that would be built.
-fn describe(config: &Config) {
+/// Writes one line for each network and port that would be built.
+fn describe(config: &Config, out: &mut String) -> fmt::Result {
     for network in &config.networks {
         let mut words = format!("{}, MTU {}", network.mode.name(), network.mtu);
         for subnet in network.subnets() {
@@ -34,12 +44,12 @@ fn describe(config: &Config) {
         if let Some(uplink) = &network.uplink {
             words.push_str(&format!(", uplink {uplink}"));
         }
-        println!("network {}: {words}", network.name);
+        writeln!(out, "network {}: {words}", network.name)?;
     }
     for network in &config.expanded().networks {
         for (kind, rules) in [("forward", &network.forward), ("loopback", &network.loopback)] {
             for rule in rules {
-                println!("{kind} {} on {}: {rule}", rule.label(), network.name);
+                writeln!(out, "{kind} {} on {}: {rule}", rule.label(), network.name)?;
             }
         }
     }
@@ -75,8 +85,9 @@ fn describe(config: &Config) {
             Some(network) => format!("on {network}, {}", vlans(&written.vlan)),
             None => "not attached".to_owned(),
         };
-        println!("port {}: {device}; {place}", port.name);
+        writeln!(out, "port {}: {device}; {place}", port.name)?;
     }
+    Ok(())
 }
 
 /// Describes the VLANs of a port in a few words.

@@ -3,9 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use trama_vhost_net_backend::{Access, bind};
 
 use crate::Fault;
@@ -76,15 +78,29 @@ fn remove_stale(path: &Path) -> Result<(), Fault> {
         }
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Ok(_) => {
+    match listens(path) {
+        Ok(true) => {
             let message = format!("{shown}: another tramad listens there");
             Err(Fault::new(message, "stop it first"))
         }
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(failed)
-        }
+        Ok(false) => fs::remove_file(path).map_err(failed),
         Err(error) => Err(failed(error)),
+    }
+}
+
+/// Returns whether a process listens at a Unix socket. One that takes no connections is not waited
+/// for.
+///
+/// # Errors
+/// There is no such socket, or it may not be connected to.
+pub(crate) fn listens(path: &Path) -> io::Result<bool> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        // It has as many waiting already as it takes.
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use trama_api::folders::{self, Folders};
 use trama_api::transaction::NotRunning;
-use trama_helper::{Rights, Setup};
+use trama_helper::{Rights, Setup, read_config_file};
 use trama_switch::WorkerHandle;
 
 use crate::Fault;
@@ -152,7 +152,7 @@ impl Source {
         &mut self,
         look: impl FnOnce(&Config) -> Vec<Problem>,
     ) -> Result<Config, StartError> {
-        let text = std::fs::read_to_string(&self.file);
+        let text = read_config_file(&self.file);
         self.parse(text, look)
     }
 
@@ -564,7 +564,7 @@ impl Inner {
         self.data_plane.attached.retain(&self.config);
         self.exports.wake();
         self.keep_ephemeral(&before);
-        self.data_plane.not_in_force(steps)
+        self.data_plane.not_in_force(steps, &self.config)
     }
 }
 

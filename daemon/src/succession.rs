@@ -14,7 +14,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use trama_keeper::{AttachError, Attached, Claim, Keeper};
 use trama_sandbox::Mode;
 use trama_switch::WorkerHandle;
 
+use crate::socket::listens;
 use crate::upgrade::HandOver;
 use crate::{Fault, confinement};
 
@@ -159,7 +159,7 @@ pub fn follow(
     let (since, until) = (Instant::now(), Instant::now() + ENDING);
     loop {
         let Some(keeper) = find(&path, service)? else {
-            if UnixStream::connect(control).is_err() {
+            if !listens(control).unwrap_or(false) {
                 return Ok(None);
             }
             if since.elapsed() >= WITHOUT_KEEPER {

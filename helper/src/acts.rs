@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::Arc;
@@ -336,7 +335,7 @@ fn process_of(netns: &str) -> Option<Pid> {
 
 /// Reads the configuration, whose words are approved.
 pub(crate) fn read_config(path: &Path, rules: &mut Rules) -> Answer {
-    let text = match read(path) {
+    let text = match config_file::read_config_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok((Reply::Missing, Vec::new()));
         }
@@ -347,21 +346,13 @@ pub(crate) fn read_config(path: &Path, rules: &mut Rules) -> Answer {
     Ok((Reply::Done, vec![copy]))
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(config_file::LONGEST_CONFIG).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 /// Reads the files in which the host's resolvers are stated.
 fn resolvers() -> Answer {
     let copy = |path: &str| {
-        // Does not block on a FIFO.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let opened = File::options().read(true).custom_flags(flags).open(path);
         let mut bytes = Vec::new();
         // A file that is not there, or is no text file, counts as empty.
-        let _ = opened.and_then(|file| file.take(LONGEST_RESOLV_CONF).read_to_end(&mut bytes));
+        let _ = config_file::open_at_once(path)
+            .and_then(|file| file.take(LONGEST_RESOLV_CONF).read_to_end(&mut bytes));
         config_file::in_memory(&bytes).map_err(|error| error.to_string())
     };
     let files = [RESOLV_CONF, STUB_UPSTREAM].map(copy);

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, OFlags, memfd_create};
 
 /// Longest configuration in bytes.
 pub(crate) const LONGEST_CONFIG: u64 = 64 << 20;
@@ -20,12 +20,38 @@ pub(crate) fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Reads the configuration.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or is too long.
+pub fn read_config_file(path: &Path) -> io::Result<String> {
+    let file = open_at_once(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file; put one there"));
+    }
+    text_within(file, LONGEST_CONFIG)
+}
+
+/// Opens a file; one of a FIFO does not wait for a writer.
+pub(crate) fn open_at_once(path: impl AsRef<Path>) -> io::Result<File> {
+    File::options().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)
+}
+
 /// Returns the text of a file that [`in_memory`] has made, which has at most `longest` bytes.
 pub(crate) fn text_of(mut file: File, longest: u64) -> io::Result<String> {
-    let mut text = String::new();
     // Others that have it open may have read it.
     file.rewind()?;
-    file.take(longest).read_to_string(&mut text)?;
+    text_within(file, longest)
+}
+
+/// Reads the text of a file. One of more than `longest` bytes is an error, and not cut: what is cut
+/// would be lost when the file is written again.
+pub(crate) fn text_within(file: File, longest: u64) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(longest.saturating_add(1)).read_to_string(&mut text)?;
+    if text.len() as u64 > longest {
+        return Err(io::Error::other(format!("it is larger than {} MiB; split it", longest >> 20)));
+    }
     Ok(text)
 }
 
@@ -151,6 +177,8 @@ mod tests {
     #[test]
     fn a_text_in_memory_is_read_from_its_beginning() {
         let file = in_memory(b"text").unwrap();
-        assert_eq!(text_of(file.into(), 100).unwrap(), "text");
+        let again = file.try_clone().unwrap();
+        assert_eq!(text_of(file.into(), 4).unwrap(), "text");
+        assert!(text_of(again.into(), 3).unwrap_err().to_string().contains("larger than"));
     }
 }

@@ -43,6 +43,7 @@ mod stand_in;
 mod successor;
 mod unapproved;
 
+pub use config_file::read_config_file;
 pub use kept::Entry;
 pub use kept_gateway::{GatewayFds, GatewayRecord, KeptGateway};
 pub use process::run;

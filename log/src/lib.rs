@@ -1,15 +1,20 @@
 #![doc = include_str!("../README.md")]
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
 
 use rustix::fs::{Stat, fstat};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{self, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+/// What is printed where nothing is stated.
+const DEFAULT: &str = "info";
+const LEVELS: &str = "off, error, warn, info, debug, trace";
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,21 +25,58 @@ pub enum Format {
     Json,
 }
 
-/// Starts the log of this process. The environment variable `filter` says which lines are printed;
-/// without it, all but those of debugging.
-pub fn start(filter: &str, format: Format) {
-    let filter = EnvFilter::try_from_env(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+/// Starts the log of this process. The environment variable `variable` says which lines are
+/// printed; without it, all but those of debugging.
+pub fn start(variable: &str, format: Format) {
+    let wanted = std::env::var(variable).unwrap_or_default();
+    let (filter, fault) = match filter(&wanted) {
+        Ok(filter) => (filter, None),
+        Err(fault) => (EnvFilter::new(DEFAULT), Some(fault)),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Log);
     match format {
         Format::Json => log.json().init(),
         Format::Text if is_journal() => log.event_format(Prioritized::new()).init(),
         Format::Text => log.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
     }
+    if let Some(fault) = fault {
+        tracing::error!("{variable}: {fault}; {DEFAULT} is used instead");
+    }
 }
 
 /// Prints an error of a process that has no log.
 pub fn error(text: &str) {
-    eprint!("{}", lines(text, Level::ERROR, is_journal()));
+    let _ = Log.write_all(lines(text, Level::ERROR, is_journal()).as_bytes());
+}
+
+/// Reads which lines are printed.
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    if text.trim().is_empty() {
+        return Ok(EnvFilter::new(DEFAULT));
+    }
+    // A word alone that is no level is a target, of which all is printed, and of others nothing.
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    let words = text.split(',').map(str::trim);
+    let is_typo = |word: &&str| !word.contains(['=', '[', ':', '_']) && !is_level(word);
+    if let Some(word) = words.into_iter().find(is_typo) {
+        return Err(format!("there is no level {word:?}; levels are {LEVELS}"));
+    }
+    let filter = EnvFilter::builder().parse(text);
+    filter.map_err(|error| format!("{text:?}: {error}; write LEVEL or TARGET=LEVEL, of {LEVELS}"))
+}
+
+/// Standard error. What cannot be written, as on a full disk or to a pipe without a reader, is lost:
+/// the process has other things to do than to log.
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(io::stderr().write(bytes).unwrap_or(bytes.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Whether standard error was systemd's journal when this was first asked.
@@ -124,6 +166,25 @@ mod tests {
         tracing::info!("four");
         tracing::debug!("five");
         error("six\nseven");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_ends_nothing() {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "tests::what_a_process_logs", "--nocapture"]);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let status = command.env(FORMAT, "text").stderr(full).stdout(Stdio::null()).status();
+        assert!(status.unwrap().success());
+    }
+
+    #[test]
+    fn levels_and_targets_are_read_and_others_refused() {
+        for text in ["", " ", "warn", "INFO", "trama_daemon=debug", "info,trama_nat=trace", "off"] {
+            assert!(filter(text).is_ok(), "{text}");
+        }
+        for text in ["warning", "nolevel", "info,loud", "trama_daemon=loud", "=[bogus"] {
+            assert!(filter(text).is_err_and(|fault| fault.contains("error, warn")), "{text}");
+        }
     }
 
     #[test]

@@ -30,6 +30,9 @@ enum Value {
 
 /// Options of `ovs-vsctl` that are taken and mean nothing here: where its database is, how it waits
 /// for the switch, and how it logs.
+/// A time that does not end: that of a clock would overflow.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 const IGNORED: [(&str, Value); 8] = [
     ("db", Value::Needed),
     ("log-file", Value::Optional),
@@ -93,7 +96,11 @@ pub(crate) fn parse(args: Vec<OsString>) -> Result<Invocation, clap::Error> {
     Ok(Invocation {
         daemon: Daemon {
             sockets: control_sockets(matches.get_one("socket").cloned()),
-            timeout: Duration::from_secs(matches.get_one("timeout").copied().unwrap_or(30)),
+            timeout: match matches.get_one("timeout").copied().unwrap_or(30) {
+                // As Open vSwitch has it: no limit.
+                0 => FOREVER,
+                seconds => Duration::from_secs(seconds),
+            },
         },
         style: style(&matches),
         dry_run: matches.get_flag("dry-run"),
@@ -249,9 +256,13 @@ pub(crate) fn base() -> Command {
             "Do not save to the configuration file; the change lasts until the daemon ends",
         ))
         .arg(
-            option("timeout", "SECONDS", "Time to wait for the daemon's answer [default: 30]")
-                .short('t')
-                .value_parser(value_parser!(u64).range(1..=86_400)),
+            option(
+                "timeout",
+                "SECONDS",
+                "Time to wait for the daemon's answer, 0 = no limit [default: 30]",
+            )
+            .short('t')
+            .value_parser(value_parser!(u64).range(..=86_400)),
         );
     for (name, value) in IGNORED {
         let arg = Arg::new(name).long(name).hide(true);

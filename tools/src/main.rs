@@ -5,6 +5,15 @@
 //! their code in the daemon; only help, completions and the manual page are made here.
 #![forbid(unsafe_code)]
 
+/// Prints a line on standard error. One that cannot be written is lost, and changes no exit status:
+/// what was asked for may be done.
+macro_rules! tell {
+    ($($format:tt)*) => {{
+        let line = format!($($format)*);
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
+    }};
+}
+
 mod attach;
 mod cli;
 mod complete;
@@ -74,7 +83,7 @@ fn main() -> ExitCode {
 }
 
 fn fail(program: &str, message: &str, exit: u8) -> ExitCode {
-    message.lines().for_each(|line| eprintln!("{program}: {line}"));
+    message.lines().for_each(|line| tell!("{program}: {line}"));
     ExitCode::from(exit)
 }
 
@@ -84,7 +93,7 @@ fn print(program: &str, text: &[u8], exit: u8) -> ExitCode {
         Ok(()) => ExitCode::from(exit),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(exit),
         Err(error) => {
-            eprintln!("{program}: standard output: {error}");
+            tell!("{program}: standard output: {error}");
             ExitCode::FAILURE
         }
     }
@@ -105,10 +114,10 @@ fn answered<C: Cell + DeserializeOwned>(
     invocation: &cli::Invocation,
 ) -> Result<(Vec<u8>, u8), Failed> {
     let response = invocation.daemon.transact::<C>(&invocation.request())?;
-    response.warnings.iter().for_each(|warning| eprintln!("{program}: {warning}"));
-    response.not_running.iter().for_each(|it| eprintln!("{program}: {it}"));
+    response.warnings.iter().for_each(|warning| tell!("{program}: {warning}"));
+    response.not_running.iter().for_each(|it| tell!("{program}: {it}"));
     if invocation.dry_run {
-        response.steps.iter().for_each(|step| eprintln!("{program}: would {step}"));
+        response.steps.iter().for_each(|step| tell!("{program}: would {step}"));
     }
     // Open vSwitch's callers take any other status for a refusal, and undo what they have done.
     let exit = match response.exit {

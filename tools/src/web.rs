@@ -17,7 +17,7 @@ pub(crate) fn run(program: &str, daemon: &Daemon, words: &[String]) -> Result<Ve
         return Err("'web' takes no arguments".to_owned().into());
     }
     let (link, notes) = link(&daemon.invite()?);
-    notes.iter().for_each(|note| eprintln!("{program}: {note}"));
+    notes.iter().for_each(|note| tell!("{program}: {note}"));
     Ok(format!("{link}\n").into_bytes())
 }
 

@@ -62,8 +62,9 @@ impl DataPlane {
                     Some(RunningPort { session: Some(session), .. }) => {
                         session.set_device(convert::device(&port, network.mtu));
                     }
-                    Some(RunningPort { joined_for: Some(_), .. }) => self.set_port(&port),
-                    _ => tracing::warn!(
+                    // One that does not run may fit now.
+                    Some(RunningPort { joined_for: Some(_), .. }) | None => self.set_port(&port),
+                    Some(_) => tracing::warn!(
                         "port {}: its device keeps the MTU that it was made with",
                         port.name
                     ),

@@ -6,6 +6,7 @@ use std::io::Write;
 use trama_api::transaction::{Kind, NotRunning};
 
 use super::DataPlane;
+use crate::config::model::Config;
 use crate::plan::Step;
 
 /// The keys that are in force only if the socket of a port has its owner, group and mode.
@@ -80,9 +81,17 @@ impl DataPlane {
     }
 
     /// Returns what steps that were taken have changed and what does not run, or not so.
-    pub(crate) fn not_in_force(&self, steps: &[Step]) -> Vec<NotRunning> {
+    pub(crate) fn not_in_force(&self, steps: &[Step], config: &Config) -> Vec<NotRunning> {
         let mut found = Vec::new();
         for step in steps {
+            if let Step::SetNetwork { network, keys } = step
+                && keys.contains(&"mtu")
+            {
+                // The interfaces that they join may be too small.
+                let on = config.ports.iter().filter(|port| port.is_on(&network.name));
+                let failed = on.filter_map(|port| Some((port, self.failed.get(&port.name)?)));
+                found.extend(failed.map(|(port, trouble)| self.report(&port.name, trouble)));
+            }
             let (name, keys): (&str, Option<&[&str]>) = match step {
                 Step::AddPort { port } => (&port.name, None),
                 Step::SetPort { port, keys } => (&port.name, Some(keys)),

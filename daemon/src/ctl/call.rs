@@ -86,11 +86,28 @@ fn check_option(
     }
 }
 
+/// Options of `tramactl` itself, which no argument is.
+const GLOBAL: &[&str] = &[
+    "--bare",
+    "--data",
+    "--dry-run",
+    "--format",
+    "--human",
+    "--no-headings",
+    "--no-save",
+    "--oneline",
+    "--timeout",
+    "-H",
+    "-d",
+    "-f",
+    "-t",
+];
+
 /// Whether no option of the command stands behind its name.
 fn check_place(command: &Command, args: &[String]) -> Result<(), Failure> {
     let is_option = |arg: &&String| {
         let name = arg.split_once('=').map_or(arg.as_str(), |(name, _)| name);
-        command.options.iter().any(|known| known.name == name)
+        GLOBAL.contains(&name) || command.options.iter().any(|known| known.name == name)
     };
     let Some(option) = args.iter().find(is_option) else { return Ok(()) };
     let name = command.name;

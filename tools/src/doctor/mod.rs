@@ -85,12 +85,12 @@ fn fix(findings: &[Finding]) -> bool {
     let mut has_run = false;
     for command in findings.iter().filter_map(|finding| finding.fix.as_deref()) {
         let Some((program, arguments)) = command.split_first() else { continue };
-        eprintln!("tramactl: fix: {}", command.join(" "));
+        tell!("tramactl: fix: {}", command.join(" "));
         has_run = true;
         match Command::new(program).args(arguments).stdout(std::process::Stdio::null()).status() {
             Ok(status) if status.success() => {}
-            Ok(status) => eprintln!("tramactl: {program} has failed ({status}); run this as root"),
-            Err(error) => eprintln!("tramactl: cannot run {program}: {error}"),
+            Ok(status) => tell!("tramactl: {program} has failed ({status}); run this as root"),
+            Err(error) => tell!("tramactl: cannot run {program}: {error}"),
         }
     }
     has_run

@@ -24,11 +24,11 @@ pub(crate) fn run(program: &str, daemon: &Daemon, words: &[String]) -> Result<()
         let written = match observed {
             Observed::Event(event) => print(&mut out, form, &event),
             Observed::Gone(reason) => {
-                eprintln!("{program}: tramad has gone ({reason}); waits for it");
+                tell!("{program}: tramad has gone ({reason}); waits for it");
                 Ok(())
             }
             Observed::Back => {
-                eprintln!("{program}: tramad is there again");
+                tell!("{program}: tramad is there again");
                 Ok(())
             }
         };

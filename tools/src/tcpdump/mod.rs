@@ -69,18 +69,18 @@ impl Ended {
             // The reader of a pipe has seen enough.
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
             Some(error) => {
-                eprintln!("{program}: cannot write {place}: {error}; it ends with a whole frame");
+                tell!("{program}: cannot write {place}: {error}; it ends with a whole frame");
                 exit = 1;
             }
             None => {}
         }
         for end in &self.output.ends {
-            eprintln!("{program}: {end}");
+            tell!("{program}: {end}");
             exit = 1;
         }
         let Output { captured, missed, .. } = self.output;
         let why = if missed > 0 { " (queue full)" } else { "" };
-        eprintln!("{captured} frames captured, {missed} missed{why}");
+        tell!("{captured} frames captured, {missed} missed{why}");
         exit
     }
 }

@@ -44,11 +44,11 @@ fn print(program: &str, daemon: &Daemon, options: &Options, mut rates: Rates) ->
     while left > 0 {
         thread::sleep(options.interval);
         match daemon.numbers(options.network.as_deref()) {
-            Err(failed) => eprintln!("{program}: {failed}"),
+            Err(failed) => tell!("{program}: {failed}"),
             Ok(numbers) => {
                 rates = rates.then(numbers);
                 if let Some(news) = rates.news() {
-                    eprintln!("{program}: {news}");
+                    tell!("{program}: {news}");
                 }
                 let table = Table::of(&rates, options.sort);
                 let mut text =

@@ -32,6 +32,11 @@ fn a_command_line_that_is_wrong_says_how() {
             "'list': options stand before the command's name: --columns=name list ...",
         ),
         (
+            "add-br x --dry-run",
+            "'add-br': options stand before the command's name: --dry-run add-br ...",
+        ),
+        ("list port -f json", "'list': options stand before the command's name: -f list ..."),
+        (
             "list port --column",
             "no row \"--column\" in table Port (note that options \
           must precede command names)",
