@@ -12,6 +12,7 @@ pub mod retag;
 mod testing;
 pub mod vlan;
 pub mod vnet;
+pub mod vxlan;
 
 pub use mac::MacAddr;
 pub use offload::Offloads;
