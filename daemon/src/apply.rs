@@ -15,9 +15,11 @@ mod settle;
 mod sockets;
 mod start;
 mod troubles;
+mod tunnels;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -37,7 +39,7 @@ use trama_vhost_net_backend::Session;
 
 use crate::attached::AttachedDevices;
 use crate::balance::Balancer;
-use crate::config::model::{Config, DaemonConfig, LoopMode, Network, Port};
+use crate::config::model::{Config, DaemonConfig, Interface, LoopMode, Network, Port};
 use crate::convert;
 use crate::crashes::Crashes;
 use crate::events::{Events, Known};
@@ -57,6 +59,7 @@ use mirrors::Mirrors;
 pub(crate) use settle::wait_until_resumed;
 use start::{NotStarted, Placement};
 pub(crate) use troubles::{Part, Trouble};
+use tunnels::{RunningVtep, TunnelEnd};
 
 /// How many gateways start at once.
 const STARTING_GATEWAYS: usize = 32;
@@ -91,6 +94,8 @@ pub struct DataPlane {
     device_gone: Arc<OwnedFd>,
     /// Connections of stream ports.
     pub(crate) streams: Streams,
+    /// The receiving ends of tunnels, by their addresses.
+    vteps: HashMap<SocketAddr, RunningVtep>,
     /// Started with the first port in a stated namespace.
     namespaces: Option<NamespaceWatch>,
     /// Interfaces that ports have joined or wait for.
@@ -137,6 +142,8 @@ pub(crate) struct RunningPort {
     pub(crate) namespace: Option<NamespaceId>,
     /// The socket of a datagram port.
     pub(crate) datagrams: Option<Datagrams>,
+    /// What a tunnel receives.
+    pub(crate) tunnel: Option<TunnelEnd>,
     /// The MTU for which an interface was joined.
     joined_for: Option<u16>,
     /// The keeper's entry of its device, which lives until both are dropped.
@@ -206,6 +213,7 @@ impl DataPlane {
             balancer: Balancer::default(),
             device_gone: Arc::new(event.try_clone()?.into()),
             streams: Streams::new(event.try_clone()?),
+            vteps: HashMap::new(),
             event,
             storms: Storms::default(),
             loops: Loops::new(loops::up_to_half),
@@ -392,12 +400,18 @@ impl DataPlane {
                 }
                 self.marks.insert(running.settings.mark);
                 self.ports.insert(port.name.clone(), running);
+                if matches!(port.interface, Interface::Vxlan(_)) {
+                    self.renew_tunnels();
+                }
                 self.renew_mirrors(port.network.as_deref());
             }
             Err(NotStarted { reason, is_of_link }) => {
                 self.links.stop_waiting(&port.name);
                 if is_of_link {
                     self.wait_for_link(port);
+                }
+                if matches!(port.interface, Interface::Vxlan(_)) {
+                    self.renew_tunnels();
                 }
                 self.fail(&port.name, reason);
             }
@@ -479,7 +493,11 @@ impl DataPlane {
         self.links.forget(name);
         if let Some(port) = self.ports.remove(name) {
             self.marks.remove(&port.settings.mark);
+            let is_tunnel = port.tunnel.is_some();
             self.drop_port(port);
+            if is_tunnel {
+                self.renew_tunnels();
+            }
             self.kept.forget_port(name);
         }
     }

@@ -72,6 +72,7 @@ fn describe(config: &Config, out: &mut String) -> fmt::Result {
                 format!("stream, connects to {place}")
             }
             Interface::Dgram(device) => format!("datagrams at {device}"),
+            Interface::Vxlan(device) => format!("VXLAN to {device}"),
             Interface::System(System { ifname, netns: None, .. }) => format!("interface {ifname}"),
             Interface::System(System { ifname, netns: Some(netns), .. }) => {
                 format!("interface {ifname} in namespace {netns}")

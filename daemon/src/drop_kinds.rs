@@ -16,17 +16,19 @@ pub(crate) enum Kind {
 }
 
 /// Reasons for which frames to the port are dropped; for all others, frames from it.
-const TO_PORT: [DropReason; 6] = [
+const TO_PORT: [DropReason; 8] = [
     DropReason::EgressDown,
     DropReason::EgressFull,
     DropReason::EgressNotReady,
     DropReason::EgressTooLarge,
     DropReason::OffloadFailed,
+    DropReason::TunnelMtu,
+    DropReason::TunnelNoRoute,
     DropReason::DeviceError,
 ];
 
 /// Reasons that are faults of frames, drivers or devices.
-const ERRORS: [DropReason; 9] = [
+const ERRORS: [DropReason; 10] = [
     DropReason::Runt,
     DropReason::Giant,
     DropReason::Truncated,
@@ -35,6 +37,7 @@ const ERRORS: [DropReason; 9] = [
     DropReason::SourceInvalid,
     DropReason::MemoryHole,
     DropReason::OffloadFailed,
+    DropReason::TunnelMalformed,
     DropReason::DeviceError,
 ];
 

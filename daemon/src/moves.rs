@@ -70,6 +70,11 @@ impl DataPlane {
         held.iter_mut().for_each(|place| **place = new.handle.clone());
         ports.iter_mut().for_each(|port| port.worker = to);
         network.worker = to;
+        let has_tunnel = ports.iter().any(|port| port.tunnel.is_some());
+        drop(held);
+        if has_tunnel {
+            self.renew_tunnels();
+        }
         Ok(())
     }
 
@@ -91,6 +96,9 @@ impl DataPlane {
             *held = new.clone();
         }
         port.worker = to;
+        if port.tunnel.is_some() {
+            self.renew_tunnels();
+        }
         Ok(match moved {
             PortMoved::Attached => Ok(()),
             PortMoved::Unattached(error) => Err(error),

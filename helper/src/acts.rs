@@ -20,6 +20,7 @@ use crate::request::{AccessIds, Answer, ConfigFile, Place, Reply, Request, Setup
 use crate::rules::Rules;
 use crate::sockets::SocketFiles;
 use crate::successor::Successor;
+use crate::tunnels;
 
 /// The files in which the host's resolvers are stated, and the most that is read of each in bytes.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -193,6 +194,10 @@ impl Acts {
             Request::Internet { kind, address } => {
                 self.rules.internet(&address).map_err(|error| error.to_string())?;
                 internet::open(kind, address)
+            }
+            Request::Tunnel { end, local, remote } => {
+                self.rules.tunnel(&remote).map_err(|error| error.to_string())?;
+                tunnels::open(end, local)
             }
             Request::AddressOf { ifname } => internet::address_of(&ifname),
             Request::LeaseFolder { network } => {

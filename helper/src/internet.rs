@@ -25,7 +25,7 @@ pub(crate) fn open(kind: Internet, address: SocketAddr) -> Answer {
     Ok((Reply::Done, vec![socket]))
 }
 
-fn socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+pub(crate) fn socket(address: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, kind, flags, None)?;
@@ -85,7 +85,7 @@ pub(crate) fn address_of(ifname: &str) -> Answer {
     Ok((Reply::Address(address), Vec::new()))
 }
 
-fn explain(address: SocketAddr, error: &io::Error) -> String {
+pub(crate) fn explain(address: SocketAddr, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => "another socket has it; choose another port, or end the other",
         io::ErrorKind::AddrNotAvailable => {

@@ -41,6 +41,7 @@ mod sockets;
 mod spawn;
 mod stand_in;
 mod successor;
+mod tunnels;
 mod unapproved;
 
 pub use config_file::read_config_file;

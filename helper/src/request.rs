@@ -97,6 +97,9 @@ pub(crate) enum Request {
     /// A socket with an address of IP; a connection may not be complete yet. Answer:
     /// [`Reply::Done`] and the socket.
     Internet { kind: Internet, address: SocketAddr },
+    /// Sockets of UDP for tunnels between these addresses. Answer: [`Reply::Done`] and the sockets:
+    /// one to receive with, or several to send with.
+    Tunnel { end: TunnelSockets, local: SocketAddr, remote: IpAddr },
     /// An address of an interface of the host, of IPv4 if it has one. Answer: [`Reply::Address`].
     AddressOf { ifname: String },
     /// Whether a network's lease folder can be had; makes it.
@@ -149,6 +152,15 @@ pub(crate) enum Internet {
     /// It receives UDP datagrams at the address.
     Datagrams,
     /// It sends UDP datagrams to the address.
+    Send,
+}
+
+/// What sockets of tunnels are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum TunnelSockets {
+    /// It receives the datagrams of all tunnels at the local address.
+    Receive,
+    /// They send to the remote address, from L4 ports that the kernel chooses.
     Send,
 }
 

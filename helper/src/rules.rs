@@ -185,6 +185,12 @@ impl Rules {
         self.check(|words| words.has_address(address), || (format!("address {text}"), &text))
     }
 
+    /// Checks that a tunnel may lead to an address of IP.
+    pub(crate) fn tunnel(&self, remote: &IpAddr) -> Result<(), NotApproved> {
+        let text = remote.to_string();
+        self.check(|words| words.has_host(remote), || (format!("address {text}"), &text))
+    }
+
     fn check<'a>(
         &self,
         is_fine: impl FnOnce(&Words) -> bool,
@@ -239,6 +245,14 @@ impl Words {
         self.approved.iter().any(|word| {
             let text = word.rsplit('=').next().unwrap_or_default();
             text.parse::<SocketAddr>().is_ok_and(|address| address == *wanted)
+        })
+    }
+
+    /// An address without an L4 port, which may stand after the name of an option.
+    fn has_host(&self, wanted: &IpAddr) -> bool {
+        self.approved.iter().any(|word| {
+            let text = word.rsplit('=').next().unwrap_or_default();
+            text.parse::<IpAddr>().is_ok_and(|address| address == *wanted)
         })
     }
 

@@ -32,7 +32,7 @@ macro_rules! counters {
     } $({ $(#[$array_doc:meta])* $array:ident: [$len:expr] })?) => {
         atomic_words! {
             $(#[$doc])*
-            #[derive(Default, Debug)]
+            #[derive(Debug)]
             pub struct $name {
                 $($(#[$field_doc])* pub $field: Counter,)*
                 $($(#[$array_doc])* pub $array: [Counter; $len],)?
@@ -40,10 +40,26 @@ macro_rules! counters {
         }
 
         $(#[$snapshot_doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub struct $snapshot {
             $($(#[$field_doc])* pub $field: u64,)*
             $($(#[$array_doc])* pub $array: [u64; $len],)?
+        }
+
+        // Not derived: the standard library has it for short arrays only.
+        impl Default for $name {
+            fn default() -> $name {
+                $name {
+                    $($field: Counter::default(),)*
+                    $($array: std::array::from_fn(|_| Counter::default()),)?
+                }
+            }
+        }
+
+        impl Default for $snapshot {
+            fn default() -> $snapshot {
+                $snapshot { $($field: 0,)* $($array: [0; $len],)? }
+            }
         }
 
         impl $name {

@@ -379,7 +379,16 @@ impl<'a, S: Source> Batch<'a, S> {
             Device::Stream(stream) => self.deliver(frames, stream, scratch),
             Device::Dgram(dgram) => self.deliver(frames, &mut **dgram, scratch),
             Device::Dummy(dummy) => self.deliver(frames, dummy, scratch),
+            Device::Vxlan(tunnel) => self.deliver_apart(frames, &mut **tunnel, scratch),
+            // It is never ready.
+            Device::Vtep(_) => {}
         }
+    }
+
+    /// Does the same as [`Batch::deliver`], out of line, so that it costs other devices nothing.
+    #[inline(never)]
+    fn deliver_apart<K: Sink>(&self, frames: FrameSet, sink: &mut K, scratch: &mut Scratch) {
+        self.deliver(frames, sink, scratch);
     }
 
     fn deliver<K: Sink>(&self, frames: FrameSet, sink: &mut K, scratch: &mut Scratch) {

@@ -15,6 +15,7 @@ mod moves;
 mod network;
 mod rings;
 mod round;
+mod tunnels;
 mod watching;
 
 use std::collections::HashMap;

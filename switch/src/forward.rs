@@ -22,6 +22,8 @@ use crate::storm::{FloodKind, StormControl, StormLimits};
 use crate::time::Time;
 use crate::vlan::VlanMode;
 
+mod tunnels;
+
 /// Longest frame carried: the largest IP packet behind a header with all its tags.
 pub(crate) const MAX_FRAME: usize =
     65_535 + ethernet::MIN_HEADER + ethernet::MAX_TAGS * ethernet::TAG_LEN;

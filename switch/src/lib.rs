@@ -50,6 +50,7 @@ pub use ports::packet::{Uplink, UplinkError, UplinkOptions, UplinkParts};
 pub use ports::stream::{Stream, StreamEnd, StreamLink};
 pub use ports::tap::Tap;
 pub use ports::vhost::VhostDevice;
+pub use ports::vxlan::{Tunnel, Tunnels, Vtep, VtepMailbox, Vxlan};
 pub use ports::{Address, Device, Doorbell};
 pub use spin::{ParseSpinError, Spin};
 pub use storm::{FloodKind, Storm, StormLimits};

@@ -202,6 +202,9 @@ pub enum EngineError {
     /// A connection for a port that takes none.
     #[error("the port takes no connections: it is not a stream port")]
     NotStream,
+    /// Tunnels for a port that receives none.
+    #[error("the port receives for no tunnels")]
+    NotVtep,
     /// A ring index beyond the device's queue pairs.
     #[error("ring {index} does not exist: the device has {rings} rings")]
     NoSuchRing {

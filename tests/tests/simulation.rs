@@ -32,7 +32,8 @@ fn the_simulation_meets_everything() {
     }
     println!("{coverage:?}");
     // These need a driver that violates the ring protocol, a frame that becomes thousands of
-    // segments, a device of the operating system, a peer at a socket, or a gateway's port.
+    // segments, a device of the operating system, a peer at a socket, a gateway's port, or a
+    // tunnel.
     let elsewhere = [
         DropReason::ChainMalformed,
         DropReason::OffloadFailed,
@@ -42,6 +43,12 @@ fn the_simulation_meets_everything() {
         DropReason::WrongPeer,
         DropReason::GatewayShare,
         DropReason::MirrorOutput,
+        DropReason::TunnelMalformed,
+        DropReason::TunnelUnknown,
+        DropReason::TunnelLocal,
+        DropReason::TunnelBusy,
+        DropReason::TunnelMtu,
+        DropReason::TunnelNoRoute,
     ];
     for reason in DropReason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {
         let met = coverage.counters.dropped(*reason);

@@ -62,6 +62,8 @@ impl DataPlane {
                     Some(RunningPort { session: Some(session), .. }) => {
                         session.set_device(convert::device(&port, network.mtu));
                     }
+                    // It takes whatever the path takes.
+                    Some(RunningPort { tunnel: Some(_), .. }) => {}
                     // One that does not run may fit now.
                     Some(RunningPort { joined_for: Some(_), .. }) | None => self.set_port(&port),
                     Some(_) => tracing::warn!(

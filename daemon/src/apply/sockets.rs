@@ -103,6 +103,9 @@ impl DataPlane {
     /// Returns the state of a stream or datagram port's socket.
     pub(crate) fn socket_status(&self, name: &str) -> Option<SocketStatus> {
         let running = self.ports.get(name)?;
+        if running.tunnel.is_some() {
+            return self.tunnel_status(running);
+        }
         let Some(datagrams) = &running.datagrams else { return self.streams.status(name) };
         let id = running.id;
         let report = self.on_worker(running.worker, move |engine, _| engine.dgram_report(id));
@@ -112,10 +115,14 @@ impl DataPlane {
             state: if peer.is_some() { "connected" } else { "listening" },
             peer: datagrams.connected_to.clone().or(peer.map(|peer| peer.to_string())),
             connects: None,
-            last_error: send_error
-                .map(|error| format!("cannot send: {}", std::io::Error::from_raw_os_error(error))),
+            last_error: self::send_error(send_error),
         })
     }
+}
+
+/// The error of the operating system with which something was not sent, in words.
+pub(super) fn send_error(error: Option<i32>) -> Option<String> {
+    error.map(|error| format!("cannot send: {}", std::io::Error::from_raw_os_error(error)))
 }
 
 fn unix_address(path: &std::path::Path) -> Result<Address, String> {

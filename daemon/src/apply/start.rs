@@ -10,6 +10,7 @@ use trama_vhost_net::SwitchPort;
 use trama_vhost_net_backend::descriptors;
 
 use super::datagrams::Datagrams;
+use super::tunnels::TunnelEnd;
 use super::{DataPlane, RunningPort};
 use crate::config::model::{Attached, AttachedKind, Interface, Port, Role, System, VhostUser};
 use crate::devices::{join_system, join_uplink, open_tap};
@@ -60,6 +61,8 @@ pub(super) struct Opened {
     pub(super) entry: Option<Entry>,
     /// The socket of a datagram port.
     pub(super) datagrams: Option<Datagrams>,
+    /// What a tunnel receives.
+    pub(super) tunnel: Option<TunnelEnd>,
     /// A connection or a listening socket that was handed over.
     pub(super) socket: Option<OwnedFd>,
 }
@@ -73,6 +76,7 @@ impl Opened {
             owns_mac: false,
             entry: None,
             datagrams: None,
+            tunnel: None,
             socket: None,
         }
     }
@@ -121,7 +125,7 @@ impl DataPlane {
         }
     }
 
-    fn open_device(&mut self, port: &Port, mtu: u16) -> Result<Opened, NotStarted> {
+    fn open_device(&mut self, port: &Port, mtu: u16, worker: usize) -> Result<Opened, NotStarted> {
         Ok(match &port.interface {
             Interface::VhostUser(device) => {
                 Opened::new(Device::Vhost(VhostDevice::new(device.queues)))
@@ -142,6 +146,10 @@ impl DataPlane {
                 let device = Device::Dgram(Box::new(device));
                 Opened { datagrams: Some(kept), ..Opened::new(device) }
             }
+            Interface::Vxlan(device) => {
+                let (device, end) = self.open_tunnel(device, worker)?;
+                Opened { tunnel: Some(end), ..Opened::new(device) }
+            }
             Interface::Attached(device) => self.open_handed(port, device)?,
             Interface::Uplink(device) => {
                 let opened = join_uplink(&self.rights, &device.ifname, &port.name, mtu)?;
@@ -156,8 +164,8 @@ impl DataPlane {
         descriptors::check(&new).map_err(|refused| refused.to_string())?;
         drop(new);
         let Placement { worker, mut settings, mtu } = self.place(port)?;
-        let opened = self.open_device(port, mtu)?;
-        let Opened { device, namespace, mac, owns_mac, entry, datagrams, socket } = opened;
+        let opened = self.open_device(port, mtu, worker)?;
+        let Opened { device, namespace, mac, owns_mac, entry, datagrams, tunnel, socket } = opened;
         settings.filter.own_address = mac.filter(|_| owns_mac);
         let joined_for = matches!(device, Device::Uplink(_)).then_some(mtu);
         let fault = match &device {
@@ -193,6 +201,7 @@ impl DataPlane {
             namespace,
             joined_for,
             datagrams,
+            tunnel,
             _entry: entry,
         };
         // Before anything can connect.

@@ -5,7 +5,7 @@
 
 use super::failure::Failure;
 use super::options_reader::{Options, Reader, SERVER_PATH};
-use super::wire_options;
+use super::{tunnel_options, wire_options};
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
     Attached, AttachedKind, Interface, MemoryLimits, Port, Role, System, Tap, VhostUser,
@@ -39,6 +39,7 @@ pub(super) fn describe(port: &Port) -> (String, Options) {
         }
         Interface::Stream(device) => wire_options::describe_stream(device, &mut options),
         Interface::Dgram(device) => wire_options::describe_dgram(device, &mut options),
+        Interface::Vxlan(device) => tunnel_options::describe(device, &mut options),
         Interface::Tap(tap) => {
             put("ifname", tap.ifname.clone());
             if let Some(netns) = &tap.netns {
@@ -109,6 +110,7 @@ pub(super) fn resolve(port: &str, kind: &str, options: Options) -> Result<Descri
             socket = reader.socket_access()?;
             Interface::Dgram(reader.dgram()?)
         }
+        "vxlan" => Interface::Vxlan(reader.vxlan()?),
         // Open vSwitch's word for an interface that it makes.
         "internal" | "tap" => Interface::Tap(reader.tap()?),
         "system" => Interface::System(reader.system()?),
@@ -118,8 +120,8 @@ pub(super) fn resolve(port: &str, kind: &str, options: Options) -> Result<Descri
         }
         _ => {
             return Err(format!(
-                "Interface {port}: unknown type \"{kind}\"; use vhost-user, tap, system, stream or \
-                 dgram (or Open vSwitch's dpdkvhostuserclient, dpdkvhostuser, internal)"
+                "Interface {port}: unknown type \"{kind}\"; use vhost-user, tap, system, stream, \
+                 dgram or vxlan (or Open vSwitch's dpdkvhostuserclient, dpdkvhostuser, internal)"
             )
             .into());
         }
@@ -139,9 +141,9 @@ fn reason(kind: &str) -> Option<(&'static str, &'static str)> {
              BRIDGE mode=bridged uplink=IFNAME",
         ),
         "bareudp" | "erspan" | "geneve" | "gre" | "gtpu" | "ip6erspan" | "ip6gre" | "lisp"
-        | "srv6" | "stt" | "vxlan" => (
-            "trama has no tunnels",
-            "make the tunnel's interface with ip link, and join that with type=system",
+        | "srv6" | "stt" => (
+            "the only tunnels are of type vxlan",
+            "use that, or make the tunnel's interface with ip link, and join it with type=system",
         ),
         "patch" => (
             "a port is no cable to another network",
@@ -231,6 +233,7 @@ impl Reader<'_> {
             }
             "stream" => wire_options::STREAM,
             "dgram" => wire_options::DGRAM,
+            "vxlan" => tunnel_options::VXLAN,
             "system" => "ifname, netns, confirm-uplink",
             _ => "ifname, netns, address",
         };
@@ -247,6 +250,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
     use crate::config::model::socket::SocketMode;
+    use crate::config::model::tunnel::Vxlan;
     use crate::config::model::wire::{Dgram, Place, Stream};
 
     fn options(pairs: &[(&str, &str)]) -> Options {
@@ -273,6 +277,11 @@ mod tests {
     fn system(ifname: &str, netns: Option<&str>, confirm_uplink: bool) -> Interface {
         let netns = netns.map(str::to_owned);
         Interface::System(System { ifname: ifname.into(), netns, confirm_uplink })
+    }
+
+    fn tunnel(remote: &str, port: u16, local: Option<&str>) -> Interface {
+        let (remote, local) = (remote.parse().unwrap(), local.map(|it| it.parse().unwrap()));
+        Interface::Vxlan(Vxlan { remote, vni: 77, port, local })
     }
 
     #[test]
@@ -316,6 +325,8 @@ mod tests {
                 local: "127.0.0.1:1".parse().unwrap(),
                 remote: "10.0.0.1:2".parse().unwrap(),
             }),
+            tunnel("10.0.0.2", 4789, None),
+            tunnel("fd00::2", 8472, Some("fd00::1")),
             system("eth1", None, false),
             system("eth1", Some("/proc/4711/ns/net"), true),
         ] {
@@ -379,8 +390,36 @@ mod tests {
                 "options:local and options:peer exclude each other",
             ),
             ("dgram", &[("role", "client")][..], "known options: path, peer, local, remote"),
-            ("nonsense", &[][..], "use vhost-user, tap, system, stream or dgram"),
-            ("geneve", &[("remote_ip", "10.0.0.2")][..], "trama has no tunnels; make the tunnel's"),
+            ("nonsense", &[][..], "use vhost-user, tap, system, stream, dgram or vxlan"),
+            (
+                "geneve",
+                &[("remote_ip", "10.0.0.2")][..],
+                "the only tunnels are of type vxlan; use that, or make",
+            ),
+            ("vxlan", &[("key", "77")][..], "needs options:remote_ip"),
+            ("vxlan", &[("remote_ip", "10.0.0.2")][..], "needs options:key"),
+            (
+                "vxlan",
+                &[("remote_ip", "flow"), ("key", "7")][..],
+                "add a port for each remote host and VNI",
+            ),
+            (
+                "vxlan",
+                &[("remote_ip", "10.0.0.2"), ("key", "flow")][..],
+                "add a port for each remote host and VNI",
+            ),
+            (
+                "vxlan",
+                &[("remote_ip", "here"), ("key", "7")][..],
+                "write it as 10.0.0.2 or fd00::2",
+            ),
+            ("vxlan", &[("remote_ip", "10.0.0.2"), ("key", "x")][..], "use a number of 24 bits"),
+            ("vxlan", &[("csum", "true")][..], "the outer checksum is always on"),
+            (
+                "vxlan",
+                &[("remote_ip", "10.0.0.2"), ("key", "7"), ("dst_mac", "x")][..],
+                "known options: remote_ip, key, dst_port, local_ip",
+            ),
             ("dpdk", &[][..], "mode=bridged uplink=IFNAME"),
             ("patch", &[("peer", "p1")][..], "each end of a veth pair"),
         ] {

@@ -34,6 +34,7 @@ mod records;
 mod schema;
 mod show;
 mod symbols;
+mod tunnel_options;
 mod wait;
 mod wire_options;
 

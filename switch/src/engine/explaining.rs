@@ -3,6 +3,7 @@
 use trama_frame::MacAddr;
 
 use super::round::entry;
+use super::watching::is_tunnel;
 use super::{Engine, EngineError, PortId, PortLocation};
 use crate::counters::PortCounters;
 use crate::delivery::{carried_frames, egress_tag, refusal};
@@ -44,11 +45,15 @@ impl Engine {
         let at = entry(found, index, &network.settings);
         let mut at = Ingress { sources: None, counters: &counters, ..at };
         classify(&source, &mut at, &mut Peek::new(&network.table), plan, now);
+        let known = plan.unicast().first().map(|(port, _)| *port);
         let (is_flood, is_unknown) = (plan.flood != 0, plan.unknown != 0);
         let vlan = plan.runs().next().map(|(_, vlan)| vlan);
         let limits = &found.settings.filter.storm;
         if is_flood && !limits.is_none() {
             plan.limit_flood(&source, limits, &mut found.storm.clone(), &counters, now);
+        }
+        if is_tunnel(&network.ports, index) {
+            plan.keep_from_tunnels(&source, |to| is_tunnel(&network.ports, to), &counters);
         }
         let (exits, withheld) = exits(plan, &source, &network.ports, index);
         let dropped = match plan.reasons.get(0) {
@@ -58,7 +63,6 @@ impl Engine {
             None if plan.flood != 0 && exits.is_empty() => Some(DropReason::UnknownUnicast),
             reason => reason,
         };
-        let known = plan.unicast().first().map(|(port, _)| *port);
         let known = known.or((dropped == Some(DropReason::Hairpin)).then_some(index));
         let id = |index: PortIndex| Some(network.ports[usize::from(index.0)].as_ref()?.id);
         let destination = frame.first_chunk().copied().map(MacAddr);
@@ -81,10 +85,14 @@ fn exits(
     ports: &[Option<Port>],
     ingress: PortIndex,
 ) -> (Vec<Exit>, Vec<PortId>) {
+    let is_from_tunnel = is_tunnel(ports, ingress);
     let filter = EgressFilter::new(plan, ports, ingress);
     let (mut exits, mut withheld) = (Vec::new(), Vec::new());
     let indexed = (0..).map(PortIndex).zip(ports).filter(|(index, _)| *index != ingress);
     for (index, port) in indexed.filter_map(|(index, port)| Some((index, port.as_ref()?))) {
+        if is_from_tunnel && port.is_tunnel() {
+            continue;
+        }
         let due = filter.frames_for(source, port) | plan.unicast_of(index);
         if carried_frames(plan, due, port) != 0 {
             let (tag, dropped) = (egress_tag(plan, 0, port), refusal(port));

@@ -12,7 +12,9 @@ use std::time::Duration;
 use trama_virtqueue::TxBurst;
 
 use super::network::Onlookers;
-use super::{Engine, HdrLen, Network, NetworkSettings, Pipeline, PortId, PortLocation, Station};
+use super::{
+    Engine, HdrLen, Network, NetworkSettings, Pipeline, PortId, PortLocation, Station, UNATTACHED,
+};
 use crate::counters::WorkerCounters;
 use crate::delivery::{carried_frames, deliver, deliver_marked, deliver_watched, refusal};
 use crate::drop_reason::DropReason;
@@ -29,7 +31,7 @@ use crate::ports::{Device, Port, signal};
 use crate::time::Time;
 
 /// Most bursts of one ring in a row before the next ring's turn.
-const BURSTS_PER_TURN: usize = 4;
+pub(super) const BURSTS_PER_TURN: usize = 4;
 
 /// Result of polling a port.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,9 @@ impl Engine {
         // Each iteration passes a network or removes it.
         while let Some(slot) = self.awake.get(position).copied() {
             let has_moved = self.poll_network(slot, now);
+            if has_moved && slot == UNATTACHED {
+                self.serve_tunnels(now);
+            }
             let done = clock();
             let Some(network) = &mut self.networks[slot] else { return (moved, now) };
             if has_moved {
@@ -187,6 +192,8 @@ impl Visit<'_> {
             Device::Uplink(_) => self.poll_slots(index, now),
             Device::Stream(_) => self.poll_stream(index, now),
             Device::Tap(_) | Device::Dgram(_) | Device::Dummy(_) => self.poll_pool(index, now),
+            Device::Vtep(_) => self.poll_vtep(index),
+            Device::Vxlan(_) => PollResult::Idle,
         };
         if let Some(port) = self.port(index) {
             port.record_fault();
@@ -259,7 +266,7 @@ impl Visit<'_> {
                     dgram.count_refused(&port.counters);
                 }
                 Device::Dummy(dummy) => dummy.fetch(self.pool),
-                Device::Vhost(_) | Device::Uplink(_) | Device::Stream(_) => {}
+                _ => {}
             }
             if self.pool.len() == 0 {
                 break;
@@ -274,6 +281,16 @@ impl Visit<'_> {
         self.pipeline.flush(&mut self.network.ports);
         self.pipeline.finish_turn(&mut self.network.ports, Some(index));
         result
+    }
+
+    /// Receives datagrams of tunnels. Their ports are in other networks: see
+    /// [`Engine::serve_tunnels`].
+    #[inline(never)]
+    fn poll_vtep(&mut self, index: PortIndex) -> PollResult {
+        let Some(Port { device: Device::Vtep(vtep), .. }) = self.port(index) else {
+            return PollResult::Idle;
+        };
+        if vtep.fetch() { PollResult::Moved } else { PollResult::Idle }
     }
 
     /// Out of line, so that it costs the other ports' turns nothing.
@@ -376,7 +393,7 @@ pub(super) fn entry<'a>(
 
 impl Pipeline {
     /// Runs passes 2 and 3 over a burst from port `ingress`.
-    fn switch<S: Source>(
+    pub(super) fn switch<S: Source>(
         &mut self,
         network: &mut Network,
         source: &S,
@@ -422,7 +439,7 @@ impl Pipeline {
             return (0, 0);
         }
         self.guard_flood(network, source, ingress, now);
-        self.deliver_flood(network, source, ingress)
+        self.deliver_flood::<S, false>(network, source, ingress)
     }
 
     /// Delivers a burst without frames for several ports.
@@ -435,10 +452,10 @@ impl Pipeline {
         }
     }
 
-    /// Delivers a burst some of whose frames may go to several ports; returns what
-    /// [`Pipeline::deliver`] returns.
+    /// Delivers a burst some of whose frames may go to several ports; from a tunnel, to those that
+    /// are none. Returns what [`Pipeline::deliver`] returns.
     #[inline(always)]
-    pub(super) fn deliver_flood<S: Source>(
+    pub(super) fn deliver_flood<S: Source, const IS_FROM_TUNNEL: bool>(
         &mut self,
         network: &mut Network,
         source: &S,
@@ -450,6 +467,9 @@ impl Pipeline {
         let everyone = (0..ports.len()).map(|index| PortIndex(index as u16));
         for index in everyone.filter(|index| *index != ingress) {
             let Some(port) = &ports[usize::from(index.0)] else { continue };
+            if IS_FROM_TUNNEL && port.is_tunnel() {
+                continue;
+            }
             let due = filter.frames_for(source, port) | self.plan.unicast_of(index);
             let withheld_here = self.plan.flood & !due;
             if withheld_here != 0 {

@@ -70,8 +70,8 @@ impl Pipeline {
         Burst { first_id, time: self.plan.now, queue: None, egress: Egress::Unknown }
     }
 
-    /// Runs passes 2 and 3 over a burst from a port that is closed, watched or mirrored. Out of
-    /// line, so that it costs other ports nothing.
+    /// Runs passes 2 and 3 over a burst from a port that is closed, a tunnel, watched or mirrored.
+    /// Out of line, so that it costs other ports nothing.
     #[inline(never)]
     pub(super) fn switch_special<S: Source>(
         &mut self,
@@ -90,12 +90,17 @@ impl Pipeline {
         let Network { settings, table, ports, .. } = network;
         let Some(Some(port)) = ports.get_mut(usize::from(ingress.0)) else { return };
         self.plan.ingress = ingress;
+        let is_from_tunnel = port.is_tunnel();
         classify(source, &mut entry(port, ingress, settings), table, &mut self.plan, now);
+        if is_from_tunnel && let Some(Some(port)) = ports.get(usize::from(ingress.0)) {
+            self.plan.keep_from_tunnels(source, |to| is_tunnel(ports, to), &port.counters);
+        }
         let is_simple = self.plan.flood == 0 && !network.has_promiscuous;
         let (mut reached, mut withheld) = (0, 0);
         if !is_simple {
             self.guard_flood(network, source, ingress, now);
-            (reached, withheld) = reach(&self.plan, &network.ports, source, ingress);
+            (reached, withheld) =
+                reach(&self.plan, &network.ports, source, ingress, is_from_tunnel);
         }
         // Before they are delivered, so that what enters is seen before what leaves.
         if let Some(port) = &network.ports[usize::from(ingress.0)] {
@@ -105,8 +110,10 @@ impl Pipeline {
         self.mirror_received(network, source, ingress);
         if is_simple {
             self.deliver_unicast(network, source);
+        } else if is_from_tunnel {
+            self.deliver_flood::<S, true>(network, source, ingress);
         } else {
-            self.deliver_flood(network, source, ingress);
+            self.deliver_flood::<S, false>(network, source, ingress);
         }
         self.note.delivered();
     }
@@ -144,6 +151,11 @@ impl Pipeline {
     }
 }
 
+/// Returns whether the port of this index is a tunnel.
+pub(super) fn is_tunnel(ports: &[Option<Port>], index: PortIndex) -> bool {
+    ports.get(usize::from(index.0)).and_then(Option::as_ref).is_some_and(Port::is_tunnel)
+}
+
 /// Returns where frame `i` of a burst leaves.
 fn egress_of(plan: &Plan, ports: &[Option<Port>], i: usize) -> Egress {
     let to = plan.unicast().iter().find(|(_, frames)| frames & 1 << i != 0);
@@ -162,10 +174,12 @@ fn reach<S: Source>(
     ports: &[Option<Port>],
     source: &S,
     ingress: PortIndex,
+    is_from_tunnel: bool,
 ) -> (FrameSet, FrameSet) {
     let filter = EgressFilter::new(plan, ports, ingress);
     let indexed = (0..).map(PortIndex).zip(ports).filter(|(index, _)| *index != ingress);
     indexed.fold((0, 0), |(reached, withheld), (index, port)| {
+        let port = port.as_ref().filter(|port| !(is_from_tunnel && port.is_tunnel()));
         let Some(port) = port else { return (reached, withheld) };
         let due = filter.frames_for(source, port) | plan.unicast_of(index);
         let withheld_here = carried_frames(plan, plan.flood & !due, port);

@@ -1,10 +1,14 @@
 //! Datagrams, many with one system call: recvmmsg(2) and sendmmsg(2), which libc has with raw
 //! pointers only. The memory of a call is made once.
+//!
+//! Where a socket merges datagrams of a flow (`UDP_GRO`), one message is many datagrams of equal
+//! length, of which the last may be shorter. A message of that kind can also be sent
+//! (`UDP_SEGMENT`); the kernel cuts it, or the network card does. See udp(7).
 #![expect(unsafe_code, reason = "system calls that take arrays of pointers")]
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::raw::c_uint;
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +18,14 @@ use std::path::Path;
 const LONGEST: usize = size_of::<libc::sockaddr_storage>();
 /// Where a Unix socket's path begins in its address.
 const PATH: usize = size_of::<libc::sa_family_t>();
+
+/// Bytes of a control message with a number of `c_int`.
+const CONTROL: usize = 64;
+
+/// Room for control messages, aligned as they have to be.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
 
 /// The address of a Unix, UDP over IPv4 or UDP over IPv6 socket, as the kernel has it.
 #[derive(Clone, Copy)]
@@ -46,6 +58,21 @@ impl Address {
     /// Returns whether the sender has an address, to which it can be answered.
     pub fn is_named(&self) -> bool {
         self.len > PATH
+    }
+
+    /// Returns the address of IP without its port; `None` of a Unix socket.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        match &self.bytes[..PATH] {
+            it if *it == family(libc::AF_INET) => {
+                let octets: [u8; 4] = std::array::from_fn(|i| self.bytes[4 + i]);
+                Some(Ipv4Addr::from(octets).into())
+            }
+            it if *it == family(libc::AF_INET6) => {
+                let octets: [u8; 16] = std::array::from_fn(|i| self.bytes[8 + i]);
+                Some(Ipv6Addr::from(octets).into())
+            }
+            _ => None,
+        }
     }
 
     /// The same without the final zero that the kernel adds to a path.
@@ -130,9 +157,14 @@ pub(super) struct Messages {
     headers: Box<[libc::mmsghdr]>,
     iovecs: Box<[libc::iovec]>,
     from: Box<[Address]>,
+    /// One for each message, or none.
+    controls: Box<[Control]>,
+    /// Bytes of each; 0 if there is none.
+    control_len: usize,
 }
 
-// SAFETY: its pointers are set, and followed, only within a call.
+// SAFETY: its pointers are followed only within a call, and lead to what it holds on the heap or
+// to what is borrowed for the call.
 unsafe impl Send for Messages {}
 
 impl Messages {
@@ -145,7 +177,20 @@ impl Messages {
             headers: vec![header; count].into(),
             iovecs: vec![iovec; count].into(),
             from: vec![Address::NONE; count].into(),
+            controls: Box::default(),
+            control_len: 0,
         }
+    }
+
+    /// Does the same for a socket that merges datagrams, and to send such.
+    pub(super) fn of_segments(count: usize) -> Messages {
+        let mut controls: Box<[Control]> = vec![Control([0; CONTROL]); count].into();
+        let mut messages = Messages { control_len: CONTROL, ..Messages::new(count) };
+        for (header, control) in messages.headers.iter_mut().zip(&mut controls) {
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+        }
+        messages.controls = controls;
+        messages
     }
 
     /// Receives one datagram into each of `rooms`, as far as there are any; returns how many.
@@ -166,10 +211,11 @@ impl Messages {
             header.msg_iov = &raw mut self.iovecs[i];
             header.msg_iovlen = 1;
             header.msg_flags = 0;
+            header.msg_controllen = self.control_len as _;
             count = i + 1;
         }
-        // SAFETY: each of the first `count` headers names an iovec and an address held here, and
-        // the iovec a room that is borrowed until after the call.
+        // SAFETY: each of the first `count` headers names an iovec, an address and perhaps room for
+        // control messages held here, and the iovec a room that is borrowed until after the call.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -192,6 +238,57 @@ impl Messages {
         }
     }
 
+    /// Returns the length of the datagrams that the `i`th message of the last [`Messages::receive`]
+    /// was merged of, but the last.
+    pub(super) fn segment(&self, i: usize) -> Option<usize> {
+        let header = &self.headers[i].msg_hdr;
+        self.controls.get(i)?;
+        // SAFETY: the kernel has filled `msg_controllen` bytes of the room, which is held here and
+        // has not moved since: it is on the heap.
+        let first = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
+        let is_segment = first.cmsg_level == libc::SOL_UDP && first.cmsg_type == libc::UDP_GRO;
+        // SAFETY: the data of this control message are a `c_int`.
+        let length = || unsafe { libc::CMSG_DATA(first).cast::<libc::c_int>().read_unaligned() };
+        is_segment.then(length).and_then(|length| usize::try_from(length).ok())
+    }
+
+    /// Sends `bytes` as datagrams of `segment` bytes each, of which the last may be shorter.
+    ///
+    /// # Errors
+    /// The kernel's; nothing was sent.
+    pub(super) fn send_segments(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        to: &Address,
+        bytes: &[u8],
+        segment: u16,
+    ) -> io::Result<()> {
+        let mut iovec = iovec(bytes.as_ptr().cast_mut(), bytes.len());
+        let control = self.controls.first_mut().ok_or(io::ErrorKind::Unsupported)?;
+        // SAFETY: all zeroes is a valid empty message.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_name = to.bytes.as_ptr().cast_mut().cast();
+        header.msg_namelen = to.len as libc::socklen_t;
+        header.msg_iov = &raw mut iovec;
+        header.msg_iovlen = 1;
+        header.msg_control = control.0.as_mut_ptr().cast();
+        // SAFETY: computes a length.
+        header.msg_controllen = unsafe { libc::CMSG_SPACE(size_of::<u16>() as u32) } as _;
+        // SAFETY: the room is longer than the one message, and aligned for it.
+        unsafe {
+            let message = libc::CMSG_FIRSTHDR(&raw const header);
+            (*message).cmsg_level = libc::SOL_UDP;
+            (*message).cmsg_type = libc::UDP_SEGMENT;
+            (*message).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as _;
+            libc::CMSG_DATA(message).cast::<u16>().write_unaligned(segment);
+        }
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the header names `to`, `bytes` and a control message, which are borrowed until
+        // after the call. The kernel writes to none.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, flags) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
     /// Sends each of `datagrams`, and returns how many were sent before the first that was not.
     ///
     /// # Errors
@@ -210,6 +307,7 @@ impl Messages {
             header.msg_namelen = to.len as libc::socklen_t;
             header.msg_iov = &raw mut self.iovecs[i];
             header.msg_iovlen = 1;
+            header.msg_controllen = 0;
             count = i + 1;
         }
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -264,6 +362,36 @@ mod tests {
         UnixDatagram::unbound().unwrap().send_to(b"y", &paths[2]).unwrap();
         messages.receive(sockets[2].as_fd(), [&mut room[..]].into_iter()).unwrap();
         assert!(!messages.received(0).from.is_named());
+    }
+
+    #[test]
+    fn what_is_sent_as_one_arrives_as_one_or_as_many() {
+        for at in ["127.0.0.1:0", "[::1]:0"] {
+            let [a, b] = [0; 2].map(|_| UdpSocket::bind(at).unwrap());
+            let to = b.local_addr().unwrap();
+            let mut messages = Messages::of_segments(4);
+            let bytes: Vec<u8> = (0..250).collect();
+            messages.send_segments(a.as_fd(), &to.into(), &bytes, 100).unwrap();
+            let mut rooms = [[0; 300]; 4];
+            let received = messages.receive(b.as_fd(), rooms.iter_mut().map(|room| &mut room[..]));
+            assert_eq!(received.unwrap(), 3);
+            let lens = [0, 1, 2].map(|i| (messages.received(i).len, messages.segment(i)));
+            assert_eq!(lens, [(100, None), (100, None), (50, None)]);
+            let (on, size) = (1, size_of::<libc::c_int>() as u32);
+            // SAFETY: the option is a `c_int`.
+            let set = unsafe {
+                let on = (&raw const on).cast();
+                libc::setsockopt(b.as_raw_fd(), libc::SOL_UDP, libc::UDP_GRO, on, size)
+            };
+            assert_eq!(set, 0);
+            messages.send_segments(a.as_fd(), &to.into(), &bytes, 100).unwrap();
+            let received = messages.receive(b.as_fd(), rooms.iter_mut().map(|room| &mut room[..]));
+            assert_eq!(received.unwrap(), 1);
+            let received = messages.received(0);
+            assert_eq!((received.len, messages.segment(0)), (250, Some(100)));
+            assert_eq!(received.from.ip(), Some(to.ip()));
+            assert_eq!(rooms[0][..250], bytes);
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(crate) mod ring_shares;
 pub mod stream;
 pub mod tap;
 pub mod vhost;
+pub mod vxlan;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -43,6 +44,7 @@ use packet::Uplink;
 use stream::Stream;
 use tap::Tap;
 use vhost::VhostDevice;
+use vxlan::{Vtep, Vxlan};
 
 /// The device on a port.
 pub enum Device {
@@ -56,6 +58,10 @@ pub enum Device {
     Stream(Stream),
     /// A socket with one frame a datagram.
     Dgram(Box<Dgram>),
+    /// A tunnel to another host.
+    Vxlan(Box<Vxlan>),
+    /// A worker's receiving end of tunnels; only on a port that no network has.
+    Vtep(Box<Vtep>),
     /// A pair of queues of this process, for tests and injection.
     Dummy(DummyDevice),
 }
@@ -65,7 +71,8 @@ impl Device {
     pub(crate) fn watch(&mut self, watcher: &Watcher) -> io::Result<()> {
         match self {
             // Connections are watched when they come.
-            Device::Vhost(_) | Device::Stream(_) => Ok(()),
+            Device::Vhost(_) | Device::Stream(_) | Device::Vxlan(_) => Ok(()),
+            Device::Vtep(vtep) => vtep.watch(watcher),
             Device::Tap(tap) => tap.watch(watcher),
             Device::Uplink(uplink) => uplink.watch(watcher),
             Device::Dgram(dgram) => dgram.watch(watcher),
@@ -81,6 +88,8 @@ impl Device {
             Device::Uplink(uplink) => uplink.watched.iter_mut().collect(),
             Device::Stream(stream) => stream.watched().into_iter().collect(),
             Device::Dgram(dgram) => dgram.watched.iter_mut().collect(),
+            Device::Vxlan(_) => Vec::new(),
+            Device::Vtep(vtep) => vtep.watched.iter_mut().collect(),
             Device::Dummy(dummy) => dummy.watched.iter_mut().collect(),
         }
     }
@@ -101,6 +110,8 @@ impl Device {
             Device::Uplink(uplink) => &mut **uplink,
             Device::Stream(stream) => stream,
             Device::Dgram(dgram) => &mut **dgram,
+            Device::Vxlan(tunnel) => &mut **tunnel,
+            Device::Vtep(vtep) => &mut **vtep,
             Device::Dummy(dummy) => dummy,
         }
     }
@@ -113,6 +124,8 @@ impl Device {
             | Device::Uplink(_)
             | Device::Stream(_)
             | Device::Dgram(_)
+            | Device::Vxlan(_)
+            | Device::Vtep(_)
             | Device::Dummy(_) => 0,
         }
     }
@@ -125,7 +138,10 @@ impl Device {
             Device::Uplink(uplink) => uplink.arm(),
             // Their descriptors are edge-triggered and were found empty: new frames are an edge.
             Device::Tap(_) | Device::Stream(_) | Device::Dummy(_) => true,
+            // It receives nothing by itself.
+            Device::Vxlan(_) => true,
             Device::Dgram(dgram) => dgram.arm(),
+            Device::Vtep(vtep) => vtep.arm(),
         }
     }
 
@@ -145,7 +161,8 @@ impl Device {
             Device::Uplink(uplink) => !uplink.is_gone(),
             Device::Stream(stream) => stream.is_ready(),
             Device::Dgram(dgram) => dgram.is_ready(),
-            Device::Dummy(_) => true,
+            Device::Dummy(_) | Device::Vxlan(_) => true,
+            Device::Vtep(_) => false,
         }
     }
 
@@ -155,7 +172,12 @@ impl Device {
         match self {
             Device::Tap(tap) => tap.take_holes(),
             Device::Uplink(uplink) => uplink.take_holes(),
-            Device::Vhost(_) | Device::Stream(_) | Device::Dgram(_) | Device::Dummy(_) => 0,
+            Device::Vhost(_)
+            | Device::Stream(_)
+            | Device::Dgram(_)
+            | Device::Vxlan(_)
+            | Device::Vtep(_)
+            | Device::Dummy(_) => 0,
         }
     }
 
@@ -165,7 +187,7 @@ impl Device {
             Device::Tap(tap) => tap.is_gone().then_some(PortFault::DeviceGone),
             Device::Uplink(uplink) => uplink.is_gone().then_some(PortFault::UplinkGone),
             Device::Stream(stream) => stream.end().map(PortFault::StreamEnded),
-            Device::Dgram(_) | Device::Dummy(_) => None,
+            Device::Dgram(_) | Device::Vxlan(_) | Device::Vtep(_) | Device::Dummy(_) => None,
         }
     }
 }
@@ -180,6 +202,8 @@ pub(crate) struct Unsent {
     pub too_large: u64,
     pub not_ready: u64,
     pub refused: u64,
+    pub path_mtu: u64,
+    pub no_route: u64,
 }
 
 impl Unsent {
@@ -191,6 +215,8 @@ impl Unsent {
             DropReason::EgressFull => self.full += 1,
             DropReason::EgressTooLarge => self.too_large += 1,
             DropReason::EgressNotReady => self.not_ready += 1,
+            DropReason::TunnelMtu => self.path_mtu += 1,
+            DropReason::TunnelNoRoute => self.no_route += 1,
             // Counted at the sender's port.
             DropReason::MemoryHole => {}
             _ => self.refused += 1,
@@ -199,7 +225,8 @@ impl Unsent {
 
     /// Adds those of another burst.
     pub(crate) fn merge(&mut self, other: &Unsent) {
-        let Unsent { frames, bytes, large, full, too_large, not_ready, refused } = other;
+        let Unsent { frames, bytes, large, .. } = other;
+        let Unsent { full, too_large, not_ready, refused, path_mtu, no_route, .. } = other;
         self.frames += frames;
         self.bytes += bytes;
         self.large += large;
@@ -207,6 +234,8 @@ impl Unsent {
         self.too_large += too_large;
         self.not_ready += not_ready;
         self.refused += refused;
+        self.path_mtu += path_mtu;
+        self.no_route += no_route;
     }
 
     /// Adds them to the receiver's counters.
@@ -215,6 +244,8 @@ impl Unsent {
         counters.drop(DropReason::EgressTooLarge, self.too_large);
         counters.drop(DropReason::EgressNotReady, self.not_ready);
         counters.drop(DropReason::DeviceError, self.refused);
+        counters.drop(DropReason::TunnelMtu, self.path_mtu);
+        counters.drop(DropReason::TunnelNoRoute, self.no_route);
     }
 }
 
@@ -288,7 +319,8 @@ pub(crate) struct Port {
     /// Its VLAN mode while it is a mirror's output. Its settings have one without VLANs then, so
     /// that no other frame finds a way to it.
     pub output_mode: Option<VlanMode>,
-    /// Whether frames that it sends leave the straight path: it is not open, watched, or mirrored.
+    /// Whether frames that it sends leave the straight path: it is not open, a tunnel, watched, or
+    /// mirrored.
     pub is_ingress_special: bool,
     /// Whether frames for it leave the straight path: it is told marks, watched, or mirrored.
     pub is_egress_special: bool,
@@ -317,7 +349,9 @@ impl Port {
             // Nothing until the driver has negotiated its features.
             Device::Vhost(_) => Offloads::NONE,
             // There is no header on the way that could tell of them.
-            Device::Stream(_) | Device::Dgram(_) => Offloads::NONE,
+            Device::Stream(_) | Device::Dgram(_) | Device::Vxlan(_) | Device::Vtep(_) => {
+                Offloads::NONE
+            }
             Device::Tap(tap) => tap.offloads(),
             Device::Uplink(uplink) => uplink.offloads(),
             Device::Dummy(dummy) => dummy.offloads(),
@@ -329,7 +363,7 @@ impl Port {
             seers: Seers::default(),
             mirrored: Mirrored::default(),
             output_mode: None,
-            is_ingress_special: !settings.cable,
+            is_ingress_special: !settings.cable || matches!(device, Device::Vxlan(_)),
             is_egress_special: settings.hdr_len == HdrLen::IngressMark,
             settings,
             counters,
@@ -395,7 +429,7 @@ impl Port {
         let Seers { received, sent } = self.seers;
         let Mirrored { received: copied, sent: copied_out, is_output } = self.mirrored;
         self.is_open = self.is_plugged() && !is_output;
-        self.is_ingress_special = !self.is_open || received != 0 || copied != 0;
+        self.is_ingress_special = !self.is_open || received != 0 || copied != 0 || self.is_tunnel();
         let is_marked = self.settings.hdr_len == HdrLen::IngressMark;
         self.is_egress_special = is_marked || sent != 0 || copied_out != 0;
     }
@@ -403,6 +437,11 @@ impl Port {
     /// Returns whether its cable is in, and it is not blocked.
     pub(crate) fn is_plugged(&self) -> bool {
         self.settings.cable && !self.is_blocked
+    }
+
+    /// Returns whether it leads to another host, whose frames do not go to further hosts.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        matches!(self.device, Device::Vxlan(_))
     }
 
     /// Blocks it, or opens it again.

@@ -4,17 +4,18 @@
 //! One round is [`Path::feed`] (a driver queues frames), [`Path::run`] (the switch's part, which is
 //! counted) and [`Path::drain`] (the receivers' drivers take every frame).
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use trama_frame::vxlan::{self, Vni};
 use trama_frame::{MacAddr, Offloads};
 use trama_switch::mirror::{Mirror, MirrorOutput};
 use trama_switch::watch::{self, Reader, ReasonSet, Sampling, Watch, Ways};
 use trama_switch::{
     CounterSlab, Device, Dgram, DgramPeer, Doorbell, Engine, Epoch, HdrLen, NetworkId,
-    PortSettings, Stream, StreamLink, Tap, Time, VlanMode, VlanSet,
+    PortSettings, Stream, StreamLink, Tap, Time, Tunnel, Tunnels, VlanMode, VlanSet, Vtep, Vxlan,
 };
 use trama_virtqueue::{
     ChainShape, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, MAX_BURST, RxQueue,
@@ -40,7 +41,7 @@ pub trait Path {
 pub type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub const ALL: [Named; 23] = [
+pub const ALL: [Named; 25] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
@@ -64,6 +65,8 @@ pub const ALL: [Named; 23] = [
     ("vhost-to-stream-60B", || over_socket(End::guest, End::stream)),
     ("dgram-to-vhost-60B", || over_socket(End::dgram, End::guest)),
     ("vhost-to-dgram-60B", || over_socket(End::guest, End::dgram)),
+    ("vxlan-to-vhost-60B", || over_socket(End::tunnel, End::guest)),
+    ("vhost-to-vxlan-60B", || over_socket(End::guest, End::tunnel)),
 ];
 
 /// The limit of one turn of a ring: four full bursts.
@@ -72,6 +75,9 @@ const BATCH: usize = 256;
 const SOCKET_BATCH: usize = 64;
 /// Longer than any hold-off, in nanoseconds.
 const ROUND: u64 = 100_000;
+
+/// That of tunnels.
+const VNI: Vni = Vni::new(77).unwrap();
 
 /// Returns the commonest frame: 64 bytes without the FCS.
 fn small() -> Vec<u8> {
@@ -99,6 +105,8 @@ enum End {
     Stream(OwnedFd),
     /// The peer of a datagram port.
     Dgram(UdpSocket),
+    /// The remote end of a tunnel, and where this one receives.
+    Tunnel(UdpSocket, SocketAddr),
 }
 
 impl End {
@@ -146,6 +154,23 @@ impl End {
         End::Dgram(far_end)
     }
 
+    fn tunnel(engine: &mut Engine, network: NetworkId) -> End {
+        let [receiver, sender, far_end] = [0; 3].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+        far_end.set_nonblocking(true).unwrap();
+        let at = receiver.local_addr().unwrap();
+        let remote = far_end.local_addr().unwrap();
+        let device = Vxlan::new(VNI, remote, vec![sender.into()]);
+        let device = Device::Vxlan(Box::new(device));
+        let (id, _) = engine.add_port(port(network, access(10)), device).unwrap();
+        let vtep = Device::Vtep(Box::new(Vtep::of_socket(receiver.into(), 0)));
+        let settings = PortSettings { network: None, ..port(network, trunk()) };
+        let (vtep, _) = engine.add_port(settings, vtep).unwrap();
+        let tunnel = ((VNI, remote.ip()), Tunnel { port: id, worker: 0 });
+        let tunnels = Tunnels::new([tunnel], Vec::new());
+        drop(engine.set_tunnels(vtep, tunnels.into()).unwrap());
+        End::Tunnel(far_end, at)
+    }
+
     fn send(&mut self, header: &[u8; HEADER_LEN], bytes: &[u8]) {
         match self {
             End::Guest(guest) => guest.tx.send(header, &[bytes]).unwrap(),
@@ -158,6 +183,10 @@ impl End {
                 assert_eq!(rustix::net::send(socket, &whole, SendFlags::empty()), Ok(whole.len()));
             }
             End::Dgram(socket) => assert_eq!(socket.send(bytes).unwrap(), bytes.len()),
+            End::Tunnel(socket, to) => {
+                let whole = [&vxlan::header(VNI)[..], bytes].concat();
+                assert_eq!(socket.send_to(&whole, *to).unwrap(), whole.len());
+            }
         }
     }
 
@@ -187,7 +216,7 @@ impl End {
                 let length = u32::from_be_bytes(all[..4].try_into().unwrap()) as usize;
                 assert_eq!(all.len(), count * (4 + length));
             }
-            End::Dgram(socket) => {
+            End::Dgram(socket) | End::Tunnel(socket, _) => {
                 let mut room = [0; 2048];
                 assert!((0..count).all(|_| socket.recv(&mut room).is_ok()));
                 assert!(socket.recv(&mut room).is_err());

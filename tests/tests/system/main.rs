@@ -66,6 +66,7 @@ mod stations;
 mod system_ports;
 mod testpmd;
 mod top;
+mod tunnels;
 mod upgrade;
 mod vlan;
 mod web;

@@ -13,6 +13,7 @@ pub mod openvswitch;
 pub mod port;
 pub mod rule;
 pub mod socket;
+pub mod tunnel;
 pub mod vlan;
 pub mod wire;
 

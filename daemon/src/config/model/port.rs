@@ -13,6 +13,7 @@ pub use trama_vhost_net_backend::{MemoryLimits, Role};
 use super::openvswitch::Kept;
 use super::rule::Rule;
 use super::socket::SocketAccess;
+use super::tunnel::Vxlan;
 use super::vlan::Vlan;
 use super::wire::{Dgram, Stream};
 
@@ -158,6 +159,8 @@ pub enum Interface {
     Stream(Stream),
     /// Datagrams with a frame each.
     Dgram(Dgram),
+    /// A tunnel to another host.
+    Vxlan(Vxlan),
     /// An existing interface of the host or of a namespace.
     System(System),
     /// A device or socket whose descriptor a client has handed over; such a port is ephemeral.
@@ -257,6 +260,7 @@ impl Interface {
             Interface::Attached(attached) => attached.kind.name(),
             Interface::Stream(_) => "stream",
             Interface::Dgram(_) => "dgram",
+            Interface::Vxlan(_) => "vxlan",
             Interface::System(_) => "system",
             Interface::Uplink(_) => "",
         }
@@ -271,6 +275,7 @@ impl Interface {
             Interface::VhostUser(_)
             | Interface::Stream(_)
             | Interface::Dgram(_)
+            | Interface::Vxlan(_)
             | Interface::Attached(_)
             | Interface::Uplink(_) => None,
         }

@@ -19,6 +19,7 @@ pub(super) mod problem;
 pub(crate) mod records;
 mod socket;
 pub(super) mod subnet;
+mod tunnel;
 mod wire;
 
 use std::collections::HashSet;

@@ -12,6 +12,7 @@ use super::Place;
 use super::check::Check;
 use super::guest::Stations;
 use super::name::{IFNAME_REMEDY, ifname_fault};
+use super::tunnel::Tunnels;
 use crate::Fault;
 use crate::config::derived::sockets::PlaceSockets;
 use crate::config::model::{
@@ -41,6 +42,7 @@ pub(crate) struct Claims<'a> {
     devices: HashMap<(Option<String>, String), String>,
     addresses: HashMap<(Option<String>, MacAddr), String>,
     guests: Stations,
+    tunnels: Tunnels,
 }
 
 impl Claims<'_> {
@@ -122,6 +124,7 @@ impl Check {
                 self.dgram(&config.daemon.folders.ends(&port.name, device), claims);
                 self.socket_access(port);
             }
+            Interface::Vxlan(device) => self.vxlan(port, device, network, &mut claims.tunnels),
             Interface::Attached(_) if !port.ephemeral => {
                 let remedy = "leave it as it is, or add a port of another type in its place";
                 self.problem("ephemeral", "an attached device ends with its descriptor", remedy);

@@ -21,6 +21,7 @@ use crate::config::model::export::{Ipfix, Sflow};
 use crate::config::model::openvswitch::{Kept, Record, RecordTable};
 use crate::config::model::rule::Rule;
 use crate::config::model::socket::{SocketAccess, SocketMode};
+use crate::config::model::tunnel::Vxlan;
 use crate::config::model::wire::{Dgram, Place, Stream};
 use crate::config::model::{
     Config, DaemonConfig, Interface, LoopMode, MemoryLimits, Mirror, Mode, Network, Port, Role,
@@ -308,12 +309,15 @@ fn ports(networks: Vec<Network>) -> impl Strategy<Value = Vec<Port>> {
         .prop_map(move |index| index.and_then(|index| networks.get(index).cloned()));
     let storm = (9_999u32..10_002, 0u32..2, 0u32..2, 0usize..3);
     let settings =
-        (network, vlan(), any::<bool>(), 0u8..8, 1u16..5, 0u8..3, ids(), access(), storm);
+        (network, vlan(), any::<bool>(), 0u8..9, 1u16..5, 0u8..3, ids(), access(), storm);
     btree_map("p[0-7]", settings, 0..8).prop_map(|map| {
         let ports = map.into_iter().zip(2000..);
         let ports = ports.map(|((name, settings), own_port)| {
             let (network, vlan, cable, kind, queues, addresses, ids, access, storm) = settings;
             let (broadcast, multicast, unknown, loops) = storm;
+            let is_apart = network.as_ref().is_some_and(|network| network.mode == Mode::Nat);
+            // Ports of mode `nat` have no tunnels.
+            let kind = if is_apart { kind.min(7) } else { kind };
             // Only the server of a socket creates it.
             let socket = if matches!(kind, 0 | 4 | 6) { access } else { SocketAccess::default() };
             let of_number = |is_stated: bool, size: u64| is_stated.then_some(size);
@@ -326,7 +330,7 @@ fn ports(networks: Vec<Network>) -> impl Strategy<Value = Vec<Port>> {
             };
             let subnets = network.as_ref().map(Network::subnets).unwrap_or_default();
             // An odd number: a stream of one connection, of one guest.
-            let has_address = queues % 2 == 1 && (kind != 4 || queues == 1);
+            let has_address = queues % 2 == 1 && (kind != 4 || queues == 1) && kind != 8;
             let number = (own_port - 1890) as u8;
             let hosts: Vec<_> = subnets.iter().map(|it| subnet::host(*it, number)).collect();
             let hosts = if has_address { hosts } else { Vec::new() };
@@ -378,7 +382,7 @@ fn interface(name: &str, kind: u8, queues: u16, addresses: u8, own_port: u16) ->
     })
 }
 
-/// A byte stream or datagrams; `own_port` is an L4 port that no other one has.
+/// A byte stream, datagrams or a tunnel; `own_port` is an L4 port that no other one has.
 fn wire(name: &str, kind: u8, queues: u16, own_port: u16) -> Interface {
     let at = |host| SocketAddr::from(([127, 0, 0, host], own_port));
     let path = if queues == 1 { String::new() } else { format!("/run/trama/{name}.sock") };
@@ -395,7 +399,13 @@ fn wire(name: &str, kind: u8, queues: u16, own_port: u16) -> Interface {
             let peer = (queues > 2).then(|| "/run/peer.sock".into());
             Interface::Dgram(Dgram::Unix { path: path.into(), peer })
         }
-        _ => Interface::Dgram(Dgram::Udp { local: at(1), remote: at(2) }),
+        7 => Interface::Dgram(Dgram::Udp { local: at(1), remote: at(2) }),
+        _ => Interface::Vxlan(Vxlan {
+            remote: at(2).ip(),
+            vni: queues.into(),
+            port: own_port,
+            local: (queues > 2).then(|| at(1).ip()),
+        }),
     }
 }
 

@@ -14,6 +14,7 @@ mod edit;
 mod guests;
 mod networks;
 mod running;
+mod tunnel;
 mod wire;
 
 /// Checks that `text` gets exactly these messages, in this order.
@@ -120,7 +121,7 @@ fn missing_keys() {
         &[
             "lab.toml:1:1: network[0].name: is missing; give the network a name",
             "lab.toml:4:1: port.vm1.type: is missing; add type = \"vhost-user\" or \"tap\" or \
-             \"system\" or \"stream\" or \"dgram\"",
+             \"system\" or \"stream\" or \"dgram\" or \"vxlan\"",
         ],
     );
 }

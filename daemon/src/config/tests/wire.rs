@@ -86,7 +86,7 @@ fn each_mistake_is_named_with_its_remedy() {
         ),
         (
             "type = \"stream\"\nremote = \"127.0.0.1:1\"",
-            "remote: belongs to ports of type \"dgram\"; remove it, or set type = \"dgram\"",
+            "remote: belongs to ports of type \"dgram\" or \"vxlan\"; remove it, or set type = \"dgram\" or \"vxlan\"",
         ),
         (
             "type = \"tap\"\naddress = \"127.0.0.1:1\"",

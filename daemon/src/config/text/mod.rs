@@ -18,6 +18,7 @@ mod reader;
 mod record;
 mod rule;
 mod socket;
+mod tunnel;
 pub mod units;
 mod wire;
 

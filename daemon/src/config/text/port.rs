@@ -8,7 +8,7 @@ use trama_frame::MacAddr;
 use super::field::{Field, map_field, path};
 use super::reader::Reader;
 use super::units::format_bytes;
-use super::{address, rule, socket, wire};
+use super::{address, rule, socket, tunnel, wire};
 use crate::Fault;
 use crate::config::model::socket::SocketAccess;
 use crate::config::model::{
@@ -75,6 +75,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_, '_>) -> Port {
         Some(Kind::Dgram) => {
             (Interface::Dgram(wire::read_dgram(reader)), read_socket_access(reader))
         }
+        Some(Kind::Vxlan) => (Interface::Vxlan(tunnel::read(reader)), SocketAccess::default()),
         Some(Kind::VhostUser) => {
             (Interface::VhostUser(read_vhost_user(reader)), read_socket_access(reader))
         }
@@ -129,10 +130,12 @@ enum Kind {
     System,
     Stream,
     Dgram,
+    Vxlan,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::VhostUser, Kind::Tap, Kind::System, Kind::Stream, Kind::Dgram];
+    const ALL: [Kind; 6] =
+        [Kind::VhostUser, Kind::Tap, Kind::System, Kind::Stream, Kind::Dgram, Kind::Vxlan];
 
     fn name(self) -> &'static str {
         match self {
@@ -141,6 +144,7 @@ impl Kind {
             Kind::System => "system",
             Kind::Stream => "stream",
             Kind::Dgram => "dgram",
+            Kind::Vxlan => "vxlan",
         }
     }
 
@@ -152,6 +156,7 @@ impl Kind {
             Kind::System => &SYSTEM_KEYS,
             Kind::Stream => &wire::STREAM_KEYS,
             Kind::Dgram => &wire::DGRAM_KEYS,
+            Kind::Vxlan => &tunnel::KEYS,
         }
     }
 }
@@ -252,6 +257,7 @@ pub(super) fn fields(port: &Port) -> Vec<Field> {
         }
         Interface::Stream(device) => fields.extend(wire::stream_fields(port, device)),
         Interface::Dgram(device) => fields.extend(wire::dgram_fields(port, device)),
+        Interface::Vxlan(device) => fields.extend(tunnel::fields(device)),
         Interface::System(device) => {
             fields.push(Field::new("type", "system", false));
             fields.push(Field::new("ifname", device.ifname.as_str(), device.ifname == port.name));

@@ -26,6 +26,7 @@ pub(super) static COLUMNS: [Column; 5] = [
             "system",
             "tap",
             "vhost-user",
+            "vxlan",
         ])
     }),
     fixed("ovs_version", STRING_OR_NONE, |_, _| {

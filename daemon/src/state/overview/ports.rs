@@ -50,7 +50,10 @@ fn device_of(interface: &Interface) -> Option<String> {
         Interface::System(system) => Some(system.ifname.clone()),
         Interface::Attached(attached) => Some(attached.place.clone()).filter(|it| !it.is_empty()),
         Interface::Uplink(uplink) => Some(uplink.ifname.clone()),
-        Interface::VhostUser(_) | Interface::Stream(_) | Interface::Dgram(_) => None,
+        Interface::VhostUser(_)
+        | Interface::Stream(_)
+        | Interface::Dgram(_)
+        | Interface::Vxlan(_) => None,
     }
 }
 
