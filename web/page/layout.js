@@ -6,8 +6,11 @@ import { carries } from "./words.js";
 /** Sizes in pixels. */
 export const SIZE = {
   pad: 20, slot: 104, box: 96, boxHeight: 38, stem: 30, lane: 14, chip: 66, cell: 11, pitch: 13,
-  bus: 28, gap: 16, gateWidth: 90,
+  bus: 28, gap: 16, gateWidth: 90, under: 18, note: 14,
 };
+
+/** How far the names of VLANs and of blocks reach; the longest is `VLAN 4094`. */
+const LABEL = 60;
 
 /** The columns at the right: the gateway, the host's rail and the LAN's. */
 export const columns = (width) => ({
@@ -69,8 +72,10 @@ function lastColumns(slots, rows, per) {
   return last;
 }
 
-const carriedText = (port) =>
-  port.tag != null ? "VLAN " + port.tag : "VLAN " + port.trunks.join(", ");
+function carriedText(port) {
+  if (port.tag != null) return "VLAN " + port.tag;
+  return port.trunks.length ? "VLAN " + port.trunks.join(", ") : "all VLANs";
+}
 
 /** How many rows there are up to the last that has a port. */
 const filled = (last) => last.findLastIndex((column) => column >= 0) + 1;
@@ -88,13 +93,16 @@ export function layCards({ network, ports, width, slots, rowsOf }) {
   const laneY = (i) => bus + 15 + i * SIZE.lane;
   const comb = lanes.length ? laneY(lanes.length - 1) : network ? bus : 0;
   const stem = network ? SIZE.stem : SIZE.bus;
-  const rowHeight = stem + SIZE.boxHeight + 20;
-  const branch = (row) => comb + row * rowHeight - 4;
+  // Between two rows: the badge of a card above the branch, and below it what the next card carries.
+  const branchStem = SIZE.stem + (lanes.length ? SIZE.note : 4);
+  const rowHeight = SIZE.boxHeight + SIZE.under + branchStem;
+  const top = (row) => comb + stem + row * rowHeight;
+  const branch = (row) => top(row) - branchStem;
   const at = new Map();
   for (const port of ports) {
     const slot = places.get(port.name);
     const row = rows.get(Math.floor(slot / per));
-    const y = comb + stem + row * rowHeight;
+    const y = top(row);
     const x = left + (slot % per) * SIZE.slot;
     at.set(port.name, { x, y, ...hang(port, row, y) });
   }
@@ -109,7 +117,7 @@ export function layCards({ network, ports, width, slots, rowsOf }) {
     const dots = vlans.map((v) => ({ y: laneY(lanes.indexOf(v)) - y, full: port.tag === v }));
     return { stem: y - laneY(lanes.indexOf(vlans[0])), dots, note: null };
   }
-  const lines = lanes.map((_, i) => `M${SIZE.pad + 48} ${laneY(i)}H${end}`);
+  const lines = lanes.map((_, i) => `M${SIZE.pad + LABEL} ${laneY(i)}H${end}`);
   const last = lastColumns(places, rows, per);
   for (let row = 1; network && row < filled(last); row += 1) {
     const from = row === 1 ? bus : branch(row - 1);
@@ -118,7 +126,7 @@ export function layCards({ network, ports, width, slots, rowsOf }) {
   }
   const labels = lanes.map((vlan, i) => ({ x: SIZE.pad, y: laneY(i) + 4, text: "VLAN " + vlan }));
   const start = rows.size > 1 ? SIZE.pad - 9 : SIZE.pad;
-  const bottom = comb + Math.max(1, rows.size) * rowHeight - 20 + (network ? 0 : 8);
+  const bottom = top(Math.max(0, rows.size - 1)) + SIZE.boxHeight + (network ? 0 : 8);
   return { at, lines, labels, start, bottom: ports.length ? bottom : bus + 20 };
 }
 
@@ -147,7 +155,7 @@ export function layBlocks({ network, ports, width, tier, groups }) {
   const { end } = columns(width);
   const blocks = blocksOf(network, ports);
   const named = !blocks.has("");
-  const left = SIZE.pad + (named ? 56 : 0);
+  const left = SIZE.pad + (named ? LABEL : 0);
   const chip = tier === "chip";
   const pitch = chip ? SIZE.chip : SIZE.pitch;
   const rowHeight = chip ? 27 : SIZE.pitch;

@@ -6,7 +6,7 @@ import { Board } from "./board.js";
 import { DETACHED, homeOf } from "./model.js";
 import { Rows, Slots, layOverview } from "./layout.js";
 import { modeClass, swatch } from "./network.js";
-import { count, perMinute, several, si } from "./words.js";
+import { count, dropTone, perMinute, several, si } from "./words.js";
 
 class Row {
   #slots = new Slots();
@@ -23,7 +23,7 @@ class Row {
     this.svg = s("svg", { role: "group", "aria-label": title });
     this.mode = h("span", { class: "dim" });
     this.sum = h("span", {});
-    this.drops = h("span", { class: "bad" });
+    this.drops = h("span", {});
     const who = h("div", { class: "who" }, swatch(network), label, " ", this.mode);
     const sum = h("div", { class: "sum" }, this.sum, this.drops);
     this.element = h("div", { class: "overrow " + modeClass(network) }, who, this.svg, sum);
@@ -43,12 +43,17 @@ class Row {
   summarize(ports) {
     let rate = 0;
     let drops = 0;
+    let worst = 0;
     for (const port of ports) {
       rate += port.rate.rx_bps;
-      drops += perMinute(port);
+      const own = perMinute(port);
+      drops += own;
+      worst = Math.max(worst, own);
     }
     say(this.sum, `${several(ports.length, "port")}, ${si(rate, "b/s")}`);
     show(this.drops, drops > 0);
+    // The worst port decides, as its own cell does: a sum over many ports would soon be red.
+    attr(this.drops, "class", dropTone(worst));
     say(this.drops, drops ? `, ▾ ${count(drops)}/min` : "");
   }
 }

@@ -4,7 +4,7 @@
 import { attr, s, show, text, write } from "./dom.js";
 import { BADGE, NAME, SMALL, fitAddress, fitEnd, fitMiddle, measure } from "./fit.js";
 import { SIZE } from "./layout.js";
-import { FEW_DROPS, IDLE, addressOf, count, isIdle, logPart, perMinute, si, stateOf, summary,
+import { IDLE, addressOf, count, dropTone, isIdle, logPart, perMinute, si, stateOf, summary,
   width } from "./words.js";
 
 const CLASSES = new Map([
@@ -74,7 +74,7 @@ class Card extends PortView {
     this.note = text();
     this.element.append(
       this.to, this.from, this.other, this.bar, this.dots,
-      s("text", { class: "small", x: 23 }, this.note), this.firstText, this.secondText,
+      s("text", { class: "small note", x: 23 }, this.note), this.firstText, this.secondText,
       s("rect", { class: "box", width: SIZE.box, height: SIZE.boxHeight, rx: 4 }),
       s("text", { class: "name", x: 9, y: 16 }, this.title),
       s("text", { class: "small faint", x: SIZE.box - 8, y: 16, "text-anchor": "end" }, this.corner),
@@ -90,8 +90,9 @@ class Card extends PortView {
       attr(line, "y2", 0);
     }
     this.dots.replaceChildren(...place.dots.map((dot) => this.#dot(dot)));
-    write(this.note, place.note ?? "");
-    attr(this.note.parentNode, "y", top - 4);
+    // Below the branch: above it is the badge of another card.
+    write(this.note, fitEnd(place.note ?? "", SMALL, SIZE.slot - 25));
+    attr(this.note.parentNode, "y", top + 13);
     if (this.port) this.#stem(this.port);
   }
 
@@ -173,7 +174,7 @@ class Card extends PortView {
     const word = `▾ ${count(drops)}/min`;
     const wide = Math.ceil(measure(word, BADGE)) + 10;
     write(this.badgeText, word);
-    attr(this.badge, "class", drops < FEW_DROPS ? "badge few" : "badge");
+    attr(this.badge, "class", dropTone(drops) === "warn" ? "badge few" : "badge");
     attr(this.badgeBox, "x", SIZE.box - wide);
     attr(this.badgeBox, "width", wide);
     attr(this.badgeWord, "x", SIZE.box - wide / 2);
@@ -193,7 +194,7 @@ class Chip extends PortView {
   update(port) {
     super.update(port);
     const drops = perMinute(port);
-    const tone = drops >= FEW_DROPS ? "bad" : "warn";
+    const tone = dropTone(drops);
     attr(this.box, "class", drops ? "box " + tone : "box");
     show(this.mark, drops > 0);
     attr(this.mark, "class", "small " + tone);
@@ -226,12 +227,15 @@ class Cell extends PortView {
 
   update(port) {
     super.update(port);
-    const drops = perMinute(port) > 0;
-    if (drops && !this.corner) {
-      this.corner = s("path", { class: "corner", d: "M4 0h7v7z" });
+    const tone = dropTone(perMinute(port));
+    if (tone && !this.corner) {
+      this.corner = s("path", { d: "M4 0h7v7z" });
       this.element.append(this.corner);
     }
-    if (this.corner) show(this.corner, drops);
+    if (this.corner) {
+      show(this.corner, tone !== "");
+      attr(this.corner, "class", "corner " + tone);
+    }
     const off = classOf(port) === "off";
     if (off && !this.cross) {
       this.cross = s("path", { class: "cross", d: "M3 3l5 5m0 -5l-5 5" });
@@ -250,7 +254,6 @@ class Cell extends PortView {
     attr(this.fill, "y", SIZE.cell - 1 - level / 2);
   }
 }
-
 
 
 /** Makes the view of a port for a tier. */

@@ -50,7 +50,10 @@ export function perMinute(port) {
 }
 
 /** Fewer drops than this in a minute are amber, more are red. */
-export const FEW_DROPS = 100;
+const FEW_DROPS = 100;
+
+/** The tone of a number of drops a minute, the same in the picture, the list and the overview. */
+export const dropTone = (drops) => (drops === 0 ? "" : drops < FEW_DROPS ? "warn" : "bad");
 
 /** Less than this in both directions is idle, in bit/s. */
 export const IDLE = 1000;
