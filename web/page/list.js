@@ -19,7 +19,7 @@ export class List {
   #rows = [];
   #names = [];
   #order = [];
-  #sort = { key: null, up: false };
+  #sort = { key: null, back: false };
   #only = null;
   #query = null;
   #selected = null;
@@ -75,11 +75,13 @@ export class List {
   }
 
   #sortBy(key) {
-    this.#sort = { key, up: this.#sort.key === key && !this.#sort.up };
+    const back = this.#sort.key === key && !this.#sort.back;
+    this.#sort = { key, back };
     COLUMNS.forEach((column, i) => {
       const here = column.key === key;
-      attr(this.heads[i], "aria-sort", here ? (this.#sort.up ? "ascending" : "descending") : null);
-      say(this.heads[i].firstChild, column.title + (here ? (this.#sort.up ? " ↑" : " ↓") : ""));
+      const rises = Boolean(column.rises) !== back;
+      attr(this.heads[i], "aria-sort", here ? (rises ? "ascending" : "descending") : null);
+      say(this.heads[i].firstChild, column.title + (here ? (rises ? " ↑" : " ↓") : ""));
     });
     this.#arrange();
   }
@@ -89,7 +91,7 @@ export class List {
     const homes = [...this.model.networks.keys(), DETACHED];
     const ports = homes.flatMap((home) => this.model.portsOf(home));
     const column = COLUMNS.find(({ key }) => key === this.#sort.key);
-    if (column) ports.sort((a, b) => (this.#sort.up ? -1 : 1) * column.order(a, b));
+    if (column) ports.sort((a, b) => (this.#sort.back ? -1 : 1) * column.order(a, b));
     this.#order = ports.map((port) => port.name);
     this.#filter();
   }

@@ -3,7 +3,7 @@
 
 import { attr, h, s, say, show, text, write } from "./dom.js";
 import { modeClass } from "./network.js";
-import { addressOf, count, isIdle, logPart, perMinute, si, stateOf, vlanText } from "./words.js";
+import { addressOf, count, dropTone, isIdle, logPart, perMinute, si, stateOf, vlanText } from "./words.js";
 
 const byNumber = (value) => (a, b) => value(b) - value(a);
 // Made when it is first asked for: it takes 10 ms, which the first paint has no use for.
@@ -12,18 +12,24 @@ const byText = (value) => (a, b) => {
   collator ??= new Intl.Collator("en", { numeric: true });
   return collator.compare(value(a), value(b));
 };
-const trouble = (port) => (port.state === "not-running" ? 1e15 : 0) + perMinute(port);
 
-/** The columns: title, class, and an order, the most wanted first. */
+/** By drops; of ports with as many, those that do not run come first. */
+function byTrouble(a, b) {
+  const off = (port) => (port.state === "not-running" ? 1 : 0);
+  return perMinute(b) - perMinute(a) || off(b) - off(a);
+}
+
+/** The columns: title, class, and an order, the most wanted first. Texts and VLANs rise in it, and
+    figures fall. */
 export const COLUMNS = [
-  { key: "name", title: "Port", order: byText((port) => port.name) },
-  { key: "network", title: "Network", kind: "wide", order: byText((port) => port.network ?? "\uffff") },
-  { key: "vlan", title: "VLAN", kind: "wide", order: (a, b) => (a.tag ?? 9999) - (b.tag ?? 9999) },
-  { key: "address", title: "Address", kind: "wide", order: byText((port) => addressOf(port) || "\uffff") },
+  { key: "name", title: "Port", rises: true, order: byText((port) => port.name) },
+  { key: "network", title: "Network", kind: "wide", rises: true, order: byText((port) => port.network ?? "\uffff") },
+  { key: "vlan", title: "VLAN", kind: "wide", rises: true, order: (a, b) => (a.tag ?? 9999) - (b.tag ?? 9999) },
+  { key: "address", title: "Address", kind: "wide", rises: true, order: byText((port) => addressOf(port) || "\uffff") },
   { key: "to", title: "To guest", kind: "num", order: byNumber((port) => port.rate.tx_bps) },
   { key: "from", title: "From guest", kind: "num wide", order: byNumber((port) => port.rate.rx_bps) },
   { key: "trend", title: "10 minutes", kind: "wide", order: byNumber((port) => port.rate.tx_bps) },
-  { key: "drops", title: "Drops/min", kind: "num", order: byNumber(trouble) },
+  { key: "drops", title: "Drops/min", kind: "num", order: byTrouble },
 ];
 
 const TREND = { width: 88, height: 18 };
@@ -57,7 +63,8 @@ export class ListRow {
     this.why = cell("why", this.reason);
     this.dropName = h("span", { class: "wide" });
     this.dropCount = h("b", {});
-    this.drops = cell("num", this.dropName, " ", this.dropCount);
+    // The name gives way to the number, which is always whole.
+    this.drops = cell("num drops", this.dropName, " ", this.dropCount);
     this.element = h("div", { role: "row", class: "tr", id },
       cell("first", h("b", {}, this.name), this.subLine), cell("wide", this.swatch, this.network),
       cell("wide", this.vlan), cell("wide", this.address),
@@ -100,7 +107,7 @@ export class ListRow {
     const worst = port.drops.reduce((a, b) => (a && a.minute >= b.minute ? a : b), null);
     say(this.dropName, drops ? worst.reason : "");
     say(this.dropCount, count(drops));
-    attr(this.drops, "class", drops ? "td num bad" : "td num none");
+    attr(this.drops, "class", drops ? "td num drops " + dropTone(drops) : "td num drops none");
   }
 
   rates(port) {
