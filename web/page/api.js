@@ -20,7 +20,7 @@ export async function refusal(response) {
   return said || `the web process answered ${response.status}: see the log of tramad`;
 }
 
-async function answer(request) {
+async function accepted(request) {
   let response;
   try {
     response = await request;
@@ -30,8 +30,10 @@ async function answer(request) {
   if (response.status === 401) onEnd(true);
   else if (response.ok) onEnd(false);
   if (!response.ok) throw new Error(await refusal(response));
-  return response.json();
+  return response;
 }
+
+const answer = async (request) => (await accepted(request)).json();
 
 const path = (name, query) => {
   const text = new URLSearchParams(query ?? {}).toString();
@@ -51,5 +53,6 @@ export const post = (name, body) =>
     }),
   );
 
-/** The address of a capture. */
-export const captureOf = (port, seconds) => path("capture", { port, seconds });
+/** Starts a capture; returns the response, of which the body grows. */
+export const startCapture = (port, seconds, signal) =>
+  accepted(fetch(path("capture", { port, seconds }), { signal }));

@@ -36,6 +36,9 @@ export function say(element, value) {
   if (element.textContent !== next) element.textContent = next;
 }
 
+/** Announces a text to screen readers. */
+export const announce = (value) => say(document.getElementById("said"), value);
+
 /** Sets an attribute; `null` removes it. */
 export function attr(element, name, value) {
   if (value == null) {

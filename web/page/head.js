@@ -1,7 +1,7 @@
 // The head: name of the host, figures of all ports, workers, and whether there is contact.
 // Contact is the one live region; its clock ticks outside of it.
 
-import { attr, h, keyed, say, show } from "./dom.js";
+import { announce, attr, h, keyed, say, show } from "./dom.js";
 import { count, duration, perMinute, several, si } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -11,6 +11,7 @@ const attention = (n) => (n === 0 ? "" : n === 1 ? "1 needs attention" : `${n} n
 export class Head {
   #workers = new Map();
   #contact = null;
+  #announced = "";
 
   constructor(model, stream, onChoose) {
     this.model = model;
@@ -51,7 +52,14 @@ export class Head {
     return { element, figure };
   }
 
-  /** Shows whether there is contact; `said` is read out, once for each change. */
+  /** Announces a text once for each change. In between, other parts announce theirs. */
+  #announce(text) {
+    if (text === this.#announced) return;
+    this.#announced = text;
+    announce(text);
+  }
+
+  /** Shows whether there is contact. */
   contact(contact) {
     this.#contact = contact;
     this.#tick();
@@ -66,7 +74,7 @@ export class Head {
     if (!lost) {
       this.silentSince = null;
       say($("contact"), "live");
-      say($("said"), this.wasLost ? "Contact again." : "");
+      this.#announce(this.wasLost ? "Contact again." : "");
       $("lost").hidden = true;
       return;
     }
@@ -79,7 +87,7 @@ export class Head {
     say($("contact"), `no contact for ${seconds}${when}`);
     say($("why"), (contact.lost ? contact.why : silence) ?? "");
     // It is read aloud, so it has nothing that counts.
-    say($("said"), contact.lost ? "No contact." : "No contact. tramad does not answer.");
+    this.#announce(contact.lost ? "No contact." : "No contact. tramad does not answer.");
     $("retry").hidden = !contact.lost;
     $("lost").hidden = false;
   }
