@@ -41,6 +41,7 @@ class Reason {
 
 export class DropsSection {
   #reasons = new Map();
+  #order = [];
 
   constructor(model, port) {
     this.model = model;
@@ -54,11 +55,19 @@ export class DropsSection {
   update(port) {
     const sum = perMinute(port);
     say(this.total, sum ? count(sum) + " in the last minute" : "none in the last minute");
-    // The order is that in which they came: sorting again would move what is being read.
-    keyed(this.list, this.#reasons, port.drops, (drop) => drop.reason,
+    keyed(this.list, this.#reasons, this.#inOrder(port.drops), (drop) => drop.reason,
       (drop) => new Reason(drop.reason, this.name, (reason) => explainLast(reason, this.name)),
       (reason, drop) => reason.update(drop, this.model.reasons.get(drop.reason), sum));
     this.form.suggest(port);
+  }
+
+  /** The most of the last minute come first when the panel opens; later ones follow at the end, since
+      sorting again would move what is being read. */
+  #inOrder(drops) {
+    const known = new Map(drops.map((drop) => [drop.reason, drop]));
+    const fresh = drops.filter((drop) => !this.#order.includes(drop.reason));
+    this.#order.push(...fresh.sort((a, b) => b.minute - a.minute).map((drop) => drop.reason));
+    return this.#order.map((reason) => known.get(reason)).filter(Boolean);
   }
 
   openExplain() {

@@ -9,8 +9,9 @@ import { count, several, width } from "./words.js";
 /** Whether a gateway of the network leads out of the host. */
 const isNat = (network) => String(network.mode).startsWith("nat");
 
-/** The command in a text, between backticks. */
-export const commandIn = (text) => /`([^`]+)`/.exec(text ?? "")?.[1] ?? null;
+/** The command to run that a text has between backticks. What only shows something, as `ip link`
+    does, or is no command is a part of the sentence. */
+export const commandIn = (text) => /`((?:tramactl|ip link set) [^`]+)`/.exec(text ?? "")?.[1] ?? null;
 
 /** The two strokes of what leaves and comes, and a dashed one for what does not run. */
 export class Strokes {

@@ -22,27 +22,16 @@ function number(text, what, least, most) {
   return value;
 }
 
-/** What an answer says, for people. */
+/** What an answer says, step by step; the last is the verdict. */
 function rendering(answer) {
-  const steps = (answer.steps ?? []).flatMap((step) => pair(step.about, step.text));
-  return [h("dl", { class: "kv steps" }, ...steps, ...pair("verdict", h("b", {}, verdict(answer))))];
-}
-
-const droppedText = (at) => `dropped at ${at.at}: ${at.reason}. ${sentence(at.remedy ?? "")}`;
-
-function verdict(answer) {
-  if (answer.dropped) return droppedText(answer.dropped);
-  const exits = (answer.exits ?? []).map((exit) => {
-    if (exit.dropped) return droppedText(exit.dropped);
-    return `to ${exit.port}, ${exit.tag == null ? "untagged" : "tag " + exit.tag}`;
-  });
-  return exits.length ? exits.join("; ") : "no port would get it";
+  const said = (step) => (step.about === "verdict" ? h("b", {}, step.text) : step.text);
+  return h("dl", { class: "kv steps" }, ...(answer.steps ?? []).flatMap((step) => pair(step.about, said(step))));
 }
 
 async function ask(port, frame, into) {
   into.replaceChildren("Asking …");
   try {
-    into.replaceChildren(...rendering(await post("explain", { port, frame })));
+    into.replaceChildren(rendering(await post("explain", { port, frame })));
   } catch (error) {
     into.replaceChildren(h("p", { class: "bad" }, sentence(error.message)));
   }

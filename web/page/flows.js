@@ -10,21 +10,17 @@ const SHOWN = 50;
 
 class Row {
   constructor(flow, withPort) {
-    this.name = h("dt", {});
     this.ends = h("span", { class: "faint" });
     this.figures = h("dd", {});
-    const peer = flow.name || flow.remote || "";
-    this.name.textContent = peer;
-    const far = flow.name && flow.remote ? " → " + flow.remote : "";
     const port = withPort && flow.port ? flow.port + ", " : "";
-    this.way = `${port}${flow.protocol} ${far ? "" : "from "}${flow.guest ?? ""}${far}`;
-    this.element = h("div", { class: "flow" }, this.name, this.figures, h("dd", { class: "more" }, this.ends));
+    this.way = `${port}${flow.protocol} from ${flow.guest ?? ""}`;
+    const peer = h("dt", {}, flow.remote ?? "");
+    this.element = h("div", { class: "flow" }, peer, this.figures, h("dd", { class: "more" }, this.ends));
   }
 
   update(flow) {
     say(this.figures, `${si(flow.bytes_down ?? 0, "B")} in, ${si(flow.bytes_up ?? 0, "B")} out`);
     const parts = [this.way, String(flow.state ?? "").toLowerCase()];
-    if (flow.age_s != null) parts.push(`for ${duration(flow.age_s)}`);
     if (flow.idle_s > 5) parts.push(`idle for ${duration(flow.idle_s)}`);
     say(this.ends, parts.filter(Boolean).join(", "));
   }
