@@ -16,6 +16,7 @@ export class Board {
 
   /** Gives each port its view and place. */
   put(ports, places, tier, hollow) {
+    const before = this.places.get(this.current);
     this.places = places;
     const fresh = [];
     for (const port of ports) {
@@ -38,8 +39,16 @@ export class Board {
       view.element.remove();
       this.views.delete(name);
     }
-    if (!this.views.has(this.current)) this.current = this.order()[0] ?? null;
+    if (!this.views.has(this.current)) this.current = this.heir(before);
     this.setCurrent(this.current);
+  }
+
+  /** The port that follows one that has gone from a place: the nearest in its row, or the first. */
+  heir(place) {
+    const names = this.order();
+    if (!place || !names.length) return names[0] ?? null;
+    const row = names.filter((name) => this.places.get(name).y === place.y);
+    return this.#nearest(row.length ? row : names, place.x);
   }
 
   /** Brings a few labels up to date, so that all are within ten seconds. */

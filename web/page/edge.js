@@ -79,17 +79,30 @@ export function drawEdge(network, totalWidth) {
     }
     return { parts, stroke, lowest };
   }
-  const inside = network.mode === "internal" && !network.host_addresses.length;
+  const inside = staysInside(network);
   if (inside && !network.gateway) parts.push(small(at.end + 12, y + 4, "stays inside", "faint"));
   const stroke = inside ? null : outside(network, at, y, parts);
   const gateway = network.gateway;
-  if (inside && gateway) parts.push(gateBox(gateway, at, y));
+  if (inside && gateway) parts.push(gateBox(gateway, at, y), cap(at, y));
   const wrong = wrongWith(network);
   if (wrong) below(trouble(wrong, at.gate, y + 31, room), y + 31);
-  const line = y + (wrong ? 45 : 31);
+  let line = y + (wrong ? 45 : 31);
+  if (inside && gateway) {
+    below(small(at.gate, line, "stays inside", "faint"), line);
+    line += 14;
+  }
   if (gateway) gatewayLines(network, gateway, at, line, below);
   forwardLines(network, at, line, below);
   return { parts, stroke, lowest };
+}
+
+/** Whether a network ends in a cap: neither the host nor the LAN is reached. */
+export const staysInside = (network) => network.mode === "internal" && !network.host_addresses.length;
+
+/** The cap of a line, behind its gateway. */
+function cap(at, y) {
+  const from = at.gate + SIZE.gateWidth;
+  return s("path", { class: "bus", d: `M${from} ${y}h10m0 -6v12` });
 }
 
 /** What is wrong with a network that is not bridged. */

@@ -1,10 +1,11 @@
 // The list of ports: a grid that only has the rows in view, however many ports there are.
 // It is sorted when it is asked to, and not again by itself: rows do not jump.
 
-import { attr, h, say } from "./dom.js";
+import { announce, attr, h, say, show } from "./dom.js";
 import { COLUMNS, ListRow } from "./listrow.js";
 import { DETACHED, homeOf } from "./model.js";
 import { Overview } from "./overview.js";
+import { noNetworks } from "./picture.js";
 import { matches } from "./search.js";
 import { count, perMinute } from "./words.js";
 
@@ -39,8 +40,9 @@ export class List {
     this.grid = h("div", {
       role: "grid", class: "grid", tabindex: "0", "aria-label": "Ports", "aria-colcount": COLUMNS.length,
     }, h("div", { role: "rowgroup", class: "theadbox" }, this.header), this.inner);
-    const head = h("div", { class: "listhead" }, this.total, ...this.chips.values());
-    this.element = h("div", { class: "list", hidden: true }, this.overview.element, head, this.grid);
+    this.head = h("div", { class: "listhead" }, this.total, ...this.chips.values());
+    this.empty = noNetworks();
+    this.element = h("div", { class: "list", hidden: true }, this.overview.element, this.head, this.grid, this.empty);
     this.inner.addEventListener("click", (event) => {
       const row = event.target.closest(".tr");
       if (row) this.choose(row.portName);
@@ -107,6 +109,9 @@ export class List {
   }
 
   #counts() {
+    const none = !this.model.homes().length;
+    show(this.empty, none);
+    for (const part of [this.overview.element, this.head, this.grid]) show(part, !none);
     say(this.total, `${count(this.#names.length)} of ${count(this.model.ports.size)} ports`);
     let [drops, down] = [0, 0];
     for (const port of this.model.ports.values()) {
@@ -141,8 +146,18 @@ export class List {
     this.#draw();
   }
 
+  /** Makes the next row the current one if its port was removed. */
+  #moveOn() {
+    const isThere = (name) => this.model.ports.has(name);
+    if (this.current === null || isThere(this.current)) return;
+    if (document.activeElement === this.grid) announce(`Port ${this.current} was removed.`);
+    const at = this.#names.indexOf(this.current);
+    this.current = this.#names.slice(at + 1).find(isThere) ?? this.#names.findLast(isThere) ?? null;
+  }
+
   /** Takes in new ports at the end, unless the order is that of the networks. */
   #merge() {
+    this.#moveOn();
     if (this.#sort.key === null) return this.#arrange();
     const known = new Set(this.#order);
     const fresh = [...this.model.ports.keys()].filter((name) => !known.has(name));

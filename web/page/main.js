@@ -2,7 +2,7 @@
 // All drawing of a second happens in one frame, which is measured as `trama-frame`.
 
 import { LOGIN, whenSessionEnds } from "./api.js";
-import { command } from "./dom.js";
+import { announce, command } from "./dom.js";
 import { Head } from "./head.js";
 import { listenToKeys } from "./keys.js";
 import { List } from "./list.js";
@@ -84,11 +84,11 @@ const page = {
     return true;
   },
 
-  choose(selection) {
+  choose(selection, gone) {
     if (narrow.matches && selection !== null && panel.selection === null) {
       page.returnTo = document.activeElement;
     }
-    panel.show(selection);
+    panel.show(selection, gone);
     const port = selection?.kind === "port" ? selection.name : null;
     page.picture.select(port);
     page.list.select(port);
@@ -107,12 +107,15 @@ const page = {
     if (panel.selection === null) return false;
     const inside = $("panel").contains(document.activeElement);
     page.choose(null);
-    if (inside || document.activeElement === document.body) {
-      if (page.returnTo?.isConnected) page.returnTo.focus();
-      else page.focusMain();
-    }
+    if (inside || document.activeElement === document.body) page.focusBack();
     page.returnTo = null;
     return true;
+  },
+
+  /** Focuses what opened the panel, or the main part. */
+  focusBack() {
+    if (page.returnTo?.isConnected) page.returnTo.focus();
+    else page.focusMain();
   },
 
   /** On a narrow screen the panel covers all, and what is behind it cannot be reached. */
@@ -125,10 +128,41 @@ const page = {
   },
 };
 
+const KINDS = new Map([["port", "Port"], ["network", "Network"], ["worker", "Worker"]]);
+
 const actions = {
   choose: (selection) => (selection === null ? page.close() : page.choose(selection)),
-  gone: () => page.choose(null),
+  gone({ kind, name }) {
+    const text = `${KINDS.get(kind)} ${name} was removed.`;
+    announce(text);
+    page.choose(null, text);
+  },
 };
+
+/** Remembers what has the focus; the function returned moves the focus on if that was removed. */
+function keepFocus() {
+  const held = document.activeElement;
+  const board = held.portName !== undefined && page.boards().find((one) => one.element.contains(held));
+  const place = board && board.places.get(held.portName);
+  const wasInPanel = $("panel").contains(held);
+  const { selection } = panel;
+  return () => {
+    if (held.isConnected) return;
+    if (wasInPanel && selection === panel.selection) panel.focus();
+    else if (wasInPanel) page.focusBack();
+    else if (board) followPort(held.portName, board, place);
+    else page.focusMain();
+  };
+}
+
+/** Focuses a port that hangs on another network now, or the next one if it was removed. */
+function followPort(name, board, place) {
+  const home = page.boards().find((one) => one.views.has(name));
+  if (home) return home.focus(name);
+  announce(`Port ${name} was removed.`);
+  if (board.element.isConnected && board.views.size) board.focus(board.heir(place));
+  else page.focusMain();
+}
 
 page.picture = new Picture(model, actions.choose);
 page.list = new List(model, trends, actions.choose);
@@ -155,6 +189,7 @@ function frame() {
   const began = performance.now();
   const touched = pending;
   pending = null;
+  const restoreFocus = keepFocus();
   if (page.view === null) {
     page.show(narrow.matches || model.ports.size >= LIST_FIRST ? "list" : "picture");
     chooseFromAddress();
@@ -167,6 +202,7 @@ function frame() {
   strip.update(touched);
   panel.update(touched);
   tip.update();
+  restoreFocus();
   performance.measure("trama-frame", { start: began });
   // The browser keeps all of them.
   frames += 1;

@@ -3,7 +3,7 @@
 
 import { attr, h, s, say } from "./dom.js";
 import { Board } from "./board.js";
-import { Strokes, drawEdge } from "./edge.js";
+import { Strokes, drawEdge, staysInside } from "./edge.js";
 import { DETACHED } from "./model.js";
 import { Rows, SIZE, Slots, columns, layBlocks, layCards, tierOf } from "./layout.js";
 import { several, si } from "./words.js";
@@ -81,7 +81,7 @@ export class NetworkView {
     const network = this.network;
     if (network) {
       const at = columns(this.width);
-      const inside = network.mode === "internal" && !network.gateway && !network.host_addresses.length;
+      const inside = staysInside(network) && !network.gateway;
       const end = inside ? at.end : at.gate;
       const y = SIZE.bus;
       const d = network.mode === "nat"

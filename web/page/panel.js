@@ -8,11 +8,13 @@ import { WorkerPanel } from "./workerpanel.js";
 
 const KINDS = new Map([["port", PortPanel], ["network", NetworkPanel], ["worker", WorkerPanel]]);
 
-function hint() {
+/** `gone`: what is said of a selection that was removed. */
+function hint(gone) {
   const key = (name, what) => [h("dt", {}, h("kbd", {}, name)), h("dd", {}, what)];
   return h("div", {},
     h("div", { class: "phead" },
       h("h2", { tabindex: "-1" }, "Nothing selected"),
+      gone ? h("div", { class: "state warnish" }, gone) : "",
       h("p", {}, "Choose a port or a network in the picture or in the list.")),
     h("section", {}, h("h3", {}, "Keys"), h("dl", { class: "kv keys" },
       ...key("/", "search"), ...key("← →", "ports of a network"), ...key("↑ ↓", "rows and networks"),
@@ -39,12 +41,12 @@ export class Panel {
     return this.model.workers.some((worker) => String(worker.id) === selection.name);
   }
 
-  show(selection) {
+  show(selection, gone = "") {
     this.#content?.close?.();
     this.selection = selection;
     const kind = selection && this.exists(selection) ? KINDS.get(selection.kind) : null;
     this.#content = kind ? new kind(this.model, selection.name, this.actions) : null;
-    this.element.replaceChildren(this.#content ? this.#content.element : hint());
+    this.element.replaceChildren(this.#content ? this.#content.element : hint(gone));
     this.element.scrollTop = 0;
     this.#content?.update(null);
     this.#content?.opened?.();

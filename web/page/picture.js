@@ -1,15 +1,19 @@
 // The picture: all networks below one another, and the rails of the host and the LAN behind them.
 // It is built once; a change touches the networks and ports that it names.
 
-import { attr, h, s } from "./dom.js";
+import { attr, command, h, s, show } from "./dom.js";
 import { NetworkView } from "./network.js";
 import { columns } from "./layout.js";
 import { homeOf } from "./model.js";
 import { matches } from "./search.js";
 
-/** As in picture.css. Below, the picture scrolls sideways. */
-const LEAST_WIDTH = 640;
+/** As in picture.css: what the panel leaves of 861 px. Below, the picture scrolls sideways. */
+const LEAST_WIDTH = 540;
 const TOP = 24;
+
+/** What is shown without networks, in the picture and in the list. */
+export const noNetworks = () =>
+  h("div", { class: "empty", hidden: true }, h("p", {}, "No networks yet. Add one:"), command("tramactl add-br lab"));
 
 export class Picture {
   networks = new Map();
@@ -22,7 +26,7 @@ export class Picture {
     this.model = model;
     this.onChoose = onChoose;
     this.inner = h("div", { class: "networks" });
-    this.empty = h("p", { class: "empty", hidden: true }, "No networks yet. Add one: tramactl add-br lab");
+    this.empty = noNetworks();
     this.element = h("div", { class: "picture", hidden: true }, this.#rails, this.inner, this.empty);
   }
 
@@ -59,7 +63,7 @@ export class Picture {
       const { element } = this.networks.get(name);
       if (this.inner.children[i] !== element) this.inner.insertBefore(element, this.inner.children[i] ?? null);
     });
-    this.empty.hidden = homes.length > 0;
+    show(this.empty, !homes.length);
     this.select(this.#selected);
   }
 

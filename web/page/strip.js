@@ -23,8 +23,28 @@ const textOf = (event) => {
   return LINE.exec(line)?.[1] === event.type ? line.replace(LINE, "") : line;
 };
 
+/** Lines with keys. There may be several of a kind: forwards that wait, for example. */
+function withKeys(list) {
+  const numbers = new Map();
+  return list.map((line) => {
+    const kind = JSON.stringify([line.object, line.kind]);
+    numbers.set(kind, (numbers.get(kind) ?? 0) + 1);
+    return { key: `${kind} ${numbers.get(kind)}`, line, over: false };
+  });
+}
+
+/** The lines in the order that is shown: what is over keeps its place, what is new comes last. */
+function inHeldOrder(shown, lines) {
+  const now = new Map(lines.map((one) => [one.key, one]));
+  const held = new Set(shown.map(({ key }) => key));
+  const kept = shown.map((old) => now.get(old.key) ?? { ...old, over: true });
+  return kept.concat(lines.filter(({ key }) => !held.has(key)));
+}
+
 export class Strip {
   #lines = new Map();
+  #shown = [];
+  #pointed = false;
   #type = "";
   #seen = -Infinity;
 
@@ -45,6 +65,7 @@ export class Strip {
     const events = h("section", { id: "events", tabindex: "0", "aria-labelledby": "events-title" },
       h("h2", { id: "events-title" }, "Events ", h("span", {}, "newest first, UTC"), choice), this.events);
     element.replaceChildren(attention, events);
+    this.#holdOrder();
   }
 
   update(touched) {
@@ -53,19 +74,29 @@ export class Strip {
     else for (const event of touched.events) this.#add(event);
   }
 
-  #attention() {
-    const list = this.model.attention;
-    say(this.total, list.length ? ` ${list.length}` : " nothing");
-    // There may be several of a kind: forwards that wait, for example.
-    const numbers = new Map();
-    const key = (line) => {
-      const kind = JSON.stringify([line.object, line.kind]);
-      numbers.set(kind, (numbers.get(kind) ?? 0) + 1);
-      return `${kind} ${numbers.get(kind)}`;
+  /** Lines do not move under the pointer or the focus: they are put in order when both have left. */
+  #holdOrder() {
+    const point = (event) => {
+      this.#pointed = event.type === "pointerenter" && event.pointerType !== "touch";
+      this.#attention();
     };
-    keyed(this.lines, this.#lines, list, key, (line) => this.#line(line), (row, line) => {
-      say(row.text, line.text);
-      row.element.title = line.text;
+    this.lines.addEventListener("pointerenter", point);
+    this.lines.addEventListener("pointerleave", point);
+    // The focus has not arrived elsewhere yet.
+    this.lines.addEventListener("focusout", () => requestAnimationFrame(() => this.#attention()));
+  }
+
+  #attention() {
+    say(this.total, this.model.attention.length ? ` ${this.model.attention.length}` : " nothing");
+    const lines = withKeys(this.model.attention);
+    const held = this.#pointed || this.lines.contains(document.activeElement);
+    this.#shown = held ? inHeldOrder(this.#shown, lines) : lines;
+    const make = ({ line }) => this.#line(line);
+    keyed(this.lines, this.#lines, this.#shown, ({ key }) => key, make, (row, { line, over }) => {
+      const text = over ? "no longer" : line.text;
+      say(row.text, text);
+      row.element.title = text;
+      row.element.classList.toggle("past", over);
       row.glyph.className = "g " + (line.severity === "bad" ? "bad" : "warn");
     });
   }
