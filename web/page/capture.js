@@ -1,6 +1,6 @@
 // A capture of a port: it is read here and saved as a file when it is over.
-// A request of the page, not a link: a link shows neither a refusal nor the end. It is kept in
-// memory meanwhile, so it has a limit; `tramactl tcpdump` has none.
+// A request of the page, not a link: a link shows neither a refusal nor the end. The frames are
+// kept in memory, so there is a limit; `tramactl tcpdump` has none.
 
 import { startCapture } from "./api.js";
 import { announce, attr, h, say } from "./dom.js";

@@ -61,8 +61,8 @@ export class DropsSection {
     this.form.suggest(port);
   }
 
-  /** The most of the last minute come first when the panel opens; later ones follow at the end, since
-      sorting again would move what is being read. */
+  /** The most of the last minute come first when the panel opens; later ones follow at the end,
+      since sorting again would move what is being read. */
   #inOrder(drops) {
     const known = new Map(drops.map((drop) => [drop.reason, drop]));
     const fresh = drops.filter((drop) => !this.#order.includes(drop.reason));

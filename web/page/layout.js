@@ -93,7 +93,7 @@ export function layCards({ network, ports, width, slots, rowsOf }) {
   const laneY = (i) => bus + 15 + i * SIZE.lane;
   const comb = lanes.length ? laneY(lanes.length - 1) : network ? bus : 0;
   const stem = network ? SIZE.stem : SIZE.bus;
-  // Between two rows: the badge of a card above the branch, and below it what the next card carries.
+  // Between two rows: a card's badge above the branch, and below it what the next card carries.
   const branchStem = SIZE.stem + (lanes.length ? SIZE.note : 4);
   const rowHeight = SIZE.boxHeight + SIZE.under + branchStem;
   const top = (row) => comb + stem + row * rowHeight;

@@ -74,7 +74,7 @@ export class Strip {
     else for (const event of touched.events) this.#add(event);
   }
 
-  /** Lines do not move under the pointer or the focus: they are put in order when both have left. */
+  /** Lines do not move under the pointer or the focus: they are put in order when both leave. */
   #holdOrder() {
     const point = (event) => {
       this.#pointed = event.type === "pointerenter" && event.pointerType !== "touch";
