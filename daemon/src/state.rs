@@ -552,6 +552,7 @@ impl Inner {
     /// Takes the steps and makes `config` the one in force. Returns what they have changed and what
     /// does not run, or not so.
     fn change_to(&mut self, config: Config, steps: &[Step]) -> Vec<NotRunning> {
+        let in_trouble = self.data_plane.in_trouble();
         self.data_plane.apply(steps, &config.expanded());
         self.data_plane.release_blocks();
         if config != self.config {
@@ -564,7 +565,7 @@ impl Inner {
         self.data_plane.attached.retain(&self.config);
         self.exports.wake();
         self.keep_ephemeral(&before);
-        self.data_plane.not_in_force(steps, &self.config)
+        self.data_plane.not_in_force(steps, &in_trouble)
     }
 }
 

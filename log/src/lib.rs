@@ -65,8 +65,8 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
     filter.map_err(|error| format!("{text:?}: {error}; write LEVEL or TARGET=LEVEL, of {LEVELS}"))
 }
 
-/// Standard error. What cannot be written, as on a full disk or to a pipe without a reader, is lost:
-/// the process has other things to do than to log.
+/// Standard error. What cannot be written, as on a full disk or to a pipe without a reader, is
+/// lost: the process has other things to do than to log.
 struct Log;
 
 impl Write for Log {

@@ -1,12 +1,12 @@
 //! What is stored and does not run, or not as stored, and why.
 
+use std::collections::HashSet;
 use std::fmt::{self, Display};
 use std::io::Write;
 
 use trama_api::transaction::{Kind, NotRunning};
 
 use super::DataPlane;
-use crate::config::model::Config;
 use crate::plan::Step;
 
 /// The keys that are in force only if the socket of a port has its owner, group and mode.
@@ -81,17 +81,9 @@ impl DataPlane {
     }
 
     /// Returns what steps that were taken have changed and what does not run, or not so.
-    pub(crate) fn not_in_force(&self, steps: &[Step], config: &Config) -> Vec<NotRunning> {
+    pub(crate) fn not_in_force(&self, steps: &[Step], before: &HashSet<String>) -> Vec<NotRunning> {
         let mut found = Vec::new();
         for step in steps {
-            if let Step::SetNetwork { network, keys } = step
-                && keys.contains(&"mtu")
-            {
-                // The interfaces that they join may be too small.
-                let on = config.ports.iter().filter(|port| port.is_on(&network.name));
-                let failed = on.filter_map(|port| Some((port, self.failed.get(&port.name)?)));
-                found.extend(failed.map(|(port, trouble)| self.report(&port.name, trouble)));
-            }
             let (name, keys): (&str, Option<&[&str]>) = match step {
                 Step::AddPort { port } => (&port.name, None),
                 Step::SetPort { port, keys } => (&port.name, Some(keys)),
@@ -103,9 +95,23 @@ impl DataPlane {
                 found.push(self.report(name, trouble));
             }
         }
+        // A step may take down what it does not name: a larger MTU the ports whose devices have less.
+        let is_new = |(name, _): &(&String, &Trouble)| !before.contains(*name);
+        let new =
+            self.failed.iter().filter(is_new).map(|(name, trouble)| self.report(name, trouble));
+        for trouble in new {
+            if !found.contains(&trouble) {
+                found.push(trouble);
+            }
+        }
         // A network may have a step beside that of its own port.
         found.dedup();
         found
+    }
+
+    /// Returns the names of what does not run, or not as stored.
+    pub(crate) fn in_trouble(&self) -> HashSet<String> {
+        self.failed.keys().cloned().collect()
     }
 
     /// Returns all that does not run, or not as stored.

@@ -59,6 +59,7 @@ fn parse_one(words: &[String]) -> Result<Call, Failure> {
     let args = arguments.to_vec();
     check_place(command, &args)?;
     check_arity(command, &args)?;
+    check_global(command, &args)?;
     let options = options
         .into_iter()
         .map(|(option, value)| check_option(command, option, value))
@@ -107,11 +108,20 @@ const GLOBAL: &[&str] = &[
 fn check_place(command: &Command, args: &[String]) -> Result<(), Failure> {
     let is_option = |arg: &&String| {
         let name = arg.split_once('=').map_or(arg.as_str(), |(name, _)| name);
-        GLOBAL.contains(&name) || command.options.iter().any(|known| known.name == name)
+        command.options.iter().any(|known| known.name == name)
     };
-    let Some(option) = args.iter().find(is_option) else { return Ok(()) };
+    args.iter().find(is_option).map_or(Ok(()), |option| Err(misplaced(command, option)))
+}
+
+/// Whether no option of `tramactl` itself is taken for an argument.
+fn check_global(command: &Command, args: &[String]) -> Result<(), Failure> {
+    let is_option = |arg: &&String| GLOBAL.contains(&arg.split('=').next().unwrap_or_default());
+    args.iter().find(is_option).map_or(Ok(()), |option| Err(misplaced(command, option)))
+}
+
+fn misplaced(command: &Command, option: &str) -> Failure {
     let name = command.name;
-    Err(format!("'{name}': options stand before the command's name: {option} {name} ...").into())
+    format!("'{name}': options stand before the command's name: {option} {name} ...").into()
 }
 
 fn check_arity(command: &Command, args: &[String]) -> Result<(), Failure> {

@@ -141,7 +141,8 @@ fn exit_statuses() {
     assert_eq!(status("dance"), 1);
     assert_eq!(status("--no-such-option show"), 1);
     assert_eq!(status("--format=html show"), 1);
-    assert_eq!(status("-t 0 show"), 1);
+    assert_eq!(status("-t 0 show"), 0, "without a limit");
+    assert_eq!(status("-t 86401 show"), 1);
     assert_eq!(status(""), 0, "help");
     assert_eq!(status("--help"), 0);
     assert_eq!(status("--version"), 0);
