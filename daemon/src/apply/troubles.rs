@@ -95,7 +95,8 @@ impl DataPlane {
                 found.push(self.report(name, trouble));
             }
         }
-        // A step may take down what it does not name: a larger MTU the ports whose devices have less.
+        // A step may take down what it does not name: a larger MTU the ports whose devices have
+        // less.
         let is_new = |(name, _): &(&String, &Trouble)| !before.contains(*name);
         let new =
             self.failed.iter().filter(is_new).map(|(name, trouble)| self.report(name, trouble));
