@@ -194,7 +194,7 @@ fn an_interface_that_is_missing_or_down_is_joined_by_an_event_of_its_link() {
     assert!(error_of(&tramad, "v1").contains("its MTU is 1500, but"));
     // And so does one that fits.
     tramad.ctl("set Bridge lab mtu=1500");
-    assert_eq!(error_of(&tramad, "v1"), "[]");
+    assert_eq!(error_of(&tramad, "v1"), "[]\n");
     peer.wait_for_ping("10.1.0.9", SOON);
     tramad.stop();
 }
