@@ -32,6 +32,8 @@ pub struct Explanation {
     /// Other ports that carry its VLAN, which do not receive unknown unicast frames that may not be
     /// for them.
     pub withheld: Vec<PortId>,
+    /// The mirrors that would copy it, by their places in the network's list.
+    pub mirrors: Vec<usize>,
 }
 
 /// What is known of a frame's destination.
@@ -65,8 +67,8 @@ pub struct Exit {
 impl Explanation {
     /// Returns that of a frame that is dropped before anything of it is looked at.
     pub(crate) fn dropped(reason: Option<DropReason>) -> Explanation {
-        let (exits, withheld) = (Vec::new(), Vec::new());
-        Explanation { vlan: None, dropped: reason, route: None, exits, withheld }
+        let (exits, withheld, mirrors) = (Vec::new(), Vec::new(), Vec::new());
+        Explanation { vlan: None, dropped: reason, route: None, exits, withheld, mirrors }
     }
 }
 

@@ -130,23 +130,37 @@ impl Mirrors {
         let Some(Active { mirror, done, .. }) = self.list.get_mut(place) else { return 0 };
         let new = frames & !*done;
         *done |= new;
-        let mut taken = 0;
+        mirror.choose(new, source, plan)
+    }
+
+    /// Returns the places of the mirrors among `by` that would copy a frame, the only one of its
+    /// burst.
+    pub(crate) fn copying<S: Source>(&self, by: MirrorSet, source: &S, plan: &Plan) -> Vec<usize> {
+        let copies = |place: &usize| {
+            self.get(*place).is_some_and(|(mirror, _)| mirror.choose(1, source, plan) != 0)
+        };
+        members(by.into()).filter(copies).collect()
+    }
+}
+
+impl Mirror {
+    /// Returns those of `frames` that it copies.
+    fn choose<S: Source>(&self, frames: FrameSet, source: &S, plan: &Plan) -> FrameSet {
+        let mut chosen = 0;
         for (run, vlan) in plan.runs() {
-            if run & new != 0 && mirror.wants(vlan) {
-                taken |= run & new;
+            if run & frames != 0 && self.wants(vlan) {
+                chosen |= run & frames;
             }
         }
-        let Some(filter) = &mirror.filter else { return taken };
+        let Some(filter) = &self.filter else { return chosen };
         let passes = |i: &usize| {
             let head = source.head(*i);
             let head = &head[..head.len().min(PRIVATE_HEAD)];
             filter(&Glimpse { head, len: source.frame_len(*i), drop: None })
         };
-        members(taken).filter(passes).fold(0, |set, i| set | 1 << i)
+        members(chosen).filter(passes).fold(0, |set, i| set | 1 << i)
     }
-}
 
-impl Mirror {
     /// Returns whether it copies frames of a VLAN. Its own copies are not copied again.
     fn wants(&self, vlan: VlanId) -> bool {
         self.vlans.contains(vlan) && self.output != MirrorOutput::Vlan(vlan)

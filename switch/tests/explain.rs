@@ -1,9 +1,13 @@
 //! An explanation foretells what happens: the same ports, tags and reasons.
 #![cfg(test)]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use trama_frame::{MacAddr, Offloads, VlanTag};
+use trama_switch::counters::MirrorCounters;
 use trama_switch::explain::{Explanation, Route};
+use trama_switch::mirror::{Mirror, MirrorOutput};
 use trama_switch::vlan::VlanSet;
 use trama_switch::{
     DropReason, Engine, NetworkId, PortFilter, PortSettings, Promiscuous, Spoof, Station as Behind,
@@ -34,6 +38,25 @@ impl Lab {
         Lab { engine, network, stations, clock: 0 }
     }
 
+    /// Adds a port that takes the copies of a mirror.
+    fn mirror(&mut self, seen: Seen) -> Arc<MirrorCounters> {
+        let settings = PortSettings { network: Some(self.network), ..port_of_no_network(trunk()) };
+        let output = Station::add(&mut self.engine, settings, Offloads::ALL).id;
+        let ids = |ports: Vec<usize>| ports.iter().map(|port| self.stations[*port].id).collect();
+        let counters = Arc::<MirrorCounters>::default();
+        let mirror = Mirror {
+            sources: seen.sources.map(ids),
+            destinations: ids(seen.destinations),
+            vlans: seen.vlans,
+            filter: Some(Box::new(|glimpse| glimpse.len < 120)),
+            output: MirrorOutput::Port(output),
+            snaplen: None,
+            counters: Arc::clone(&counters),
+        };
+        self.engine.set_mirrors(self.network, vec![mirror]).unwrap();
+        counters
+    }
+
     fn explain(&mut self, from: usize, bytes: &[u8]) -> Explanation {
         let now = Time(self.clock + ROUND);
         self.engine.explain(self.stations[from].id, bytes, now).unwrap()
@@ -44,6 +67,25 @@ impl Lab {
         self.clock += ROUND;
         while self.engine.poll(Time(self.clock)) {}
     }
+}
+
+/// What a mirror copies.
+#[derive(Clone, Debug)]
+struct Seen {
+    sources: Option<Vec<usize>>,
+    destinations: Vec<usize>,
+    vlans: VlanSet,
+}
+
+fn some_mirror() -> impl Strategy<Value = Seen> {
+    let ports = || prop::collection::vec(0..PORTS, 0..3);
+    let vlans =
+        prop_oneof![Just(VlanSet::all()), Just([vid(0), vid(10)].into_iter().collect::<VlanSet>())];
+    (prop::option::of(ports()), ports(), vlans).prop_map(|(sources, destinations, vlans)| Seen {
+        sources,
+        destinations,
+        vlans,
+    })
 }
 
 fn some_port() -> impl Strategy<Value = PortSettings> {
@@ -131,9 +173,14 @@ proptest! {
     #[test]
     fn what_is_explained_happens(
         settings in prop::collection::vec(some_port(), PORTS),
+        seen in prop::option::of(some_mirror()),
         frames in prop::collection::vec(some_frame(), 100),
     ) {
         let mut lab = Lab::new(&settings);
+        let copies = seen.map(|seen| lab.mirror(seen));
+        // Those that the output has room for, and those that it has none for.
+        let done = |copies: &Arc<MirrorCounters>| copies.snapshot();
+        let copied = || copies.as_ref().map(done).map_or(0, |done| done.frames + done.lost);
         for (from, bytes) in &frames {
             let before: Vec<_> = lab.stations.iter().map(|s| s.counters.snapshot()).collect();
             let told = lab.explain(*from, bytes);
@@ -141,7 +188,9 @@ proptest! {
             prop_assert_eq!(&before, &unchanged, "an explanation counts nothing");
             prop_assert_eq!(&told, &lab.explain(*from, bytes), "nor does it learn");
 
+            let copied_before = copied();
             lab.send(*from, bytes);
+            prop_assert_eq!(copied() - copied_before, told.mirrors.len() as u64, "{:?}", &told);
             let had_tag = bytes.len() >= 14 && matches!(bytes[12..14], [0x81, 0] | [0x88, 0xa8]);
             for (place, station) in lab.stations.iter().enumerate() {
                 let exit = told.exits.iter().find(|exit| exit.port == station.id);

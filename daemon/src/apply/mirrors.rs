@@ -63,6 +63,12 @@ impl DataPlane {
         }
     }
 
+    /// Returns the mirrors of a network whose output runs, as its worker has them.
+    pub(crate) fn active_mirrors(&self, network: &str) -> impl Iterator<Item = &Mirror> {
+        let running = self.mirrors.0.get(network).into_iter().flatten();
+        running.filter(|it| self.resolve(it).is_some()).map(|it| &it.config)
+    }
+
     /// A mirror as the worker knows it; `None` while its output does not run.
     fn resolve(
         &self,

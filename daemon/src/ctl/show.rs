@@ -12,7 +12,7 @@ use super::identity;
 use super::schema::column::Table;
 use super::schema::{BRIDGE, INTERFACE, PORT};
 use crate::config::derived::running::is_part_of;
-use crate::config::model::{Mirror, Mode, Port};
+use crate::config::model::{Mode, Port};
 use crate::confinement;
 use crate::status::PortCounts;
 use crate::value_type::Shape;
@@ -65,7 +65,7 @@ fn show_network_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
     for mirror in view.draft.mirrors().iter().filter(|it| it.network.as_deref() == Some(bridge)) {
         lines.push(format!(
             "        mirror: {}",
-            quoted(&format!("{} to {}", mirror.name, output(mirror)))
+            quoted(&format!("{} to {}", mirror.name, mirror.output()))
         ));
     }
     if let Some(uplink) = &network.uplink {
@@ -88,14 +88,6 @@ fn show_network_port(view: View<'_>, bridge: &str, lines: &mut Vec<String>) {
     let port = network.network_port().and_then(|port| view.snapshot.status.port(&port.name));
     if let Some(error) = port.and_then(|port| port.trouble()) {
         lines.push(format!("        error: {}", quoted(error)));
-    }
-}
-
-/// Where a mirror's copies go.
-fn output(mirror: &Mirror) -> String {
-    match (&mirror.output_port, mirror.output_vlan) {
-        (Some(port), _) => port.clone(),
-        (None, vlan) => format!("VLAN {}", vlan.unwrap_or_default()),
     }
 }
 

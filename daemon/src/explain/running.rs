@@ -9,6 +9,7 @@ use trama_switch::explain::{Exit, Explanation};
 use trama_switch::{DropReason, PortId};
 
 use crate::apply::DataPlane;
+use crate::config::model::Mirror;
 use crate::last_drops::LastDrop;
 
 /// The name of a network's gateway among the ports.
@@ -22,6 +23,8 @@ pub(crate) struct Explained {
     pub explanation: Explanation,
     /// The ports' names.
     pub names: HashMap<PortId, String>,
+    /// The mirrors that would copy the frame.
+    pub mirrors: Vec<Mirror>,
     /// What the gateway would do, if it got the frame.
     pub fate: Option<Result<Fate, NatDrop>>,
 }
@@ -49,7 +52,11 @@ impl DataPlane {
             let settings = self.gateway_settings(network?)?;
             Some(explain(settings.nat(), &as_it_leaves(frame, exit)))
         });
-        Some(Explained { explanation, names, fate })
+        let mirrors = network.map(|name| self.active_mirrors(name)).into_iter().flatten();
+        let copies = |place: &usize| explanation.mirrors.contains(place);
+        let mirrors = (0..).zip(mirrors).filter(|(place, _)| copies(place));
+        let mirrors = mirrors.map(|(_, mirror)| mirror.clone()).collect();
+        Some(Explained { explanation, names, mirrors, fate })
     }
 }
 

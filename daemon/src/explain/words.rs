@@ -41,6 +41,9 @@ impl Subject<'_> {
             let text = format!("{}: the station is not known behind them", names.join(", "));
             steps.push(step("withheld", text));
         }
+        for mirror in &self.explained.mirrors {
+            steps.push(step("mirror", format!("{} copies it to {}", mirror.name, mirror.output())));
+        }
         let mut answer = Answer { vlan: told.vlan.map(|vlan| vlan.get()), dropped, exits, steps };
         let verdict = verdict(&answer);
         answer.steps.push(step("verdict", verdict));

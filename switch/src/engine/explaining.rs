@@ -72,8 +72,14 @@ impl Engine {
             None if is_unknown => Some(Route::Unknown),
             None => is_flood.then_some(Route::Group),
         };
+        let here = network.ports[place].as_ref().map_or(0, |port| port.mirrored.received);
+        let by = exits.iter().filter(|exit| exit.dropped.is_none()).fold(here, |by, exit| {
+            let port = network.ports.iter().flatten().find(|port| port.id == exit.port);
+            by | port.map_or(0, |port| port.mirrored.sent)
+        });
+        let mirrors = network.onlookers.mirrors.copying(by, &source, plan);
         plan.reasons = Reasons::NONE;
-        Ok(Explanation { vlan, dropped, route, exits, withheld })
+        Ok(Explanation { vlan, dropped, route, exits, withheld, mirrors })
     }
 }
 

@@ -4,6 +4,8 @@ use rustix::process::Signal;
 use trama_tests::host::Capture;
 use trama_tests::{Host, Netns, SOON, Tramad};
 
+use crate::tunnels;
+
 /// Two hosts, and one that listens.
 fn hosts() -> [Netns; 3] {
     ["left", "right", "ids"].map(Netns::new)
@@ -67,6 +69,79 @@ fn an_analyser_sees_both_directions_and_takes_part_in_nothing() {
     tramad.ctl("clear Bridge lab mirrors");
     assert!(!tramad.configuration().contains("[[mirror]]"));
     ids.wait_for_ping("10.1.0.2", SOON);
+}
+
+/// Pings a host, whose echo requests have a size of their own, until copies are seen as wanted.
+#[track_caller]
+fn expect_copies(from: &Netns, to: &str, ids: &Netns, what: &str, wanted: impl Fn(&str) -> bool) {
+    let capture = Capture::start(ids, "eth0", "");
+    from.wait_for_ping(to, SOON);
+    let text = capture.wait_for(what, SOON, wanted);
+    capture.stop();
+    assert!(!text.contains("10.2.0."), "copies of another VLAN: {text}");
+}
+
+#[test]
+fn copies_are_cut_and_chosen_by_vlan_and_go_on_a_vlan() {
+    let names = ["left", "right", "other", "another", "ids"];
+    let hosts = names.map(Netns::new);
+    let [left, _, other, _, ids] = &hosts;
+    let mut text = "[[network]]\nname = \"lab\"\n".to_owned();
+    let places = [(10, "1.0.1"), (10, "1.0.2"), (20, "2.0.1"), (20, "2.0.2"), (99, "9.0.1")];
+    for ((host, name), (tag, address)) in hosts.iter().zip(names).zip(places) {
+        text += &format!(
+            "\n[[port]]\nname = \"{name}\"\nnetwork = \"lab\"\ntype = \"tap\"\nifname = \"eth0\"\n\
+             netns = \"{}\"\naddress = \"10.{address}/24\"\ntag = {tag}\n",
+            host.name(),
+        );
+    }
+    text += "\n[[mirror]]\nname = \"m0\"\nnetwork = \"lab\"\nselect-vlan = [10]\n";
+    let tramad = Tramad::start(&(text + "output-port = \"ids\"\nsnaplen = 60\n"));
+    // Its length on the wire, and that of the copy.
+    let cut = |text: &str| text.contains("length 60: ") && text.contains("ICMP echo reply");
+    other.wait_for_ping("10.2.0.2", SOON);
+    expect_copies(left, "10.1.0.2", ids, "copies of 60 bytes", cut);
+    let told = tramad.ctl("explain other dst=ff:ff:ff:ff:ff:ff");
+    assert!(!told.contains("mirror"), "{told}");
+    let told = tramad.ctl("explain left dst=ff:ff:ff:ff:ff:ff");
+    assert!(told.contains("mirror   m0 copies it to ids\n"), "{told}");
+
+    tramad.ctl("clear Mirror m0 snaplen");
+    let whole = |text: &str| has_both(text) && text.contains("length 98: ");
+    expect_copies(left, "10.1.0.2", ids, "whole copies", whole);
+
+    // On a VLAN: the analyser is an ordinary port of it.
+    tramad.ctl("set Mirror m0 output_vlan=99 -- clear Mirror m0 output_port");
+    expect_copies(left, "10.1.0.2", ids, "copies on a VLAN", whole);
+    let told = tramad.ctl("explain left dst=ff:ff:ff:ff:ff:ff");
+    assert!(told.contains("mirror   m0 copies it to VLAN 99\n"), "{told}");
+}
+
+#[test]
+fn an_analyser_on_another_host_gets_copies_through_a_tunnel() {
+    let machines = tunnels::hosts();
+    let guests = ["left", "right", "ids"].map(Netns::new);
+    let [left, right, ids] = &guests;
+    let tunnel = |remote| format!("remote = \"10.9.0.{remote}\"\nvni = 99");
+    let here = tunnels::lab(1, left, &tunnel(2), 1500)
+        + &format!(
+            "\n[[port]]\nname = \"right\"\nnetwork = \"blue\"\ntype = \"tap\"\nifname = \"eth0\"\n\
+             netns = \"{}\"\naddress = \"10.1.0.2/24\"\n\
+             [[mirror]]\nname = \"m0\"\nnetwork = \"blue\"\nselect-src-port = [\"guest\"]\n\
+             select-dst-port = [\"guest\"]\noutput-port = \"vx0\"\nfilter = \"icmp\"\n",
+            right.name()
+        );
+    let there = tunnels::lab(3, ids, &tunnel(1), 1500)
+        + "[[mirror]]\nname = \"m1\"\nnetwork = \"blue\"\nselect-src-port = [\"vx0\"]\n\
+           output-port = \"guest\"\n";
+    let [a, b] = [(&machines[0], here), (&machines[1], there)]
+        .map(|(machine, text)| Tramad::start_in(machine, &text));
+    expect_copies(left, "10.1.0.2", ids, "copies of the ping", has_both);
+    // It is no host of the network, nor are those behind the tunnel.
+    ids.run("ping -c 1 -W 0.2 10.1.0.2 || true");
+    assert_eq!(b.statistic("vx0", "tx_packets"), 0);
+    assert!(b.ctl("counters guest").contains("{mirror_output="));
+    assert_eq!(a.statistic("vx0", "tx_dropped"), 0);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use trama_tests::{CommandResult, Host, Netns, SOON, Tramad, wait_until};
 const TRANSFER: usize = 20 << 20;
 
 /// Two hosts, `10.9.0.1` and `10.9.0.2`, also `fd09::1` and `fd09::2`.
-fn hosts() -> [Netns; 2] {
+pub(crate) fn hosts() -> [Netns; 2] {
     let [a, b] = ["a", "b"].map(Netns::with_ipv6);
     a.run(&format!("ip link add eth0 type veth peer name eth0 netns {}", b.name()));
     for (number, host) in [(1, &a), (2, &b)] {
@@ -27,7 +27,7 @@ fn hosts() -> [Netns; 2] {
 }
 
 /// A network with a tunnel and a guest behind a TAP, `10.1.0.NUMBER`.
-fn lab(number: u8, guest: &Netns, tunnel: &str, mtu: u16) -> String {
+pub(crate) fn lab(number: u8, guest: &Netns, tunnel: &str, mtu: u16) -> String {
     format!(
         "[[network]]\nname = \"blue\"\nmtu = {mtu}\n\
          [[port]]\nname = \"vx0\"\nnetwork = \"blue\"\ntype = \"vxlan\"\n{tunnel}\n\

@@ -41,4 +41,12 @@ impl Mirror {
         let is_by_port = !self.select_src_port.is_empty() || !self.select_dst_port.is_empty();
         self.select_all || (!is_by_port && !self.select_vlan.is_empty())
     }
+
+    /// Returns where its copies go, for people.
+    pub fn output(&self) -> String {
+        match (&self.output_port, self.output_vlan) {
+            (Some(port), _) => port.clone(),
+            (None, vlan) => format!("VLAN {}", vlan.unwrap_or_default()),
+        }
+    }
 }
