@@ -63,29 +63,33 @@ pub(crate) async fn page(State(app): State<Arc<App>>, request: Request) -> Respo
     struct Asked {
         code: Option<String>,
     }
+    let has_session = session(&app, &request).is_some();
     let asked = serde_urlencoded::from_str::<Asked>(request.uri().query().unwrap_or_default());
     let code = match asked {
         Ok(Asked { code }) => code,
         Err(_) => return Login::Used.page(),
     };
     match code {
-        Some(code) => redeem(&app, code).await,
-        None if session(&app, &request).is_some() => app.assets.page(),
+        Some(code) => match redeem(&app, code).await {
+            Some(answer) => answer,
+            // Such as of a link that was opened twice: the session is there.
+            None if has_session => Redirect::to("/").into_response(),
+            None => Login::Used.page(),
+        },
+        None if has_session => app.assets.page(),
         None => Login::Needed.page(),
     }
 }
 
-/// Opens a session if the daemon has given this code.
-async fn redeem(app: &App, code: String) -> Response {
+/// Opens a session if the daemon has given this code; returns `None` if it has not.
+async fn redeem(app: &App, code: String) -> Option<Response> {
     if code.is_empty() || code.len() > LONGEST_CODE {
-        return Login::Used.page();
+        return None;
     }
     match app.upstream.post("/v1/web/code", &Code { code }, PATIENCE).await {
         Ok(_) => {}
-        Err(NoAnswer::Refused(status, _)) if status.is_client_error() => {
-            return Login::Used.page();
-        }
-        Err(_) => return refuse_page(StatusCode::SERVICE_UNAVAILABLE, LOST),
+        Err(NoAnswer::Refused(status, _)) if status.is_client_error() => return None,
+        Err(_) => return Some(refuse_page(StatusCode::SERVICE_UNAVAILABLE, LOST)),
     }
     let mut nonce = [0; 16];
     // The kernel fills so few bytes at once or fails, and then the session is no less secret.
@@ -94,7 +98,7 @@ async fn redeem(app: &App, code: String) -> Response {
     if let Ok(cookie) = HeaderValue::from_str(&app.key.cookie(unix(), nonce)) {
         answer.headers_mut().insert(header::SET_COOKIE, cookie);
     }
-    answer
+    Some(answer)
 }
 
 /// `GET /assets/FILE`.

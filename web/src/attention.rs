@@ -56,12 +56,16 @@ fn of_gateway(gateway: &Gateway, add: &mut impl FnMut(Severity, Kind, String)) {
     if let Some(error) = &gateway.lease_error {
         add(Severity::Bad, Kind::Gateway, format!("no address is leased: {error}"));
     }
+    // In mode `nat` each port has a pool of one address, which its machine leases.
     let Gateway { leases, pool, .. } = *gateway;
-    if pool > 0 && leases >= pool {
+    if pool < 2 {
+        return;
+    }
+    if leases >= pool {
         let text =
             format!("{leases} of {pool} addresses are leased; add a range, or shorten leases");
         add(Severity::Bad, Kind::Pool, text);
-    } else if leases.saturating_mul(100) >= pool.saturating_mul(SCARCE) && pool > 1 {
+    } else if leases.saturating_mul(100) >= pool.saturating_mul(SCARCE) {
         add(Severity::Warn, Kind::Pool, format!("{leases} of {pool} addresses are leased"));
     }
 }
@@ -86,8 +90,9 @@ fn of_port(port: &Port, view: &View, lines: &mut Vec<Line>) {
         (_, Some(error)) => add(Severity::Warn, Kind::Down, error.to_owned(), 0),
         (_, None) => {}
     }
-    if let Some(worst) = port.drops.iter().filter(|it| it.minute > 0).max_by_key(|it| it.minute) {
-        let minute: u64 = port.drops.iter().fold(0, |sum, it| sum.saturating_add(it.minute));
+    let drops = || port.drops.iter().filter(|it| it.minute > 0 && !it.expected);
+    if let Some(worst) = drops().max_by_key(|it| it.minute) {
+        let minute: u64 = drops().fold(0, |sum, it| sum.saturating_add(it.minute));
         let severity = if minute < MANY_DROPS { Severity::Warn } else { Severity::Bad };
         let remedy = view.reasons.get(&worst.reason);
         let remedy = remedy.map(|remedy| format!(": {remedy}")).unwrap_or_default();
@@ -123,8 +128,14 @@ mod tests {
     fn nothing_needs_attention_where_all_is_well() {
         let mut quiet = port("vm3", PortState::Up, 0);
         quiet.drops[0].total = 4711;
-        let ports =
-            vec![port("vm1", PortState::Waiting, 0), port("vm2", PortState::Cable, 0), quiet];
+        // What is flooded reaches no machine at a port without one.
+        let absent = |name: &str, state| {
+            let mut port = port(name, state, 4711);
+            port.drops[0].expected = true;
+            port
+        };
+        let absent = [absent("vm1", PortState::Waiting), absent("vm2", PortState::Cable)];
+        let ports = absent.into_iter().chain([quiet]).collect();
         let network = state::Network {
             gateway: Some(Gateway { up: true, leases: 3, pool: 200, ..Gateway::default() }),
             uplink: Some(state::Uplink { ifname: "eth0".into(), running: true }),
@@ -160,13 +171,13 @@ mod tests {
             ..View::default()
         };
         let wanted = [
+            "Bad port:loops Blocked blocked because of a loop: its frames came back",
             "Bad port:dead Down does not run",
             "Bad network:lab Gateway the gateway does not run: killed",
-            "Bad port:loops Blocked blocked because of a loop: its frames came back",
             "Bad port:more Drops 4000 dropped in a minute, egress_full: the guest is slow",
             "Bad port:many Drops 100 dropped in a minute, egress_full: the guest is slow",
-            "Warn port:few Drops 99 dropped in a minute, egress_full: the guest is slow",
             "Warn network:lab Forward forward web: port 80 is in use",
+            "Warn port:few Drops 99 dropped in a minute, egress_full: the guest is slow",
         ];
         assert_eq!(lines(&view), wanted);
     }
@@ -180,6 +191,10 @@ mod tests {
             let found = lines(&View { networks, ..View::default() });
             assert_eq!(found.first().map_or("", |line| line.split(' ').next().unwrap()), wanted);
         }
+        let gateway = Gateway { up: true, leases: 1, pool: 1, ..Gateway::default() };
+        let network = state::Network { gateway: Some(gateway), ..state::Network::default() };
+        let networks = vec![Network { network, vlans: Vec::new() }];
+        assert_eq!(lines(&View { networks, ..View::default() }), [""; 0], "of mode nat");
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::rates::{Meter, Rates};
 use crate::slots::Slots;
 use crate::view::{Drops, Network, Port, Rate, View, Worker};
 
+/// The reasons for drops at a port without a machine: of what is flooded, each frame is one.
+const EXPECTED: [&str; 2] = ["egress_not_ready", "egress_down"];
+
 /// What is remembered of earlier answers.
 #[derive(Debug, Default)]
 pub(crate) struct Composer {
@@ -88,7 +91,8 @@ impl Composer {
             let dropped = self.minute.read(now, counted, |reason, minute, total| {
                 let found = last.iter().position(|it| it.reason == reason);
                 let last = found.map(|at| last.swap_remove(at));
-                drops.push(Drops { reason: reason.to_owned(), minute, total, last });
+                let expected = EXPECTED.contains(&reason);
+                drops.push(Drops { reason: reason.to_owned(), minute, total, expected, last });
             });
             let share = if times > 1 { dropped as f32 / times as f32 } else { dropped as f32 };
             let sample = Sample { rx: rate.rx_bps as f32, tx: rate.tx_bps as f32, drops: share };

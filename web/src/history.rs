@@ -79,17 +79,17 @@ impl History {
         self.ports.retain(|name, _| is_there(name));
     }
 
-    /// Returns the last minutes of a port.
-    pub(crate) fn of_port(&self, name: &str) -> Option<Chart> {
-        let samples = self.ports.get(name)?;
-        let each = |of: fn(&Sample) -> f32| samples.iter().map(move |it| of(it).round() as u64);
-        Some(Chart::Port {
+    /// Returns the last minutes of a port; of one without a history, a chart without points.
+    pub(crate) fn of_port(&self, name: &str) -> Chart {
+        let samples = || self.ports.get(name).into_iter().flatten();
+        let each = |of: fn(&Sample) -> f32| samples().map(move |it| of(it).round() as u64);
+        Chart::Port {
             end: self.end,
             step: 1,
             rx: each(|it| it.rx).collect(),
             tx: each(|it| it.tx).collect(),
             drops: each(|it| it.drops).collect(),
-        })
+        }
     }
 
     /// Returns the last minutes of a worker.
@@ -122,8 +122,8 @@ mod tests {
 
     fn rx(history: &History) -> Vec<u64> {
         match history.of_port("vm1") {
-            Some(Chart::Port { rx, .. }) => rx,
-            other => panic!("{other:?}"),
+            Chart::Port { rx, .. } => rx,
+            other @ Chart::Worker { .. } => panic!("{other:?}"),
         }
     }
 
@@ -140,7 +140,9 @@ mod tests {
         assert_eq!(history.ports["vm1"].capacity() * size_of::<Sample>(), 7200);
         let Some(Chart::Worker { end, busy, .. }) = history.of_worker(0) else { panic!() };
         assert_eq!((end, busy.len(), busy[0]), (699, 600, 0.25));
-        assert_eq!((history.of_port("vm2"), history.of_worker(1)), (None, None));
+        assert_eq!(history.of_worker(1), None);
+        let Chart::Port { end, rx, .. } = history.of_port("vm2") else { panic!() };
+        assert_eq!((end, rx.len()), (699, 0));
     }
 
     #[test]

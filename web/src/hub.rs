@@ -102,9 +102,9 @@ impl Hub {
         event.slice(begin..event.len() - 2)
     }
 
-    /// Returns the last minutes of a port.
+    /// Returns the last minutes of a port; `None` if there is no such port.
     pub(crate) fn port_chart(&self, name: &str) -> Option<Chart> {
-        self.lock().composer.history.of_port(name)
+        self.has_port(name).then(|| self.lock().composer.history.of_port(name))
     }
 
     /// Returns the last minutes of a worker.

@@ -84,6 +84,8 @@ pub(crate) struct Drops {
     /// In the last minute.
     pub(crate) minute: u64,
     pub(crate) total: u64,
+    /// Whether it is no trouble: there is no machine that could have received the frames.
+    pub(crate) expected: bool,
     pub(crate) last: Option<state::LastDrop>,
 }
 
@@ -114,12 +116,12 @@ pub(crate) enum Severity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
+    Blocked,
     Down,
     Gateway,
-    Blocked,
+    Forward,
     Drops,
     Pool,
-    Forward,
     Waiting,
 }
 

@@ -25,6 +25,10 @@ fn a_code_opens_one_session() {
         assert_eq!((refused.status, refused.header("set-cookie")), (403, ""), "{code}");
         assert!(refused.text().contains("<body data-reason=\"used\""), "{}", refused.text());
     }
+    // A browser with a session is brought to the page by any link, and keeps its session.
+    let again = site.get("/?code=good", &opened.cookie());
+    let answered = (again.status, again.header("location"), again.header("set-cookie"));
+    assert_eq!(answered, (303, "/", ""));
 }
 
 #[test]
