@@ -58,6 +58,8 @@ pub struct Network {
     pub edge: [u64; 2],
     /// Its forwards, and those of its ports.
     pub forwards: Vec<Forward>,
+    /// Its mirrors.
+    pub mirrors: Vec<Mirror>,
 }
 
 /// The interface by which a network joins the LAN.
@@ -108,10 +110,29 @@ pub struct Forward {
     pub guest: String,
     /// The clients that may use it; empty: all.
     pub client: String,
-    /// `active`, or why it is not.
+    /// `listening`, or why it is not.
     pub status: String,
     /// The port whose forward it is; `None`: the network's.
     pub port: Option<String>,
+}
+
+/// A mirror.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Its name.
+    pub name: String,
+    /// Whether it copies what enters from any port.
+    pub all: bool,
+    /// Ports of which it copies what enters.
+    pub from: Vec<String>,
+    /// Ports of which it copies what leaves.
+    pub to: Vec<String>,
+    /// VLANs of which it copies frames; empty: all.
+    pub vlans: Vec<u16>,
+    /// The port that gets the copies.
+    pub output_port: Option<String>,
+    /// The VLAN that gets the copies.
+    pub output_vlan: Option<u16>,
 }
 
 /// What a port does.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use trama_api::state::{Forward, Gateway, Network as Told, Uplink};
+use trama_api::state::{Forward, Gateway, Mirror, Network as Told, Uplink};
 
 use super::asked::Asked;
 use crate::apply::{DataPlane, RunningNetwork};
@@ -36,7 +36,8 @@ pub(super) fn networks(
     let told = config.networks.iter().map(|network| {
         let parts = parts.remove(network.name.as_str()).unwrap_or_default();
         let told = one(network, &parts, own.get(&network.name), asked);
-        Told { forwards: forwards.remove(network.name.as_str()).unwrap_or_default(), ..told }
+        let forwards = forwards.remove(network.name.as_str()).unwrap_or_default();
+        Told { forwards, mirrors: mirrors(config, &network.name), ..told }
     });
     told.collect()
 }
@@ -81,7 +82,23 @@ fn one(
         gateway,
         edge: edges.chain(own_edge).fold([0, 0], |[to, from], edge| [to + edge[0], from + edge[1]]),
         forwards: Vec::new(),
+        mirrors: Vec::new(),
     }
+}
+
+/// The mirrors of a network.
+fn mirrors(config: &Config, network: &str) -> Vec<Mirror> {
+    let of_network = config.mirrors.iter().filter(|it| it.network.as_deref() == Some(network));
+    let told = of_network.map(|mirror| Mirror {
+        name: mirror.name.clone(),
+        all: mirror.select_all,
+        from: mirror.select_src_port.iter().cloned().collect(),
+        to: mirror.select_dst_port.iter().cloned().collect(),
+        vlans: mirror.select_vlan.iter().copied().collect(),
+        output_port: mirror.output_port.clone(),
+        output_vlan: mirror.output_vlan,
+    });
+    told.collect()
 }
 
 /// The gateways of a network's parts, together.
