@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 
 from axe_playwright_python.sync_playwright import Axe
 
@@ -34,18 +35,28 @@ def live(browser, arguments):
 
     page.evaluate("window.stays = true")
     for broken, mended in [("freeze", "thaw"), ("kill", None)]:
-        step(broken)
-        if mended:
-            session.wait(f"() => {CONTACT}.includes('no contact')")
-            step(mended)
-        session.wait(f"() => {CONTACT} === 'live'")
+        known = charted(page)
+        with page.expect_response(lambda it: "/v1/history" in it.url) as history:
+            step(broken)
+            if mended:
+                session.wait(f"() => {CONTACT}.includes('no contact')")
+                step(mended)
+            session.wait(f"() => {CONTACT} === 'live'")
+        history.value.finished()
+        session.wait("() => new Promise(done => setTimeout(() => done(true), 100))")
+        # The next web process knows nothing of the minutes before.
+        assert charted(page) >= known, (broken, known)
     # With the last process of the daemon, its sessions end.
     step("stop")
     session.wait(f"() => {CONTACT}.includes('no contact')")
     step("start")
     page.wait_for_selector("#ended")
     other = session.context.new_page()
-    other.goto(session.link())
+    link = session.link()
+    for _ in range(2):
+        # The second time it is used up, and its session is there.
+        other.goto(link)
+        other.wait_for_selector("#contact:text-is('live')")
     session.wait(f"() => {CONTACT} === 'live'")
     assert page.evaluate("window.stays"), "the page was not loaded again"
     session.ctl("set", "Port", "vm1", "tag=78")
@@ -54,12 +65,25 @@ def live(browser, arguments):
     return found
 
 
+def charted(page):
+    """Returns how many seconds back the chart goes."""
+    page.focus(".chart")
+    page.keyboard.press("Home")
+    seconds = -int(page.get_attribute(".chart", "aria-valuenow"))
+    page.evaluate("document.activeElement.blur()")
+    return seconds
+
+
 def thousand(browser, arguments):
     """A thousand ports: how long the page works, and how large it is."""
-    session = Session(browser, arguments).open()
+    session = Session(browser, arguments)
     page = session.page
+    metrics = session.context.new_cdp_session(page)
+    metrics.send("Performance.enable")
+    session.open()
     assert page.is_visible(".grid"), "the list comes first"
     found = {
+        "work": main_thread_time(metrics),
         "paint": page.evaluate(
             "performance.getEntriesByName('first-contentful-paint')[0].startTime"
         ),
@@ -71,19 +95,81 @@ def thousand(browser, arguments):
         ),
     }
     step("traffic")
+    page.wait_for_timeout(2000)
+    step("begin")
     for view in ["list", "picture"]:
         page.wait_for_timeout(2000)
         page.evaluate("performance.clearMeasures()")
-        session.wait("() => performance.getEntriesByName('trama-frame').length >= 8")
-        found[view] = page.evaluate(
-            "performance.getEntriesByName('trama-frame').map(it => it.duration)"
-        )
+        before = renderer_time(browser)
+        frames = "performance.getEntriesByName('trama-frame')"
+        session.wait(f"() => {frames}.length >= 8")
+        found[view] = page.evaluate(f"{frames}.map(it => it.duration)")
+        found[f"{view}_renderer"] = (renderer_time(browser) - before) * 1000 / len(found[view])
         page.keyboard.press("l")
+    step("end")
     page.keyboard.press("/")
     page.keyboard.type("vm777")
-    session.wait("() => document.querySelector('#found').innerText.startsWith('1 of 1000')")
+    session.wait("() => document.querySelector('#found').innerText.startsWith('1 of 1\\u202f000')")
     session.close()
     return found
+
+
+def main_thread_time(metrics):
+    """Returns the processor time of the page's main thread since they were enabled, in ms."""
+    found = metrics.send("Performance.getMetrics")["metrics"]
+    return next(it["value"] for it in found if it["name"] == "ThreadTime") * 1000
+
+
+def renderer_time(browser):
+    """Returns the processor time of the page's process, in seconds: other load affects it little."""
+    session = browser.new_browser_cdp_session()
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    session.detach()
+    return sum(it["cpuTime"] for it in processes if it["type"] == "renderer")
+
+
+PLACES = """() => [...document.querySelectorAll('.picture .port, .picture .net')].map(it => {
+    const { x, y } = it.getBoundingClientRect();
+    return [it.portName ?? it.querySelector('.netname')?.textContent, x, y];
+})"""
+
+
+def steady(browser, arguments):
+    """Nothing moves, and what is no trouble is not shown as such."""
+    session = Session(browser, arguments, reduced_motion="reduce").open()
+    page = session.page
+    board = "document.querySelector('.picture').textContent"
+    duration = "getComputedStyle(document.querySelector('.port .box')).transitionDuration"
+    assert page.evaluate(duration) == "0s", "motion is off where asked"
+    places = page.evaluate(PLACES)
+    trunk = "clear Port vm1 tag -- set Port vm1 trunks=5,6"
+    for change, shown in [("set Port vm1 tag=30", "VLAN 30"), (trunk, "VLAN 5, 6")]:
+        session.ctl(*change.split())
+        session.wait(f"it => {board}.includes(it)", shown)
+        assert page.evaluate(PLACES) == places, change
+    # A port without a machine receives nothing that is flooded, and that is no trouble.
+    step("flood")
+    session.select("empty")
+    session.wait("() => document.querySelector('#panel').innerText.includes('egress_not_ready')")
+    assert page.inner_text("#drops") == "0"
+    assert "empty" not in page.inner_text("#attention")
+    # Nor is a port that nothing is plugged into a cable out.
+    session.ctl("clear", "Port", "empty", "network")
+    session.wait("() => document.querySelector('#panel').innerText.includes('not attached')")
+    assert "cable" not in page.inner_text("#panel .phead")
+    session.select("far")
+    assert "10.9.0.2:4789 VNI 5" in page.inner_text("#panel")
+    assert "→ 10.9.0.2" in page.evaluate(board)
+    page.click(".netname:has-text('lab')")
+    session.wait("() => document.querySelector('#panel h2').innerText === 'lab'")
+    assert "what enters from vm1, to VLAN 99" in page.inner_text("#panel")
+    page.keyboard.press("/")
+    page.keyboard.type("vm")
+    session.wait("() => document.querySelector('#found').innerText.startsWith('2 of 4')")
+    assert page.locator("#found").bounding_box()["width"] > 20, "how many match is seen"
+    page.click("#view-list")
+    session.wait("() => document.querySelector('.over').innerText.includes('× ')")
+    session.close()
 
 
 def keyboard(browser, arguments):
@@ -132,26 +218,56 @@ def keyboard(browser, arguments):
     session.close()
 
 
+OPEN = "document.querySelectorAll('details').forEach(it => it.open = true)"
+
+
+def views(session):
+    """Shows the views of the page one after the other, each with its name."""
+    page = session.page
+    yield "picture"
+    session.select("vm1")
+    page.evaluate(OPEN)
+    yield "port"
+    page.click("text=Pull the cable")
+    page.wait_for_selector(".proposal li")
+    yield "proposal"
+    page.click(".proposal >> text=Cancel")
+    for kind, name in [("network", "home"), ("worker", "0")]:
+        page.evaluate("it => location.hash = it", f"{kind}:{name}")
+        page.reload()
+        page.wait_for_selector("#panel section")
+        page.evaluate(OPEN)
+        yield kind
+    page.keyboard.press("Escape")
+    page.keyboard.press("l")
+    yield "list"
+    page.keyboard.press("/")
+    page.keyboard.type("vm1")
+    yield "search"
+    step("freeze")
+    session.wait(f"() => {CONTACT}.includes('no contact')")
+    yield "no contact"
+    step("thaw")
+    session.wait(f"() => {CONTACT} === 'live'")
+    page.evaluate("document.querySelector('#ended').hidden = false")
+    yield "no session"
+    session.context.clear_cookies()
+    page.goto(session.origin)
+    page.wait_for_selector("body.login")
+    yield "login"
+
+
 def access(browser, arguments):
-    """axe finds nothing serious, in both themes, wide and narrow."""
+    """axe finds nothing serious in any view, in both themes, wide and narrow."""
     found = {}
     for theme in ["dark", "light"]:
         for width in [1440, 390]:
             options = {"color_scheme": theme, "viewport": {"width": width, "height": 900}}
             # The policy would keep axe itself out.
             session = Session(browser, arguments, bypass_csp=True, **options).open()
-            page = session.page
-            for what in ["", "port", "list"]:
-                if what == "port":
-                    session.select("vm1")
-                    page.evaluate(
-                        "document.querySelectorAll('details').forEach(it => it.open = true)"
-                    )
-                if what == "list":
-                    page.keyboard.press("Escape")
-                    page.keyboard.press("l")
-                page.wait_for_timeout(300)
-                for it in Axe().run(page).response["violations"]:
+            for what in views(session):
+                session.page.wait_for_timeout(300)
+                for it in Axe().run(session.page).response["violations"]:
                     if it["impact"] in ["serious", "critical"]:
                         places = [node["html"][:200] for node in it["nodes"][:3]]
                         found[f"{theme} {width} {what} {it['id']}"] = places
@@ -225,8 +341,9 @@ def pictures(browser, arguments):
                               ("broken", "light", "web")]:
         step(name)
         session = Session(browser, arguments, color_scheme=theme).open()
-        # What a minute counts and a chart draws.
-        session.page.wait_for_timeout(8000 if port else 2000)
+        # What a minute counts and a chart draws: for the docs, enough of it to be seen.
+        seconds = 90 if "TRAMA_PICTURES" in os.environ else 8
+        session.page.wait_for_timeout(1000 * (seconds if port else 2))
         if port:
             session.select(port)
             session.page.wait_for_timeout(2000)
@@ -234,7 +351,7 @@ def pictures(browser, arguments):
         session.close()
 
 
-SCENARIOS = [live, thousand, keyboard, access, markup, write, pictures]
+SCENARIOS = [live, thousand, steady, keyboard, access, markup, write, pictures]
 
 
 def main():

@@ -13,6 +13,7 @@
 )]
 
 mod agent;
+pub mod browser;
 pub mod docker;
 pub mod family;
 pub mod guest;

@@ -56,10 +56,18 @@ pub fn child(parent: u32, name: &str) -> u32 {
 /// unlike wall-clock time.
 #[track_caller]
 pub fn processor_time(process: u32) -> f64 {
+    processor_time_of(process, |_| true)
+}
+
+/// As [`processor_time`], of the threads whose names fit.
+#[track_caller]
+pub fn processor_time_of(process: u32, fits: impl Fn(&str) -> bool) -> f64 {
     let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("a process");
     // A thread may have ended in the meantime.
     let times = threads.filter_map(|thread| {
-        let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        let folder = thread.ok()?.path();
+        std::fs::read_to_string(folder.join("comm")).ok().filter(|name| fits(name))?;
+        let text = std::fs::read_to_string(folder.join("schedstat")).ok()?;
         text.split_whitespace().next()?.parse::<f64>().ok()
     });
     times.sum()

@@ -1,8 +1,13 @@
 // Requests to the web process: each answer is JSON, each refusal an `Error` with its remedy.
 // When the session has ended, the page is told once for all requests.
 
+import { plain } from "./words.js";
+
 /** Said when the session has ended. */
 export const LOGIN = "tramactl web";
+
+/** Said when the web process does not answer. */
+export const SILENT = "the host does not answer: see whether tramad runs there";
 
 let onEnd = () => {};
 
@@ -17,7 +22,7 @@ export async function refusal(response) {
   } catch {
     // The body is not JSON: the status has to do.
   }
-  return said || `the web process answered ${response.status}: see the log of tramad`;
+  return said ? plain(said) : `the web process answered ${response.status}: see the log of tramad`;
 }
 
 async function accepted(request) {
@@ -25,7 +30,7 @@ async function accepted(request) {
   try {
     response = await request;
   } catch {
-    throw new Error("the web process does not answer: see whether tramad runs");
+    throw new Error(SILENT);
   }
   if (response.status === 401) onEnd(true);
   else if (response.ok) onEnd(false);

@@ -120,5 +120,5 @@ export class Board {
 }
 
 const samePlace = (a, b) =>
-  a.x === b.x && a.y === b.y && a.stem === b.stem && a.note === b.note &&
+  a.x === b.x && a.y === b.y && a.stem === b.stem && a.note === b.note && a.vlan === b.vlan &&
   a.dots.length === b.dots.length && a.dots.every((dot, i) => dot.y === b.dots[i].y && dot.full === b.dots[i].full);

@@ -54,12 +54,7 @@ export class Chart {
   /** Asks for the last ten minutes. */
   async load() {
     try {
-      const past = await get("history", this.query);
-      const series = this.worker ? [past.busy] : [past.tx, past.rx, past.drops];
-      const length = Math.max(...series.map((one) => one?.length ?? 0));
-      const step = past.step || 1;
-      this.time = Array.from({ length }, (_, i) => past.end - (length - 1 - i) * step);
-      this.rows = series.map((one) => Array.from({ length }, (_, i) => one?.[i] ?? 0));
+      this.#take(await get("history", this.query));
       say(this.note, "");
     } catch (error) {
       say(this.note, sentence(error.message));
@@ -68,6 +63,22 @@ export class Chart {
     if (this.#plot) this.#plot.setData(this.#data());
     else this.#build();
     this.#describe();
+  }
+
+  /** Takes what is known of the last minutes. A web process that has just begun knows less than
+      the page: what is older stays, and seconds that neither has seen are a gap. */
+  #take(past) {
+    const series = this.worker ? [past.busy] : [past.tx, past.rx, past.drops];
+    const { length } = series[0];
+    const first = past.end - length + 1;
+    const older = this.time.findLastIndex((second) => second < first) + 1;
+    const gap = older ? Math.min(LENGTH, first - this.time[older - 1] - 1) : 0;
+    this.end = past.end;
+    const joined = (old, fresh, unseen) =>
+      [...old.slice(0, older), ...Array.from({ length: gap }, unseen), ...fresh].slice(-LENGTH);
+    const seconds = Array.from({ length }, (_, i) => first + i);
+    this.rows = series.map((fresh, row) => joined(this.rows[row], fresh, () => null));
+    this.time = joined(this.time, seconds, (_, i) => first - gap + i);
   }
 
   #build() {
@@ -113,7 +124,7 @@ export class Chart {
     say(this.top, this.worker ? "100 %" : "↓ " + si(this.most.tx, "b/s"));
     say(this.low, this.worker ? "" : "↑ " + si(this.most.rx, "b/s"));
     if (this.worker) return [this.time, this.rows[0]];
-    return [this.time, this.rows[0], this.rows[1].map((value) => -value)];
+    return [this.time, this.rows[0], this.rows[1].map((value) => value && -value)];
   }
 
   #grid({ ctx, bbox }) {
@@ -165,8 +176,8 @@ export class Chart {
       this.total = undefined;
       return void this.load();
     }
-    if (!this.time.length) return;
-    this.time.push(this.time.at(-1) + 1);
+    if (this.end === undefined) return;
+    this.time.push((this.time.at(-1) ?? this.end) + 1);
     if (this.worker) this.rows[0].push(source.busy);
     else {
       this.rows[0].push(source.rate.tx_bps);

@@ -1,6 +1,8 @@
 // Makes and changes elements. What the daemon says only ever becomes text: nothing here parses
 // markup, and an attribute or text is written only if it differs, so idle parts cost nothing.
 
+import { unnumbered } from "./words.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(element, attributes, children) {
@@ -35,6 +37,10 @@ export function say(element, value) {
   const next = String(value);
   if (element.textContent !== next) element.textContent = next;
 }
+
+/** A text of which what stands between backticks is code. */
+export const prose = (value) =>
+  unnumbered(value).split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
 
 /** Announces a text to screen readers. */
 export const announce = (value) => say(document.getElementById("said"), value);

@@ -1,9 +1,9 @@
 // Drops of a port by reason: what happened and what to do, the last frame, and what `explain` says.
 // Reasons are keyed, so a figure that changes each second moves no focus.
 
-import { attr, command, h, keyed, s, say, show } from "./dom.js";
+import { attr, command, h, keyed, prose, s, say, show } from "./dom.js";
 import { ExplainForm, explainLast } from "./explain.js";
-import { count, duration, perMinute, shell } from "./words.js";
+import { count, duration, shell } from "./words.js";
 
 class Reason {
   constructor(reason, port, onExplained) {
@@ -29,7 +29,8 @@ class Reason {
   update(drop, remedy, sum) {
     say(this.figures, `${count(drop.minute)}/min, ${count(drop.total)} in all`);
     attr(this.bar, "width", `${sum ? Math.max(1, (100 * drop.minute) / sum).toFixed(0) : 0}%`);
-    say(this.remedy, remedy ?? "");
+    if (this.shown !== remedy) this.remedy.replaceChildren(...prose(remedy ?? ""));
+    this.shown = remedy;
     const last = drop.last;
     for (const part of [this.last, this.button, this.shell]) show(part, Boolean(last));
     if (!last) return;
@@ -53,7 +54,7 @@ export class DropsSection {
   }
 
   update(port) {
-    const sum = perMinute(port);
+    const sum = port.drops.reduce((all, drop) => all + drop.minute, 0);
     say(this.total, sum ? count(sum) + " in the last minute" : "none in the last minute");
     keyed(this.list, this.#reasons, this.#inOrder(port.drops), (drop) => drop.reason,
       (drop) => new Reason(drop.reason, this.name, (reason) => explainLast(reason, this.name)),

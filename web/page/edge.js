@@ -4,7 +4,7 @@
 import { attr, s } from "./dom.js";
 import { NAME, SMALL, fitEnd, fitMiddle } from "./fit.js";
 import { SIZE, columns } from "./layout.js";
-import { count, several, width } from "./words.js";
+import { briefly, count, several, width } from "./words.js";
 
 /** Whether a gateway of the network leads out of the host. */
 const isNat = (network) => String(network.mode).startsWith("nat");
@@ -53,9 +53,9 @@ function gate(at, y, title, line, off) {
 }
 
 /** What is wrong at the edge: a command if the text has one, else its beginning. */
-function trouble(text, at, y, room) {
+function troubleText(text, at, y, room) {
   const command = commandIn(text);
-  const shown = fitEnd(command ?? String(text), SMALL, command ? room * 0.86 : room);
+  const shown = fitEnd(command ?? briefly(text), SMALL, command ? room * 0.86 : room);
   return s("text", { class: (command ? "mono" : "small") + " warn halo", x: at, y }, shown);
 }
 
@@ -72,8 +72,8 @@ export function drawEdge(network, totalWidth) {
   };
   if (network.mode === "bridged") {
     const stroke = bridged(network, at, y, parts);
-    const error = network.uplink?.error ?? network.error;
-    if (error) below(trouble(error, at.gate, y + 31, room), y + 31);
+    const error = troubleOf(network);
+    if (error) below(troubleText(error, at.gate, y + 31, room), y + 31);
     else if (network.mac_entries != null) {
       below(small(at.gate, y + 31, several(network.mac_entries, "MAC")), y + 31);
     }
@@ -84,8 +84,8 @@ export function drawEdge(network, totalWidth) {
   const stroke = inside ? null : outside(network, at, y, parts);
   const gateway = network.gateway;
   if (inside && gateway) parts.push(gateBox(gateway, at, y), cap(at, y));
-  const wrong = wrongWith(network);
-  if (wrong) below(trouble(wrong, at.gate, y + 31, room), y + 31);
+  const wrong = troubleOf(network);
+  if (wrong) below(troubleText(wrong, at.gate, y + 31, room), y + 31);
   let line = y + (wrong ? 45 : 31);
   if (inside && gateway) {
     below(small(at.gate, line, "stays inside", "faint"), line);
@@ -105,12 +105,13 @@ function cap(at, y) {
   return s("path", { class: "bus", d: `M${from} ${y}h10m0 -6v12` });
 }
 
-/** What is wrong with a network that is not bridged. */
-function wrongWith(network) {
-  const gateway = network.gateway;
-  if (!gateway) return network.error;
+/** What is wrong with a network; `null` if nothing is. */
+export function troubleOf(network) {
+  const { gateway, uplink } = network;
+  if (uplink && uplink.running !== true) return network.error ?? "the uplink does not run";
+  if (!gateway) return network.error ?? null;
   if (gateway.up === false) return gateway.last_error ?? network.error ?? "the gateway does not run";
-  return network.error ?? gateway.lease_error;
+  return network.error ?? gateway.lease_error ?? null;
 }
 
 function gateBox(gateway, at, y) {

@@ -3,7 +3,7 @@
 
 import { command, h, pair } from "./dom.js";
 import { post } from "./api.js";
-import { sentence, shell } from "./words.js";
+import { plain, sentence, shell } from "./words.js";
 
 const MAC = /^([0-9a-f]{1,2}:){5}[0-9a-f]{1,2}$/i;
 
@@ -24,7 +24,7 @@ function number(text, what, least, most) {
 
 /** What an answer says, step by step; the last is the verdict. */
 function rendering(answer) {
-  const said = (step) => (step.about === "verdict" ? h("b", {}, step.text) : step.text);
+  const said = (step) => (step.about === "verdict" ? h("b", {}, plain(step.text)) : plain(step.text));
   return h("dl", { class: "kv steps" }, ...(answer.steps ?? []).flatMap((step) => pair(step.about, said(step))));
 }
 

@@ -4,6 +4,7 @@
 import { h, keyed, say } from "./dom.js";
 import { isActive } from "./edge.js";
 import { Proposal } from "./proposal.js";
+import { plain } from "./words.js";
 
 class Row {
   constructor(forward, onDelete) {
@@ -20,7 +21,7 @@ class Row {
 
   update(forward) {
     const active = isActive(forward);
-    say(this.status, active ? "listens" : String(forward.status).replace(/^pending:/, "waits:"));
+    say(this.status, active ? "listens" : plain(forward.status).replace(/^pending:/, "waits:"));
     this.status.className = active ? "faint" : "warn";
     const client = forward.client ? ", " + forward.client : "";
     say(this.ends, `${forward.protocol} ${forward.host} → ${forward.guest}${client}`);

@@ -2,7 +2,7 @@
 // Contact is the one live region; its clock ticks outside of it.
 
 import { announce, attr, h, keyed, say, show } from "./dom.js";
-import { count, duration, perMinute, several, si } from "./words.js";
+import { count, duration, perMinute, plain, sentence, several, si } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -85,9 +85,9 @@ export class Head {
     const next = contact.lost && contact.next !== null ? Math.ceil((contact.next - now) / 1000) : null;
     const when = next === null ? "" : next > 0 ? `, next try in ${next} s` : ", trying now";
     say($("contact"), `no contact for ${seconds}${when}`);
-    say($("why"), (contact.lost ? contact.why : silence) ?? "");
+    say($("why"), sentence(plain((contact.lost ? contact.why : silence) ?? "")));
     // It is read aloud, so it has nothing that counts.
-    this.#announce(contact.lost ? "No contact." : "No contact. tramad does not answer.");
+    this.#announce(contact.lost ? "No contact." : "No contact: tramad does not answer.");
     $("retry").hidden = !contact.lost;
     $("lost").hidden = false;
   }

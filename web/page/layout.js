@@ -62,6 +62,22 @@ export class Rows {
   }
 }
 
+/** The VLANs of a network's lanes. They are chosen when its first port is drawn: a lane more would
+    move all below it. A later VLAN takes the lane of one that has gone, or has none. */
+export class Lanes {
+  #vlans = null;
+
+  update(vlans, hasPorts) {
+    if (this.#vlans === null) {
+      if (hasPorts) this.#vlans = [...vlans];
+      return vlans;
+    }
+    const fresh = vlans.filter((vlan) => !this.#vlans.includes(vlan));
+    const keep = (vlan) => (vlans.includes(vlan) || !fresh.length ? vlan : fresh.shift());
+    return (this.#vlans = this.#vlans.map(keep));
+  }
+}
+
 /** The last column that is used in each row. */
 function lastColumns(slots, rows, per) {
   const last = Array(rows.size).fill(-1);
@@ -81,9 +97,9 @@ function carriedText(port) {
 const filled = (last) => last.findLastIndex((column) => column >= 0) + 1;
 
 /** Cards: one row on the line and its lanes, further rows on a branch of the line. */
-export function layCards({ network, ports, width, slots, rowsOf }) {
+export function layCards({ network, ports, width, slots, rowsOf, lanesOf }) {
   const { end } = columns(width);
-  const lanes = network?.vlans ?? [];
+  const lanes = lanesOf.update(network?.vlans ?? [], ports.length > 0);
   const indent = lanes.length ? 56 : 0;
   const left = SIZE.pad + indent;
   const per = Math.max(1, Math.floor((end - left + 8) / SIZE.slot));
@@ -107,15 +123,20 @@ export function layCards({ network, ports, width, slots, rowsOf }) {
     at.set(port.name, { x, y, ...hang(port, row, y) });
   }
   function hang(port, row, y) {
-    if (!network) return { stem: 0, dots: [], note: null };
+    if (!network) return { stem: 0, dots: [], note: null, vlan: null };
     const vlans = lanes.filter((vlan) => carries(port, vlan));
+    const isTold = [port.tag ?? [], port.trunks].flat().every((vlan) => lanes.includes(vlan));
+    const vlan = isTold ? null : carriedText(port);
     if (row > 0) {
       const note = vlans.length ? carriedText(port) : null;
-      return { stem: y - branch(row), dots: [{ y: branch(row) - y, full: true }], note };
+      const dots = [{ y: branch(row) - y, full: true }];
+      return { stem: y - branch(row), dots, note, vlan: note ? null : vlan };
     }
-    if (!vlans.length) return { stem: y - bus, dots: [{ y: bus - y, full: true }], note: null };
+    if (!vlans.length) {
+      return { stem: y - bus, dots: [{ y: bus - y, full: true }], note: null, vlan };
+    }
     const dots = vlans.map((v) => ({ y: laneY(lanes.indexOf(v)) - y, full: port.tag === v }));
-    return { stem: y - laneY(lanes.indexOf(vlans[0])), dots, note: null };
+    return { stem: y - laneY(lanes.indexOf(vlans[0])), dots, note: null, vlan };
   }
   const lines = lanes.map((_, i) => `M${SIZE.pad + LABEL} ${laneY(i)}H${end}`);
   const last = lastColumns(places, rows, per);
@@ -131,29 +152,30 @@ export function layCards({ network, ports, width, slots, rowsOf }) {
 }
 
 /** The name of the block that a port belongs to, where networks with VLANs are drawn in blocks. */
-function blockOf(port, known) {
+function blockOf(port) {
   if (port.vlan_mode === "access" && port.tag != null) return "VLAN " + port.tag;
-  if (!known) return "";
   return port.vlan_mode !== "access" ? "trunks" : "untagged";
 }
 
-/** The ports in blocks, in the order of the VLANs. A network without VLANs is one block. */
-function blocksOf(network, ports) {
+/** The ports in blocks, in the order of the VLANs. A network without VLANs is one block, and stays
+    one; a block that was drawn keeps its place, and later ones follow at the end. */
+function blocksOf(network, ports, groups) {
   const vlans = network?.vlans ?? [];
-  if (!vlans.length) return new Map([["", ports]]);
-  const blocks = new Map(vlans.map((vlan) => ["VLAN " + vlan, []]));
+  if (groups.size ? groups.has("") : !vlans.length) return new Map([["", ports]]);
+  const names = [...groups.keys(), ...vlans.map((vlan) => "VLAN " + vlan)];
+  const blocks = new Map(names.map((name) => [name, []]));
   for (const port of ports) {
-    const name = blockOf(port, true);
+    const name = blockOf(port);
     if (!blocks.has(name)) blocks.set(name, []);
     blocks.get(name).push(port);
   }
-  return new Map([...blocks].filter(([, members]) => members.length));
+  return new Map([...blocks].filter(([name, members]) => members.length || groups.has(name)));
 }
 
 /** Chips and cells: blocks of rows, each block with its name at the left. */
 export function layBlocks({ network, ports, width, tier, groups }) {
   const { end } = columns(width);
-  const blocks = blocksOf(network, ports);
+  const blocks = blocksOf(network, ports, groups);
   const named = !blocks.has("");
   const left = SIZE.pad + (named ? LABEL : 0);
   const chip = tier === "chip";
@@ -183,7 +205,7 @@ export function layBlocks({ network, ports, width, tier, groups }) {
     for (const port of members) {
       const slot = places.get(port.name);
       const y = first + rows.get(Math.floor(slot / per)) * rowHeight;
-      at.set(port.name, { x: left + inset + (slot % per) * pitch, y, stem: 7, dots: [], note: null });
+      at.set(port.name, { x: left + inset + (slot % per) * pitch, y, stem: 7, dots: [], note: null, vlan: null });
     }
     top = first + (rows.size - 1) * rowHeight + (chip ? 16 : SIZE.pitch) + 9;
   }
@@ -199,7 +221,7 @@ export function layOverview({ ports, width, slots, rowsOf }) {
   for (const port of ports) {
     const slot = places.get(port.name);
     const y = rows.get(Math.floor(slot / per)) * SIZE.pitch;
-    at.set(port.name, { x: (slot % per) * SIZE.pitch, y, stem: 0, dots: [], note: null });
+    at.set(port.name, { x: (slot % per) * SIZE.pitch, y, stem: 0, dots: [], note: null, vlan: null });
   }
   return { at, bottom: Math.max(1, rows.size) * SIZE.pitch };
 }

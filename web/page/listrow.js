@@ -3,7 +3,8 @@
 
 import { attr, h, s, say, show, text, write } from "./dom.js";
 import { modeClass } from "./network.js";
-import { addressOf, count, dropTone, isIdle, logPart, perMinute, si, stateOf, vlanText } from "./words.js";
+import { addressOf, cause, count, dropTone, isIdle, logPart, perMinute, plain, si, stateOf, vlanText,
+  worstReason } from "./words.js";
 
 const byNumber = (value) => (a, b) => value(b) - value(a);
 // Made when it is first asked for: it takes 10 ms, which the first paint has no use for.
@@ -81,7 +82,7 @@ export class ListRow {
     this.element.portName = port.name;
     attr(this.element, "aria-rowindex", index + 2);
     write(this.name, port.name);
-    attr(this.element, "title", port.error ?? null);
+    attr(this.element, "title", port.error ? plain(port.error) : null);
     attr(this.swatch, "class", network?.mode === "nat" ? "swatch hollow" : "swatch");
     write(this.network, port.network ?? "not attached");
     write(this.vlan, vlanText(port));
@@ -90,7 +91,7 @@ export class ListRow {
     const up = port.state === "up";
     const tone = up ? "" : state.tone;
     attr(this.element, "class", `tr ${modeClass(network)}${up ? "" : " down"}`);
-    const word = up ? "" : `${state.glyph} ${state.word}${port.error ? ": " + port.error : ""}`;
+    const word = up ? "" : `${state.glyph} ${state.word}${port.error ? ": " + cause(port.error) : ""}`;
     write(this.reason, word);
     attr(this.why, "class", "td why " + tone);
     write(this.sub, up ? `${port.network ?? "not attached"}  ${addressOf(port)}` : word);
@@ -104,8 +105,7 @@ export class ListRow {
 
   #drops(port) {
     const drops = perMinute(port);
-    const worst = port.drops.reduce((a, b) => (a && a.minute >= b.minute ? a : b), null);
-    say(this.dropName, drops ? worst.reason : "");
+    say(this.dropName, worstReason(port) ?? "");
     say(this.dropCount, count(drops));
     attr(this.drops, "class", drops ? "td num drops " + dropTone(drops) : "td num drops none");
   }

@@ -2,19 +2,20 @@
 // All drawing of a second happens in one frame, which is measured as `trama-frame`.
 
 import { LOGIN, whenSessionEnds } from "./api.js";
-import { announce, command } from "./dom.js";
+import { announce, command, h } from "./dom.js";
 import { Head } from "./head.js";
 import { listenToKeys } from "./keys.js";
 import { List } from "./list.js";
 import { Model } from "./model.js";
 import { Panel } from "./panel.js";
 import { Picture } from "./picture.js";
-import { parse } from "./search.js";
+import { matches, parse } from "./search.js";
 import { Stream } from "./stream.js";
 import { Strip } from "./strip.js";
 import { themeButton } from "./theme.js";
 import { Tip } from "./tip.js";
 import { Trends } from "./trend.js";
+import { count } from "./words.js";
 
 /** From this number of ports on, the list comes first. */
 const LIST_FIRST = 200;
@@ -30,6 +31,7 @@ const page = {
   list: null,
   picture: null,
   view: null,
+  query: null,
   returnTo: null,
 
   boards() {
@@ -67,9 +69,18 @@ const page = {
     const query = parse(text);
     page.picture.search(query);
     page.list.search(query);
+    page.query = query;
+    page.countMatches();
+  },
+
+  countMatches() {
+    const { query } = page;
+    $("search").classList.toggle("counted", query !== null);
     let fits = 0;
-    for (const port of model.ports.values()) if (!query || query.every((one) => one(port))) fits += 1;
-    $("found").textContent = query ? `${fits} of ${model.ports.size} ports match` : "";
+    for (const port of model.ports.values()) if (matches(port, query)) fits += 1;
+    const found = query === null ? "" : `${count(fits)} of ${count(model.ports.size)}`;
+    if ($("found").firstChild?.textContent === found) return;
+    $("found").replaceChildren(...(found ? [found, h("span", { class: "sr" }, " ports match")] : []));
   },
 
   /** Goes from the search to the first port that fits. */
@@ -199,6 +210,7 @@ function frame() {
     page.list.update(touched);
   }
   head.update();
+  if (page.query !== null) page.countMatches();
   strip.update(touched);
   panel.update(touched);
   tip.update();

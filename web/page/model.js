@@ -28,6 +28,7 @@ function cleanNetwork(network, old) {
     subnets: network.subnets ?? [],
     vlans: network.vlans ?? [],
     forwards: network.forwards ?? [],
+    mirrors: network.mirrors ?? [],
     host_addresses: network.host_addresses ?? [],
     edge: network.edge ?? old?.edge ?? [0, 0],
   };

@@ -1,13 +1,14 @@
 // The panel of a network: what is wrong, forwards, settings, ports with drops or not up, leases,
 // flows, and the same in a shell.
 
-import { command, h, keyed, pair, say, show } from "./dom.js";
+import { command, h, keyed, pair, prose, say, show } from "./dom.js";
 import { commandIn } from "./edge.js";
 import { FlowsSection } from "./flows.js";
 import { ForwardEditor } from "./forwards.js";
 import { modeClass, swatch } from "./network.js";
 import { panelHead, section } from "./panelparts.js";
-import { addressWords, count, perMinute, sentence, several, shell, si, stateOf } from "./words.js";
+import { addressWords, count, mirrorWords, perMinute, sentence, several, shell, si, stateOf,
+  worstReason } from "./words.js";
 
 const SHOWN = 40;
 const isNat = (network) => String(network.mode).startsWith("nat");
@@ -15,6 +16,7 @@ const isNat = (network) => String(network.mode).startsWith("nat");
 export class NetworkPanel {
   #keys = new Map();
   #dropping = new Map();
+  #dropOrder = [];
   #off = new Map();
 
   constructor(model, name, actions) {
@@ -36,6 +38,8 @@ export class NetworkPanel {
     this.settings = h("dl", { class: "kv" });
     this.drops = h("dl", { class: "kv wide" });
     this.none = h("p", { class: "dim" }, "None.");
+    this.mirrors = h("dl", { class: "kv" });
+    this.mirrorSection = section("Mirrors", null, this.mirrors);
     this.off = h("dl", { class: "kv wide" });
     this.leases = h("dl", { class: "kv wide" });
     this.leaseNote = h("span", {});
@@ -44,7 +48,7 @@ export class NetworkPanel {
     this.flows = new FlowsSection(() => ({ network: name }));
     this.shell = h("div", {});
     this.element = h("div", {}, this.head, this.edge, this.forwardSection,
-      section("Settings", null, this.settings),
+      section("Settings", null, this.settings), this.mirrorSection,
       section("Ports with drops", h("span", {}, "last minute"), this.drops, this.none), this.offSection,
       this.leaseSection, this.flows.element, section("The same in a shell", null, this.shell));
   }
@@ -75,6 +79,7 @@ export class NetworkPanel {
     show(this.forwardSection, isNat(network) || network.forwards.length > 0);
     this.forwards.update(network);
     this.#settings(network);
+    this.#mirrors(network);
     this.#ports(ports);
     this.#leases(ports, network);
     this.flows.update(network);
@@ -103,7 +108,7 @@ export class NetworkPanel {
     if (!this.#differs("trouble", wrong)) return;
     show(this.state, wrong.length > 0);
     const parts = wrong.flatMap(([what, why, then]) => [
-      h("p", {}, h("b", {}, what), why ? " " + sentence(why) : "", then ?? ""),
+      h("p", {}, h("b", {}, what), ...(why ? prose(" " + sentence(why)) : []), then ?? ""),
       commandIn(why) ? command(commandIn(why)) : "",
     ]);
     this.state.replaceChildren(...parts);
@@ -121,6 +126,12 @@ export class NetworkPanel {
     if (uplink) rows.push(pair("Uplink", `${uplink.ifname}${uplink.running ? ", runs" : ", does not run"}`));
     if (gateway) rows.push(...this.#gateway(gateway, network));
     this.settings.replaceChildren(...rows.flat());
+  }
+
+  #mirrors({ mirrors }) {
+    if (!this.#differs("mirrors", mirrors)) return;
+    show(this.mirrorSection, mirrors.length > 0);
+    this.mirrors.replaceChildren(...mirrors.flatMap((one) => pair(one.name, mirrorWords(one))));
   }
 
   #gateway(gateway, network) {
@@ -141,17 +152,26 @@ export class NetworkPanel {
   }
 
   #ports(ports) {
-    const dropping = ports.filter(perMinute).sort((a, b) => perMinute(b) - perMinute(a)).slice(0, SHOWN);
-    const worst = (port) => port.drops.reduce((a, b) => (b.minute > a.minute ? b : a)).reason;
+    const dropping = this.#dropsInOrder(ports);
     const name = (port) => port.name;
     const make = (port) => this.#link(port.name);
     show(this.none, dropping.length === 0);
     keyed(this.drops, this.#dropping, dropping, name, make, (row, port) => {
-      say(row.figure, `${worst(port)} ${count(perMinute(port))}`);
+      say(row.figure, `${worstReason(port) ?? "no longer"} ${count(perMinute(port))}`);
     });
     const off = ports.filter((port) => port.state !== "up").slice(0, SHOWN);
     show(this.offSection, off.length > 0);
     keyed(this.off, this.#off, off, name, make, (row, port) => say(row.figure, stateOf(port).word));
+  }
+
+  /** The worst come first when the panel opens. Later ones follow at the end, and what is over keeps
+      its place: nothing moves while it is read. */
+  #dropsInOrder(ports) {
+    const known = new Map(ports.map((port) => [port.name, port]));
+    const fresh = ports.filter((port) => perMinute(port) && !this.#dropOrder.includes(port.name));
+    fresh.sort((a, b) => perMinute(b) - perMinute(a));
+    this.#dropOrder.push(...fresh.map((port) => port.name));
+    return this.#dropOrder.map((name) => known.get(name)).filter(Boolean).slice(0, SHOWN);
   }
 
   #leases(ports, network) {

@@ -5,7 +5,7 @@ import { attr, h, s, say } from "./dom.js";
 import { Board } from "./board.js";
 import { Strokes, drawEdge, staysInside } from "./edge.js";
 import { DETACHED } from "./model.js";
-import { Rows, SIZE, Slots, columns, layBlocks, layCards, tierOf } from "./layout.js";
+import { Lanes, Rows, SIZE, Slots, columns, layBlocks, layCards, tierOf } from "./layout.js";
 import { several, si } from "./words.js";
 
 /** The class that gives a mode its colour. */
@@ -33,6 +33,7 @@ export class NetworkView {
   #slots = new Slots();
   #rows = new Rows();
   #groups = new Map();
+  #lanes = new Lanes();
   #strokes = new Strokes();
   #tier = null;
   #bottom = 0;
@@ -64,7 +65,7 @@ export class NetworkView {
     say(this.mode, network?.mode ?? "");
     const given = {
       network, ports, width, tier: this.#tier,
-      slots: this.#slots, rowsOf: this.#rows, groups: this.#groups,
+      slots: this.#slots, rowsOf: this.#rows, groups: this.#groups, lanesOf: this.#lanes,
     };
     const plan = this.#tier === "card" ? layCards(given) : layBlocks(given);
     this.#drawLine(plan);

@@ -3,10 +3,11 @@
 
 import { attr, h, s, say, show } from "./dom.js";
 import { Board } from "./board.js";
+import { troubleOf } from "./edge.js";
 import { DETACHED, homeOf } from "./model.js";
 import { Rows, Slots, layOverview } from "./layout.js";
 import { modeClass, swatch } from "./network.js";
-import { count, dropTone, perMinute, several, si } from "./words.js";
+import { briefly, count, dropTone, perMinute, plain, several, si } from "./words.js";
 
 class Row {
   #slots = new Slots();
@@ -25,7 +26,8 @@ class Row {
     this.sum = h("span", {});
     this.drops = h("span", {});
     const who = h("div", { class: "who" }, swatch(network), label, " ", this.mode);
-    const sum = h("div", { class: "sum" }, this.sum, this.drops);
+    this.trouble = h("span", { class: "warn" });
+    const sum = h("div", { class: "sum" }, this.sum, this.drops, this.trouble);
     this.element = h("div", { class: "overrow " + modeClass(network) }, who, this.svg, sum);
   }
 
@@ -37,10 +39,10 @@ class Row {
     if (!ports.length) this.board.element.remove();
     attr(this.svg, "width", width);
     attr(this.svg, "height", plan.bottom);
-    this.summarize(ports);
+    this.summarize(network, ports);
   }
 
-  summarize(ports) {
+  summarize(network, ports) {
     let rate = 0;
     let drops = 0;
     let worst = 0;
@@ -50,6 +52,11 @@ class Row {
       drops += own;
       worst = Math.max(worst, own);
     }
+    const trouble = network && troubleOf(network);
+    show(this.trouble, Boolean(trouble));
+    show(this.sum, !trouble);
+    say(this.trouble, trouble ? "× " + briefly(trouble) : "");
+    attr(this.trouble, "title", trouble ? plain(trouble) : null);
     say(this.sum, `${several(ports.length, "port")}, ${si(rate, "b/s")}`);
     show(this.drops, drops > 0);
     // The worst port decides, as its own cell does: a sum over many ports would soon be red.
@@ -98,7 +105,7 @@ export class Overview {
     }
     for (const port of touched.rates) this.#view(port)?.rates(port);
     for (const [name, row] of this.#rows) {
-      row.summarize(this.model.membersOf(name));
+      row.summarize(this.model.networks.get(name) ?? null, this.model.membersOf(name));
       row.board.describeSome();
     }
   }

@@ -3,14 +3,14 @@
 
 import { captureForm } from "./capture.js";
 import { Chart } from "./chart.js";
-import { command, h, pair, say, show } from "./dom.js";
+import { command, h, pair, prose, say, show } from "./dom.js";
 import { DropsSection } from "./drops.js";
 import { FlowsSection } from "./flows.js";
 import { ForwardList } from "./forwards.js";
 import { modeClass, swatch } from "./network.js";
 import { panelHead, section } from "./panelparts.js";
 import { PortChanges } from "./portchanges.js";
-import { addressWords, sentence, shell, si, stateOf, vlanSentence } from "./words.js";
+import { addressWords, isTunnel, sentence, shell, si, stateOf, vlanSentence } from "./words.js";
 
 export class PortPanel {
   #keys = new Map();
@@ -23,6 +23,7 @@ export class PortPanel {
     this.chart = new Chart({ port: name });
     this.drops = new DropsSection(model, name);
     this.addresses = h("dl", { class: "kv wide" });
+    this.addressSection = section("Addresses", null, this.addresses);
     this.settings = h("dl", { class: "kv" });
     this.forwards = new ForwardList(model, (forward) => forward.port === name || this.#leadsHere(forward));
     this.forwardSection = section("Forwards", null, this.forwards.element);
@@ -31,7 +32,7 @@ export class PortPanel {
     this.shell = h("div", {});
     this.element = h("div", {},
       this.head, h("section", {}, this.rates, this.chart.element), this.drops.element,
-      section("Addresses", null, this.addresses), section("Settings", null, this.settings),
+      this.addressSection, section("Settings", null, this.settings),
       this.forwardSection, this.flows.element, this.changes?.element ?? "",
       section("The same in a shell", null, this.shell));
     this.chart.onCursor = (values) => this.#showRates(values);
@@ -40,19 +41,19 @@ export class PortPanel {
   #head(actions) {
     this.where = h("p", { class: "where" });
     this.state = h("div", { class: "state" });
-    this.note = h("div", { class: "state warnish" });
     const explain = h("button", { type: "button", class: "btn" }, "Explain a frame");
     explain.addEventListener("click", () => this.openExplain());
     const capture = captureForm(this.name);
     const acts = h("div", { class: "acts" }, ...capture.parts, explain);
-    this.head = panelHead(this.name, actions, this.where, this.state, this.note, acts, capture.told);
+    this.head = panelHead(this.name, actions, this.where, this.state, acts, capture.told);
     const fact = () => ({ big: h("span", {}), little: h("small", {}) });
     this.to = fact();
     this.from = fact();
+    const far = isTunnel(this.port) ? "other host" : "guest";
     const dd = ({ big, little }) => h("dd", {}, big, little);
     this.rates = h("dl", { class: "rates" },
-      h("div", {}, h("dt", {}, "To guest ↓"), dd(this.to)),
-      h("div", {}, h("dt", {}, "From guest ↑"), dd(this.from)));
+      h("div", {}, h("dt", {}, `To ${far} ↓`), dd(this.to)),
+      h("div", {}, h("dt", {}, `From ${far} ↑`), dd(this.from)));
     this.link = (network) => {
       const button = h("button", { type: "button", class: "link" }, network);
       button.addEventListener("click", () => actions.choose({ kind: "network", name: network }));
@@ -111,18 +112,15 @@ export class PortPanel {
     const state = stateOf(port);
     if (this.#differs("where", [port.network, network?.mode, port.type, state.word])) {
       this.where.className = "where " + modeClass(network);
-      const home = port.network === null ? "not attached" : this.link(port.network);
-      this.where.replaceChildren(swatch(network), home, `, ${port.type ?? "port"}, ${state.word}`);
+      const home = port.network === null ? [] : [this.link(port.network), ", "];
+      this.where.replaceChildren(swatch(network), ...home, `${port.type}, ${state.word}`);
     }
-    if (this.#differs("state", [port.state, port.error, port.remedy])) {
+    if (this.#differs("state", [port.state, port.error])) {
       show(this.state, port.state === "blocked" || port.state === "not-running" || Boolean(port.error));
       this.state.className = port.state === "blocked" ? "state" : "state warnish";
-      const remedy = port.remedy ? [h("b", {}, " Remedy: "), sentence(port.remedy)] : [];
-      const error = port.error ? " " + sentence(port.error) : "";
-      this.state.replaceChildren(h("b", {}, sentence(state.word)), error, ...remedy);
+      const error = port.error ? prose(" " + sentence(port.error)) : [];
+      this.state.replaceChildren(h("b", {}, sentence(state.word)), ...error);
     }
-    show(this.note, Boolean(port.note));
-    say(this.note, port.note ? sentence(port.note) : "");
   }
 
   #showRates(values) {
@@ -135,6 +133,7 @@ export class PortPanel {
   }
 
   #addresses(port) {
+    show(this.addressSection, !isTunnel(port));
     const minute = Math.floor(Date.now() / 60000);
     if (!this.#differs("addresses", [port.addresses, port.mac, minute])) return;
     const rows = port.addresses.map((one) => pair(one.address, addressWords(one)));
@@ -145,16 +144,19 @@ export class PortPanel {
   #settings(port, network) {
     const { name, network: home, mac, spoof, promiscuous, queues, path, ifname, netns, peer, storms } = port;
     const shown = [name, home, mac, spoof, promiscuous, queues, path, ifname, netns, peer, storms,
-      port.vlan_mode, port.tag, port.trunks, port.ephemeral, port.ofport, network?.mtu, network?.worker];
+      port.vlan_mode, port.tag, port.trunks, port.ephemeral, port.ofport, network?.mtu, network?.worker,
+      network?.mirrors];
     if (!this.#differs("settings", shown)) return;
     const rows = [pair("VLAN", vlanSentence(port))];
     if (spoof != null) rows.push(pair("Source", `spoof ${spoof}, promiscuous ${promiscuous ?? "deny"}`));
     if (ifname) rows.push(pair("Device", h("code", {}, ifname), netns ? " in " + netns : ""));
-    if (path) rows.push(pair("Socket", h("code", {}, path)));
-    if (peer) rows.push(pair("Peer", peer));
+    if (path) rows.push(pair(isTunnel(port) ? "Local" : "Socket", h("code", {}, path)));
+    if (peer) rows.push(pair(isTunnel(port) ? "Leads to" : "Peer", peer));
     rows.push(pair("Queues", this.#queues(port, network)));
     if (port.ofport != null) rows.push(pair("Number", String(port.ofport)));
     if (storms.length) rows.push(pair("Storms", "limits now: " + storms.join(", ")));
+    const mirrors = (network?.mirrors ?? []).filter((one) => one.output_port === name);
+    if (mirrors.length) rows.push(pair("Mirror", "only gets the copies of " + mirrors.map((one) => one.name).join(", ")));
     if (port.ephemeral) rows.push(pair("Kept", "in no file: it ends with the daemon or its connection"));
     this.settings.replaceChildren(...rows.flat());
   }

@@ -4,8 +4,8 @@
 import { attr, s, show, text, write } from "./dom.js";
 import { BADGE, NAME, SMALL, fitAddress, fitEnd, fitMiddle, measure } from "./fit.js";
 import { SIZE } from "./layout.js";
-import { IDLE, addressOf, count, dropTone, isIdle, logPart, perMinute, si, stateOf, summary,
-  width } from "./words.js";
+import { IDLE, addressOf, count, dropTone, isIdle, logPart, perMinute, plain, si, stateOf,
+  summary, width } from "./words.js";
 
 const CLASSES = new Map([
   ["up", ""], ["waiting", "wait"], ["cable", "cable"], ["blocked", "blocked"], ["not-running", "off"],
@@ -56,7 +56,7 @@ class PortView {
 }
 
 /** The reason in few words: what stands behind the path or name at the beginning. */
-const shortError = (error) => String(error).replace(/^\S+: /, "");
+const shortError = (error) => plain(error).replace(/^\S+: /, "");
 
 class Card extends PortView {
   constructor(port, hollow) {
@@ -106,12 +106,14 @@ class Card extends PortView {
     const room = SIZE.box - 17;
     write(this.title, fitMiddle(port.name, NAME, room));
     // The type stands beside the name if there is room: the name matters more.
-    const type = port.type === "vhost-user" ? "" : String(port.type ?? "");
-    const both = measure(port.name, NAME) + 8 + measure(type, SMALL);
-    write(this.corner, both <= room ? type : "");
+    // A VLAN that has no lane does, or it takes the place of the address.
+    const { vlan } = this.place;
+    const beside = vlan ?? (port.type === "vhost-user" ? "" : String(port.type ?? ""));
+    const fits = measure(port.name, NAME) + 8 + measure(beside, SMALL) <= room;
+    write(this.corner, fits ? beside : "");
     const tone = port.error ? stateOf(port).tone || "warn" : "";
     attr(this.lineText, "class", "small " + tone);
-    const address = addressOf(port) || (port.trunks.length ? "trunk" : "–");
+    const address = (!fits && vlan) || addressOf(port) || (port.trunks.length ? "trunk" : "–");
     const line = port.error ? fitEnd(shortError(port.error), SMALL, SIZE.box - 17)
       : fitAddress(address, SMALL, SIZE.box - 17);
     write(this.line, line);
@@ -254,7 +256,6 @@ class Cell extends PortView {
     attr(this.fill, "y", SIZE.cell - 1 - level / 2);
   }
 }
-
 
 /** Makes the view of a port for a tier. */
 export function viewOf(port, tier, hollow) {

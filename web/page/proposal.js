@@ -4,11 +4,11 @@
 
 import { post } from "./api.js";
 import { command, h } from "./dom.js";
-import { sentence, shell } from "./words.js";
+import { plain, sentence, shell } from "./words.js";
 
 const list = (title, lines, kind = "") =>
   lines.length
-    ? [h("p", { class: kind }, title), h("ul", { class: kind }, ...lines.map((line) => h("li", {}, line)))]
+    ? [h("p", { class: kind }, title), h("ul", { class: kind }, ...lines.map((line) => h("li", {}, plain(line))))]
     : [];
 
 const notRunning = (item) => {

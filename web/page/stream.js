@@ -1,7 +1,7 @@
 // Follows `/v1/events` and keeps contact: parses server-sent events and reconnects with backoff.
 // `fetch` instead of EventSource, because that hides the status and cannot resume after a pause.
 
-import { refusal, LOGIN } from "./api.js";
+import { LOGIN, SILENT, refusal } from "./api.js";
 
 const SILENCE = 3000;
 /** The first state of a host with thousands of ports may take longer. */
@@ -70,13 +70,13 @@ export class Stream {
     this.#watch(PATIENCE);
     try {
       await this.#read(abort);
-      throw new Error("the web process has ended the connection");
+      throw new Error("the connection has ended");
     } catch (error) {
       if (abort !== this.#abort) return;
       const wasSilent = abort.signal.aborted;
       // A stream that is not read would hold its place.
       abort.abort("over");
-      this.#lose(wasSilent ? "nothing is heard from the web process" : error.message);
+      this.#lose(wasSilent ? "nothing is heard from the host: see whether tramad and the connection to it work" : error.message);
     }
   }
 
@@ -85,7 +85,7 @@ export class Stream {
     if (this.#last !== null) headers["last-event-id"] = this.#last;
     const request = fetch("/v1/events", { headers, signal: abort.signal, cache: "no-store" });
     const response = await request.catch((error) => {
-      throw abort.signal.aborted ? error : new Error("the web process does not answer");
+      throw abort.signal.aborted ? error : new Error(SILENT);
     });
     if (response.status === 401) {
       this.#on.ended();
@@ -103,7 +103,7 @@ export class Stream {
 
   #take(event) {
     if (event.id !== null) this.#last = event.id;
-    if (event.type === "end") throw new Error(JSON.parse(event.data).reason || "the server ends");
+    if (event.type === "end") throw new Error(JSON.parse(event.data).reason);
     if (event.type !== "state" && event.type !== "change") return;
     const data = JSON.parse(event.data);
     this.#watch(SILENCE);

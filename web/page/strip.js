@@ -2,6 +2,7 @@
 // Events are no live region: there are too many of them.
 
 import { h, keyed, say } from "./dom.js";
+import { cause, plain } from "./words.js";
 
 const GLYPHS = new Map([
   ["blocked", "■"], ["down", "×"], ["waiting", "◌"], ["gateway", "×"],
@@ -93,9 +94,8 @@ export class Strip {
     this.#shown = held ? inHeldOrder(this.#shown, lines) : lines;
     const make = ({ line }) => this.#line(line);
     keyed(this.lines, this.#lines, this.#shown, ({ key }) => key, make, (row, { line, over }) => {
-      const text = over ? "no longer" : line.text;
-      say(row.text, text);
-      row.element.title = text;
+      say(row.text, over ? "no longer" : cause(line.text));
+      row.element.title = over ? "" : plain(line.text);
       row.element.classList.toggle("past", over);
       row.glyph.className = "g " + (line.severity === "bad" ? "bad" : "warn");
     });
@@ -124,7 +124,7 @@ export class Strip {
     if (this.#type && event.type !== this.#type) return;
     // In UTC, as in the log and in `tramactl observe`.
     const clock = /T(\d\d:\d\d:\d\d)/.exec(event.time)?.[1] ?? String(event.time ?? "");
-    const words = textOf(event);
+    const words = plain(textOf(event));
     const place = event.port ?? event.network ?? "";
     this.events.prepend(h("li", { class: "row", title: words },
       h("time", { class: "tm", datetime: event.time }, clock), h("span", { class: "w" }, place),

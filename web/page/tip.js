@@ -2,7 +2,7 @@
 // It also shows at the port that has the keyboard's focus: cells have no names to see.
 
 import { h, say } from "./dom.js";
-import { addressOf, count, perMinute, si, stateOf } from "./words.js";
+import { addressOf, count, perMinute, plain, si, stateOf, vlanText } from "./words.js";
 
 export class Tip {
   #of = null;
@@ -47,13 +47,15 @@ export class Tip {
     const port = this.#of && this.model.ports.get(this.#of.portName);
     if (!port) return this.#of && this.hide();
     say(this.title, port.name);
-    say(this.state, stateOf(port).word + (port.error ? ": " + port.error : ""));
+    say(this.state, stateOf(port).word + (port.error ? ": " + plain(port.error) : ""));
     const { rate } = port;
     const way = (arrow, bps, pps) => `${arrow} ${si(bps, "b/s")} ${si(pps, "pps")}`;
     const [to, from] = [way("↓", rate.tx_bps, rate.tx_pps), way("↑", rate.rx_bps, rate.rx_pps)];
     say(this.rates, `${to}  ${from}`);
     const drops = perMinute(port);
-    const more = [addressOf(port), drops ? count(drops) + " drops/min" : "", port.note ?? ""];
+    const vlan = vlanText(port);
+    const more = [addressOf(port), vlan === "–" ? "" : "VLAN " + vlan,
+      drops ? count(drops) + " drops/min" : ""];
     say(this.more, more.filter(Boolean).join(", "));
   }
 }

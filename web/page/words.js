@@ -42,11 +42,18 @@ export function duration(seconds) {
   return `${s} s`;
 }
 
-/** The drops of a port in the last minute. */
+/** The drops of a port in the last minute, without those that are no trouble. */
 export function perMinute(port) {
   let sum = 0;
-  for (const drop of port.drops) sum += drop.minute;
+  for (const drop of port.drops) if (!drop.expected) sum += drop.minute;
   return sum;
+}
+
+/** The reason for most of them, `null` without any. */
+export function worstReason(port) {
+  let worst = null;
+  for (const drop of port.drops) if (!drop.expected && drop.minute > (worst?.minute ?? 0)) worst = drop;
+  return worst?.reason ?? null;
 }
 
 /** Fewer drops than this in a minute are amber, more are red. */
@@ -68,9 +75,14 @@ const STATES = new Map([
   ["not-running", { word: "does not run", glyph: "×", tone: "warn" }],
 ]);
 
+/** The state of a port that runs on no network: it has no line that its cable could be out of. */
+const DETACHED = { word: "not attached", glyph: "–", tone: "dim" };
+
 /** The word, glyph and tone of a port's state. One that is unknown is shown as it is. */
-export const stateOf = (port) =>
-  STATES.get(port.state) ?? { word: String(port.state), glyph: "?", tone: "warn" };
+export function stateOf(port) {
+  if (port.state === "cable" && port.network === null) return DETACHED;
+  return STATES.get(port.state) ?? { word: String(port.state), glyph: "?", tone: "warn" };
+}
 
 /** Whether a port carries a VLAN. A trunk without a list carries all. */
 export const carries = (port, vlan) =>
@@ -95,8 +107,28 @@ export function vlanSentence(port) {
   return `${port.vlan_mode ?? "unknown"}, tag ${port.tag ?? "none"}, ${trunks}`;
 }
 
-/** The address to show for a port: of a lease, else its MAC address. */
-export const addressOf = (port) => port.addresses[0]?.address ?? port.mac ?? "";
+/** Whether a port leads to another host. */
+export const isTunnel = (port) => port.type === "vxlan";
+
+/** Where a tunnel leads: `10.9.0.2`, of the peer `10.9.0.2:4789 VNI 5`. */
+const remoteOf = (port) => "→ " + port.peer.replace(/:\d+ VNI \d+$/, "");
+
+/** What a mirror copies, and where to: `what enters from vm1, to ids`. */
+export function mirrorWords({ all, from, to, vlans, output_port: port, output_vlan: vlan }) {
+  const parts = [
+    all ? "what enters from any port" : from.length ? "what enters from " + from.join(", ") : "",
+    to.length ? "what leaves to " + to.join(", ") : "",
+  ].filter(Boolean);
+  const what = parts.join(" and ") || "all frames";
+  const of = vlans.length ? ` of VLAN ${vlans.join(", ")}` : "";
+  return `${what}${of}, to ${port ?? "VLAN " + vlan}`;
+}
+
+/** The address to show for a port: of a lease, else its MAC address; of a tunnel the other host's. */
+export function addressOf(port) {
+  if (isTunnel(port) && port.peer) return remoteOf(port);
+  return port.addresses[0]?.address ?? port.mac ?? "";
+}
 
 const ADDRESS_STATES = new Map([
   ["bound", "lease"],
@@ -119,14 +151,29 @@ export function addressWords(address, now = Date.now() / 1000) {
 
 /** All that the eye sees of a port, in a sentence. */
 export function summary(port) {
-  const parts = [port.name, port.network ?? "not attached", stateOf(port).word];
-  if (port.error) parts.push(port.error);
+  const parts = [port.name, port.network, stateOf(port).word].filter(Boolean);
+  if (port.error) parts.push(plain(port.error));
   if (addressOf(port)) parts.push(addressOf(port));
   if (vlanText(port) !== "–") parts.push("VLAN " + vlanText(port));
   parts.push("to guest " + si(port.rate.tx_bps, "b/s"), "from guest " + si(port.rate.rx_bps, "b/s"));
   const drops = perMinute(port);
   if (drops) parts.push(count(drops) + " drops in the last minute");
   return parts.join(", ");
+}
+
+/** A text without the numbers of the system's errors, whose names it has as well. */
+export const unnumbered = (text) => String(text).replace(/ \(os error \d+\)/g, "");
+
+/** A text without the marks around its code either, for places that have one font. */
+export const plain = (text) => unnumbered(text).replaceAll("`", "");
+
+/** The text without the path that it begins with: where there is little room, the cause counts. */
+export const cause = (text) => plain(text).replace(/^\/\S+: /, "");
+
+/** What a text says of the cause, without where it was seen: for places that say where. */
+export function briefly(text) {
+  const [first, ...rest] = plain(text).split("; ");
+  return [first.slice(first.lastIndexOf(": ") + 1).trim(), ...rest].join("; ");
 }
 
 /** Words with a capital and a full stop. */

@@ -1,83 +1,13 @@
 //! The page in a browser: Chromium in a fresh profile, in a namespace from which no other network
 //! is reached. The scenarios are in `tests/browser/page.py`.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::Stdio;
-
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value as Json, json};
-use trama_structure::tree::root;
+use trama_tests::browser::{
+    BYTES, CONTROL, Costs, FRAME, Lab, PAINT, costs_of_a_thousand_ports, load,
+};
 use trama_tests::nat::{namespace, tap_port};
-use trama_tests::tramad::{binary, free_address};
-use trama_tests::{Host, Netns, Process, Tramad};
-
-/// Milliseconds that the page may work for a change, and until its first paint.
-const FRAME: f64 = 50.0;
-const PAINT: f64 = 300.0;
-/// Bytes of all its files.
-const BYTES: u64 = 300 << 10;
-
-/// Networks with a page, in a namespace.
-struct Lab {
-    host: Netns,
-    tramad: Tramad,
-}
-
-impl Lab {
-    fn start(keys: &str, networks: &str) -> Lab {
-        let host = Netns::new("host");
-        host.run("ip link set lo up");
-        let web = free_address();
-        let head = format!(
-            "[daemon]\ncontrol = \"{{dir}}/control.sock\"\nstate = \"{{dir}}/state\"\n\
-             metrics = \"{{metrics}}\"\nweb = \"{web}\"\n{keys}"
-        );
-        let tramad = Tramad::start_in(&host, &(head + networks));
-        Lab { host, tramad }
-    }
-
-    /// Runs a scenario; `step` is called with each step that it asks for, and returns the answer.
-    #[track_caller]
-    fn look(&mut self, scenario: &str, mut step: impl FnMut(&mut Lab, &str) -> Json) -> Json {
-        self.look_into(scenario, Path::new("."), &mut step)
-    }
-
-    #[track_caller]
-    fn look_into(
-        &mut self,
-        scenario: &str,
-        folder: &Path,
-        step: &mut dyn FnMut(&mut Lab, &str) -> Json,
-    ) -> Json {
-        let mut command =
-            self.host.command(&format!("{}/.cache/python/bin/python", root().display()));
-        command.arg(root().join("tests/browser/page.py")).arg(scenario);
-        command.arg("--tramactl").arg(binary("tramactl"));
-        command.arg("--socket").arg(self.tramad.path("control.sock"));
-        command.arg("--folder").arg(folder);
-        command.arg("--port").arg(free_address().port().to_string());
-        // A profile of its own, which goes with the test.
-        command.env("HOME", self.tramad.path("state")).env("PYTHONDONTWRITEBYTECODE", "1");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("python");
-        let mut input = child.stdin.take().expect("its input");
-        let output = BufReader::new(child.stdout.take().expect("its output"));
-        let mut found = Json::Null;
-        for line in output.lines() {
-            let line: Json = serde_json::from_str(&line.expect("a line")).expect("JSON");
-            match line["step"].as_str() {
-                Some(name) => {
-                    let answer = step(self, name);
-                    writeln!(input, "{answer}").expect("an answer");
-                }
-                None => found = line["found"].clone(),
-            }
-        }
-        assert!(child.wait().expect("it ends").success(), "{scenario}");
-        found
-    }
-}
+use trama_tests::{Host, Netns};
 
 fn no_step(_: &mut Lab, name: &str) -> Json {
     panic!("no step {name}");
@@ -87,14 +17,6 @@ fn no_step(_: &mut Lab, name: &str) -> Json {
 fn signal_page(lab: &Lab, signal: Signal) {
     let page = *lab.tramad.pages().last().expect("a process");
     kill_process(page, signal).expect("it runs");
-}
-
-/// Starts what sends for as long as the test takes.
-fn load(lab: &Lab, vm: &Netns, words: &str) -> Process {
-    let mut words = words.split(' ');
-    let mut command = vm.command(words.next().expect("a program"));
-    command.args(words);
-    Process::spawn("load", command, &lab.tramad.path("load.log"))
 }
 
 const NETWORK: &str = "[[network]]\nname = \"lab\"\n";
@@ -135,42 +57,43 @@ fn changes_are_shown_within_two_seconds_and_contact_comes_back() {
 
 #[test]
 fn a_thousand_ports_keep_the_page_quick() {
-    let vms = ["vm0", "vm1"].map(namespace);
-    let mut networks = String::new();
-    for number in 0..10 {
-        networks += &format!("[[network]]\nname = \"net{number}\"\n");
-    }
-    for number in 2..1000 {
-        networks += &format!(
-            "[[port]]\nname = \"vm{number}\"\nnetwork = \"net{}\"\ntype = \"stream\"\n\
-             path = \"{{dir}}/vm{number}.sock\"\n",
-            number % 10
-        );
-    }
-    for (number, vm) in vms.iter().enumerate() {
-        let rest = format!("ifname = \"eth0\"\naddress = \"10.1.0.{}/24\"", number + 1);
-        networks += &tap_port("net0", &format!("vm{number}"), vm, &rest);
-    }
-    trama_tests::process::raise_file_limit(10_000);
-    let mut lab = Lab::start("", &networks);
-    let mut loads = Vec::new();
-    let found = lab.look("thousand", |lab, _| {
-        vms[1].start_iperf_server(5201);
-        loads.push(load(lab, &vms[0], "iperf3 -c 10.1.0.2 -u -b 200M -t 60"));
-        json!(null)
-    });
-    println!("{found}");
+    let Costs { browser, control, page } = costs_of_a_thousand_ports();
+    println!("{browser}; control threads {control:.1} %, the page's process {page:.1} % of a core");
     let worst = |view: &str| {
-        let times = found[view].as_array().expect("times");
+        let times = browser[view].as_array().expect("times");
         times.iter().filter_map(Json::as_f64).fold(0.0, f64::max)
     };
-    // Times of a loaded machine say little; the figures are printed, the bounds are those of
-    // the contract with room for noise.
+    // Times of a loaded machine say little, and this build is slow; the bounds are those of the
+    // contract with room for both. `cargo run --release -p trama-tests --example page` holds them.
     for view in ["list", "picture"] {
-        assert!(worst(view) < 4.0 * FRAME, "{view}: {found}");
+        assert!(worst(view) < 4.0 * FRAME, "{view}: {browser}");
     }
-    assert!(found["paint"].as_f64().expect("a time") < 10.0 * PAINT, "{found}");
-    assert!(found["bytes"].as_u64().expect("a size") < BYTES, "{found}");
+    assert!(browser["paint"].as_f64().expect("a time") < 10.0 * PAINT, "{browser}");
+    assert!(control < 5.0 * CONTROL, "{control}");
+    assert!(browser["bytes"].as_u64().expect("a size") < BYTES, "{browser}");
+}
+
+#[test]
+fn nothing_moves_and_what_is_no_trouble_is_not_shown_as_such() {
+    let vms = ["vm1", "vm2"].map(namespace);
+    let port = |name: &str, vm: &Netns, number: u8| {
+        let rest = format!("ifname = \"eth0\"\naddress = \"10.1.0.{number}/24\"");
+        tap_port("lab", name, vm, &rest)
+    };
+    let ports = port("vm1", &vms[0], 1) + &port("vm2", &vms[1], 2);
+    let more = "[[port]]\nname = \"empty\"\nnetwork = \"lab\"\ntype = \"stream\"\n\
+                path = \"{dir}/empty.sock\"\n\
+                [[network]]\nname = \"lan\"\nmode = \"bridged\"\nuplink = \"missing0\"\n\
+                [[port]]\nname = \"far\"\nnetwork = \"lan\"\ntype = \"vxlan\"\n\
+                remote = \"10.9.0.2\"\nvni = 5\n\
+                [[mirror]]\nname = \"m0\"\nnetwork = \"lab\"\nselect-src-port = [\"vm1\"]\n\
+                output-vlan = 99\n";
+    let mut lab = Lab::start("", &format!("{NETWORK}{ports}{more}"));
+    let mut loads = Vec::new();
+    lab.look("steady", |lab, _| {
+        loads.push(load(lab, &vms[1], "ping -q -b -i 0.1 10.1.0.255"));
+        json!(null)
+    });
 }
 
 #[test]
@@ -182,8 +105,24 @@ fn everything_is_reached_by_the_keyboard() {
 #[test]
 fn nothing_keeps_people_out() {
     let (mut lab, [vm1, _vm2]) = two("web-write = true\n");
+    lab.tramad.ctl("add-br home -- set Bridge home mode=nat-network subnet=10.7.0.0/24");
+    // Ports are drawn in another way from 15 of a network on, and from 65.
+    for (network, ports) in [("chips", 16), ("cells", 70)] {
+        lab.tramad.ctl(&format!("add-br {network}"));
+        for port in 0..ports {
+            let path = lab.tramad.path(&format!("{network}{port}"));
+            lab.tramad.ctl(&format!(
+                "add-port {network} {network}{port} -- set Interface {network}{port} type=stream \
+                 options:path={}",
+                path.display()
+            ));
+        }
+    }
     vm1.run("ping -c 3 -i 0.1 10.1.0.2");
-    lab.look("access", no_step);
+    lab.look("access", |lab, step| {
+        signal_page(lab, if step == "freeze" { Signal::STOP } else { Signal::CONT });
+        json!(null)
+    });
 }
 
 #[test]
@@ -254,6 +193,8 @@ fn pictures_of_an_idle_a_busy_and_a_broken_network() {
             }
             "broken" => {
                 lab.tramad.ctl("set Port db tag=20 -- link ci down");
+                let office = "add-br office -- set Bridge office mode=bridged uplink=eno1";
+                lab.tramad.try_ctl(&office.split(' ').collect::<Vec<_>>());
                 let dir = lab.tramad.path("taken");
                 std::fs::write(&dir, "").expect("a file");
                 let path = format!("options:path={}", dir.display());
