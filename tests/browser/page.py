@@ -128,9 +128,9 @@ def renderer_time(browser):
     return sum(it["cpuTime"] for it in processes if it["type"] == "renderer")
 
 
-PLACES = """() => [...document.querySelectorAll('.picture .port, .picture .net')].map(it => {
+PLACES = """() => [...document.querySelectorAll('.picture .box, .picture .net')].map(it => {
     const { x, y } = it.getBoundingClientRect();
-    return [it.portName ?? it.querySelector('.netname')?.textContent, x, y];
+    return [it.closest('.port')?.portName ?? it.querySelector('.netname')?.textContent, x, y];
 })"""
 
 
