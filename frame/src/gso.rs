@@ -51,24 +51,18 @@ pub fn segment(
     scratch: &mut [u8],
     mut emit: impl FnMut(&[u8]),
 ) -> Result<usize, GsoError> {
-    let layout = Layout::of(header, frame, frame.len()).map_err(GsoError::Header)?;
-    let (headers, payload) = frame.split_at(layout.payload);
-    let size = usize::from(header.gso_size);
-    let needed = headers.len() + size.min(payload.len());
+    let cutter = Cutter::new(frame, frame.len(), header).map_err(GsoError::Header)?;
+    let (headers, payload) = frame.split_at(cutter.headers().len());
+    let needed = headers.len() + cutter.payload_len(0);
     let scratch = scratch.get_mut(..needed).ok_or(GsoError::ScratchTooSmall)?;
-
-    let cutter = Cutter::new(layout, headers);
-    let count = payload.len().div_ceil(size);
     scratch[..headers.len()].copy_from_slice(headers);
-    for (index, part) in payload.chunks(size).enumerate() {
+    for (index, part) in payload.chunks(cutter.size).enumerate() {
         let segment = &mut scratch[..headers.len() + part.len()];
-        let (own_headers, own_payload) = segment.split_at_mut(headers.len());
-        own_payload.copy_from_slice(part);
-        let place = Place { index, offset: index * size, is_last: index + 1 == count };
-        cutter.write_headers(own_headers, part, place);
+        segment[headers.len()..].copy_from_slice(part);
+        cutter.finish(index, segment);
         emit(segment);
     }
-    Ok(count)
+    Ok(cutter.count())
 }
 
 /// Position of a segment in the large frame.
@@ -89,9 +83,14 @@ impl Place {
     }
 }
 
-/// The values of the large frame that its segments' headers are derived from.
-struct Cutter {
+/// Cuts a large frame segment by segment, for a caller that copies the payload itself. Holds the
+/// values from which the segments' headers are derived.
+pub struct Cutter<'a> {
+    headers: &'a [u8],
     layout: Layout,
+    /// Payload bytes of the large frame, and of each segment but the last.
+    payload: usize,
+    size: usize,
     /// IPv4 identification of the first segment; the others count up.
     identification: u16,
     /// TCP sequence number of the first segment.
@@ -105,8 +104,14 @@ struct Cutter {
     transport_sum: u32,
 }
 
-impl Cutter {
-    fn new(layout: Layout, headers: &[u8]) -> Cutter {
+impl<'a> Cutter<'a> {
+    /// Begins to cut a frame of `len` bytes that `header` describes and that begins with `head`.
+    ///
+    /// # Errors
+    /// The header does not describe the frame, or `head` ends before its payload.
+    pub fn new(head: &'a [u8], len: usize, header: &VnetHeader) -> Result<Cutter<'a>, HeaderError> {
+        let layout = Layout::of(header, head, len)?;
+        let headers = head.get(..layout.payload).ok_or(HeaderError::HeadersTruncated)?;
         let ip = &headers[layout.ip..layout.transport];
         let transport = &headers[layout.transport..];
         let addresses = match layout.ip_version {
@@ -122,18 +127,45 @@ impl Cutter {
             }
             Transport::Udp => [&transport[0..4], &[], &[], &[]],
         };
-        Cutter {
+        Ok(Cutter {
+            headers,
             layout,
+            payload: len - layout.payload,
+            size: usize::from(header.gso_size),
             identification: be16(ip, 4),
             sequence: if is_tcp { be32(transport, 4) } else { 0 },
             flags: if is_tcp { transport[13] } else { 0 },
             ip_sum: checksum::sum(&ip[0..2]) + sum_all(&[&ip[6..10], &ip[12..]]),
             transport_sum: pseudo + sum_all(&constant),
-        }
+        })
     }
 
-    /// Rewrites the fields of `headers` (those of any other segment) for the segment at `place`
-    /// with this `payload`.
+    /// Returns the headers of the large frame.
+    pub fn headers(&self) -> &'a [u8] {
+        self.headers
+    }
+
+    /// Returns the number of segments.
+    pub fn count(&self) -> usize {
+        self.payload.div_ceil(self.size)
+    }
+
+    /// Returns the payload bytes of segment `index`.
+    pub fn payload_len(&self, index: usize) -> usize {
+        self.size.min(self.payload.saturating_sub(index * self.size))
+    }
+
+    /// Completes segment `index`: its payload, behind the headers of the large frame or of another
+    /// segment. Changes nothing if it is shorter than the headers.
+    pub fn finish(&self, index: usize, segment: &mut [u8]) {
+        let Some((headers, payload)) = segment.split_at_mut_checked(self.headers.len()) else {
+            return;
+        };
+        let is_last = index + 1 == self.count();
+        self.write_headers(headers, payload, Place { index, offset: index * self.size, is_last });
+    }
+
+    /// Rewrites the fields of `headers` for the segment at `place` with this `payload`.
     fn write_headers(&self, headers: &mut [u8], payload: &[u8], place: Place) {
         let (before, transport) = headers.split_at_mut(self.layout.transport);
         let ip = &mut before[self.layout.ip..];
@@ -175,19 +207,19 @@ fn write_udp(udp: &mut [u8], sum: u32, length: u16) {
 }
 
 /// Partial sum of byte ranges that each begin at an even offset.
-fn sum_all(stretches: &[&[u8]]) -> u32 {
+pub(crate) fn sum_all(stretches: &[&[u8]]) -> u32 {
     stretches.iter().fold(0, |partial, stretch| checksum::add(partial, stretch))
 }
 
-fn be16(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn be32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from(be16(bytes, at)) << 16 | u32::from(be16(bytes, at + 2))
 }
 
-fn put16(bytes: &mut [u8], at: usize, value: u16) {
+pub(crate) fn put16(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 

@@ -1,8 +1,9 @@
 //! Offsets of the headers of a large frame: parses it from Ethernet to the TCP or UDP payload.
 //!
 //! Used twice on the same frame: by [`crate::vnet::validate()`] at ingress and by the software
-//! segmentation, which therefore uses no offset that it did not derive itself. Every field is read
-//! from `head`; no later byte affects a decision.
+//! segmentation, which therefore uses no offset that it did not derive itself; and by
+//! [`crate::gro`] for segments of which a large frame is made. Every field is read from `head`; no
+//! later byte affects a decision.
 
 use crate::ethernet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_QINQ, ETHERTYPE_VLAN};
 use crate::vnet::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, HeaderError, NEEDS_CSUM, VnetHeader};
@@ -61,6 +62,19 @@ impl Layout {
         if header.flags & NEEDS_CSUM == 0 {
             return Err(HeaderError::GsoWithoutChecksum);
         }
+        let layout = Layout::parse(head, len, wanted_ip, protocol)?;
+        layout.check_checksum_and_size(header, len)?;
+        Ok(layout)
+    }
+
+    /// Parses the headers of a frame of `len` bytes that begins with `head`, as those of a large
+    /// frame have to be; `wanted_ip` is `None` for either version.
+    pub(crate) fn parse(
+        head: &[u8],
+        len: usize,
+        wanted_ip: Option<Ip>,
+        protocol: Transport,
+    ) -> Result<Layout, HeaderError> {
         let head = &head[..head.len().min(len)];
         let (ip, ethertype) = ethernet::behind_tags(head).ok_or(HeaderError::HeadersTruncated)?;
         let ip_version = match ethertype {
@@ -84,9 +98,7 @@ impl Layout {
                 Transport::Tcp => tcp_header(rest)?,
                 Transport::Udp => udp_header(rest, len - transport)?,
             };
-        let layout = Layout { ip_version, protocol, ip, transport, payload };
-        layout.check_checksum_and_size(header, len)?;
-        Ok(layout)
+        Ok(Layout { ip_version, protocol, ip, transport, payload })
     }
 
     fn check_checksum_and_size(&self, header: &VnetHeader, len: usize) -> Result<(), HeaderError> {

@@ -3,6 +3,7 @@
 pub mod checksum;
 mod drop_reason;
 pub mod ethernet;
+pub mod gro;
 pub mod gso;
 mod layout;
 pub mod mac;
