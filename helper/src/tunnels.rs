@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
-    set_socket_recv_buffer_size, set_socket_send_buffer_size,
+    set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_send_buffer_size,
 };
 use rustix::net::{SocketType, bind};
 
@@ -17,7 +17,8 @@ use crate::request::{Answer, Reply, TunnelSockets};
 /// Sockets that a tunnel sends with: as many outer source ports, by which routers and receivers
 /// spread its flows.
 const SENDERS: usize = 8;
-/// Bytes that wait in a socket; less if `net.core.rmem_max` or `wmem_max` is.
+/// Bytes that wait in a socket. The kernel counts a datagram with its bookkeeping, and what was
+/// merged as up to 100 KiB; its default takes four of these.
 const BUFFER: usize = 4 << 20;
 
 /// Opens sockets at a local address.
@@ -29,11 +30,14 @@ pub(crate) fn open(end: TunnelSockets, local: SocketAddr) -> Answer {
     Ok((Reply::Done, sockets.map_err(|error| explain(local, &error))?))
 }
 
-/// The kernel merges datagrams of a flow for it.
+/// The kernel merges datagrams of a flow for it, and tells how many it has dropped.
 fn receiver(local: SocketAddr) -> io::Result<OwnedFd> {
     let socket = socket(local, SocketType::DGRAM)?;
     setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
-    set_socket_recv_buffer_size(&socket, BUFFER)?;
+    setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+    // As much as `net.core.rmem_max` allows, without the right to more (CAP_NET_ADMIN).
+    set_socket_recv_buffer_size_force(&socket, BUFFER)
+        .or_else(|_| set_socket_recv_buffer_size(&socket, BUFFER))?;
     bind(&socket, &local)?;
     Ok(socket)
 }

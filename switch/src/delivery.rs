@@ -7,9 +7,8 @@
 //! in preallocated scratch; only then is the whole frame copied twice.
 
 use trama_frame::ethernet::{ETHERTYPE_VLAN, TAG_LEN};
-use trama_frame::retag::{self, start_len};
 use trama_frame::vnet::{DATA_VALID, LEN as HEADER_LEN, PRIVATE_HEAD, VnetHeader};
-use trama_frame::{Offloads, VlanId, VlanTag, checksum, gso};
+use trama_frame::{Offloads, VlanId, VlanTag};
 use trama_virtqueue::Segment;
 
 use crate::counters::PortCounters;
@@ -21,6 +20,7 @@ use crate::vlan::Egress;
 use crate::watch::{Burst, NotingSink, Sight, Sighting, Watches, Way};
 
 mod copies;
+mod rework;
 mod rewrite;
 
 pub(crate) use copies::{Copies, deliver_copies};
@@ -506,71 +506,4 @@ impl<'a, S: Source> Batch<'a, S> {
             self.plan.note_dropped(self.source, 1 << i, reason, counters);
         }
     }
-
-    /// Delivers a frame after completing it in software.
-    fn rework<K: Sink>(&self, i: usize, sink: &mut K, scratch: &mut Scratch, tally: &mut Tally) {
-        let Scratch { head: room, frame, segment, segments_left } = scratch;
-        let (meta, tag) = (&self.plan.meta[i], self.tag(i));
-        let was_tagged = meta.tag.is_some();
-        let growth = start_len(tag.is_some()) as i16 - start_len(was_tagged) as i16;
-        let header = meta.header.shifted(growth);
-        let result = self.source.with_frame(i, |head, body| {
-            let frame = gather(frame, retag::write(head, was_tagged, tag, room), body);
-            if header.is_gso() {
-                let wanted = header.segments(frame.len());
-                *segments_left =
-                    segments_left.checked_sub(wanted).ok_or(DropReason::OffloadFailed)?;
-                self.cut(i, frame, &header, segment, sink, tally)
-            } else {
-                self.fill_checksum(frame, header, sink, tally)
-            }
-        });
-        if let Err(reason) = result {
-            self.refused(i, reason, sink);
-        }
-    }
-
-    /// Cuts a large frame into complete ones. Counts one drop for each segment without room.
-    fn cut<K: Sink>(
-        &self,
-        i: usize,
-        frame: &[u8],
-        header: &VnetHeader,
-        scratch: &mut [u8],
-        sink: &mut K,
-        tally: &mut Tally,
-    ) -> Result<(), DropReason> {
-        let plain = self.edit.apply(&VnetHeader::default());
-        let emit = |segment: &[u8]| match sink.put(&plain, segment, &[]) {
-            Ok(()) => tally.add(segment.len(), false),
-            Err(reason) => self.refused(i, reason, sink),
-        };
-        gso::segment(frame, header, scratch, emit).map_err(|_| DropReason::OffloadFailed)?;
-        self.counters.software_gso_frames.add(1);
-        Ok(())
-    }
-
-    fn fill_checksum<K: Sink>(
-        &self,
-        frame: &mut [u8],
-        mut header: VnetHeader,
-        sink: &mut K,
-        tally: &mut Tally,
-    ) -> Result<(), DropReason> {
-        checksum::complete(frame, &mut header);
-        self.counters.software_checksum_frames.add(1);
-        sink.put(&self.edit.apply(&VnetHeader::default()), frame, &[])?;
-        tally.add(frame.len(), false);
-        Ok(())
-    }
-}
-
-/// Copies a frame into one piece, as far as there is room. The length of a whole one was checked at
-/// ingress.
-fn gather<'a>(room: &'a mut [u8], head: &[u8], body: &[Segment<'_>]) -> &'a mut [u8] {
-    let mut len = Segment::from(head).copy_to(room);
-    for segment in body {
-        len += segment.copy_to(&mut room[len..]);
-    }
-    &mut room[..len]
 }

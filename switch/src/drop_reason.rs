@@ -69,6 +69,8 @@ trama_frame::drop_reasons! {
         "The frame came from a tunnel and its destination is behind another one, and frames do not go from tunnel to tunnel: add a tunnel between these two hosts."
     TunnelBusy "tunnel_busy"
         "The worker of the tunnel's network was too slow to take what another worker received for it: give the host more processor time, or use one worker."
+    TunnelOverflow "tunnel_overflow"
+        "The kernel dropped the datagram before the worker received it, as the socket was full or the outer checksum wrong: give the host more processor time, or lower the rate."
     TunnelMtu "tunnel_mtu"
         "The frame with its outer headers is larger than the path to the tunnel's remote end takes: lower the network's `mtu` to the path's less 50 bytes (IPv4) or 70 (IPv6), or raise that of the path."
     TunnelNoRoute "tunnel_no_route"

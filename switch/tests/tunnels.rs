@@ -5,16 +5,21 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use nix::sys::socket::{setsockopt, sockopt::UdpGroSegment};
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{RcvBuf, RxqOvfl, UdpGroSegment},
+};
 use proptest::prelude::*;
 use trama_frame::vxlan::{self, Vni};
-use trama_frame::{MacAddr, Offloads};
+use trama_frame::{MacAddr, Offloads, VnetHeader};
 use trama_switch::explain::Route;
 use trama_switch::{
     Device, DropReason, Engine, Lasting, NetworkId, PortCounters, PortId, Spin, Time, Tunnel,
     Tunnels, Vtep, Vxlan, WorkerGroup,
 };
-use trama_test_kit::{Station, eventually, frame, large_segment, mac, network, port, trunk};
+use trama_test_kit::{
+    Station, c_tag, eventually, frame, large_segment, mac, network, port, tagged, trunk,
+};
 
 const SENDERS: usize = 8;
 
@@ -149,18 +154,73 @@ proptest! {
     }
 }
 
+fn cut(bytes: &[u8], header: &VnetHeader) -> Vec<Vec<u8>> {
+    let mut cut = Vec::new();
+    trama_frame::gso::segment(bytes, header, &mut [0; 9000], |it| cut.push(it.to_vec())).unwrap();
+    cut
+}
+
 #[test]
 fn a_large_segment_is_cut_before_it_leaves() {
-    let mut lab = Lab::new(["127.0.0.1", "127.0.0.2"], Offloads::ALL, true);
+    let mut lab = Lab::new(["127.0.0.1", "127.0.0.2"], Offloads::NONE, true);
     let (header, bytes) = large_segment(mac(2), mac(1), 50_000);
     lab.stations[0].handle.inject(header, &bytes).unwrap();
     lab.run();
-    let mut cut = Vec::new();
-    let mut scratch = vec![0; 9000];
-    trama_frame::gso::segment(&bytes, &header, &mut scratch, |it| cut.push(it.to_vec())).unwrap();
-    assert!(cut.len() > 30);
-    assert!(lab.stations[1].frames() == cut);
+    let expected = cut(&bytes, &header);
+    assert!(expected.len() > 30);
+    assert!(lab.stations[1].frames() == expected);
     assert_eq!(lab.counters[0].snapshot().software_gso_frames, 1);
+    assert_eq!(lab.counters[0].snapshot().tx_frames, expected.len() as u64);
+}
+
+#[test]
+fn segments_become_large_for_a_receiver_that_takes_it() {
+    for addresses in [["127.0.0.1", "127.0.0.2"], ["::1", "::1"]] {
+        for tag in [None, Some(c_tag(7))] {
+            let mut lab = Lab::new(addresses, Offloads::ALL, true);
+            let (mut header, mut bytes) = large_segment(mac(2), mac(1), 50_000);
+            if let Some(tag) = tag {
+                bytes = tagged(tag, &bytes);
+                header.shift(4);
+            }
+            // Others between two of the same flow, which end it.
+            for i in 0..3 {
+                lab.stations[0].handle.inject(header, &bytes).unwrap();
+                lab.stations[0].send(&frame(mac(2), mac(1), 60 + i));
+            }
+            lab.run();
+            let arrived = lab.stations[1].handle.captured();
+            let large: Vec<_> = arrived.iter().filter(|it| it.header.is_gso()).collect();
+            assert_eq!((arrived.len(), large.len()), (6, 3));
+            for it in large {
+                assert!(cut(&it.bytes, &it.header) == cut(&bytes, &header));
+            }
+            let counted = lab.counters[1].snapshot();
+            assert_eq!((counted.rx_frames, counted.rx_gso_frames), (6, 3));
+            assert_eq!(counted.dropped_total(), 0);
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_drops_is_counted() {
+    let mut lab = Lab::new(["127.0.0.1", "127.0.0.2"], Offloads::NONE, false);
+    setsockopt(&lab.hosts[1].socket, RcvBuf, &4096).unwrap();
+    setsockopt(&lab.hosts[1].socket, RxqOvfl, &1).unwrap();
+    let peer = socket(lab.hosts[0].ip);
+    let mut datagram = vxlan::header(vni(77)).to_vec();
+    datagram.extend(frame(mac(2), mac(1), 1000));
+    let mut sent = 0;
+    for many in [1, 100, 1, 50, 1] {
+        for _ in 0..many {
+            peer.send_to(&datagram, lab.hosts[1].at).unwrap();
+        }
+        sent += many;
+        lab.run();
+    }
+    let lost = lab.dropped(1, DropReason::TunnelOverflow);
+    assert!(lost > 100, "{lost}");
+    assert_eq!(lab.stations[1].frames().len() as u64 + lost, sent);
 }
 
 #[test]
@@ -273,6 +333,7 @@ fn what_another_worker_receives_is_lost_by_no_move() {
         mac_aging: std::time::Duration::from_secs(300),
     };
     let (id, lab) = group.network(settings);
+    let of_network = lab.counters();
     workers[0].0.take_network(lab).unwrap();
     let device = Vxlan::new(vni(77), peer.at, senders(host.ip));
     let (tunnel, counters, station) = workers[0]
@@ -327,6 +388,8 @@ fn what_another_worker_receives_is_lost_by_no_move() {
     let counted = counters.snapshot();
     assert_eq!(arrived, counted.rx_frames);
     assert_eq!(counted.dropped_total(), counted.dropped(DropReason::TunnelBusy));
+    // Nothing but the tunnel has sent into the network.
+    assert!(of_network.snapshot().busy_nanos > 0);
     for (worker, thread) in workers {
         worker.stop();
         thread.join().unwrap();

@@ -47,6 +47,7 @@ fn the_simulation_meets_everything() {
         DropReason::TunnelUnknown,
         DropReason::TunnelLocal,
         DropReason::TunnelBusy,
+        DropReason::TunnelOverflow,
         DropReason::TunnelMtu,
         DropReason::TunnelNoRoute,
     ];

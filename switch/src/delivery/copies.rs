@@ -4,7 +4,8 @@ use trama_frame::VlanTag;
 use trama_frame::retag::{self, start_len};
 use trama_frame::vnet::LEN as HEADER_LEN;
 
-use super::{Batch, Scratch, gather, refusal, refuse, select};
+use super::rework::gather;
+use super::{Batch, Scratch, refusal, refuse, select};
 use crate::counters::MirrorCounters;
 use crate::drop_reason::DropReason;
 use crate::forward::{FrameSet, Plan, Reasons, Source, members};

@@ -56,7 +56,7 @@ impl Engine {
         while let Some(slot) = self.awake.get(position).copied() {
             let has_moved = self.poll_network(slot, now);
             if has_moved && slot == UNATTACHED {
-                self.serve_tunnels(now);
+                now = self.serve_tunnels(now, &clock);
             }
             let done = clock();
             let Some(network) = &mut self.networks[slot] else { return (moved, now) };

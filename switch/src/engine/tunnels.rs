@@ -5,11 +5,19 @@ use std::sync::Arc;
 use super::round::BURSTS_PER_TURN;
 use super::{Engine, EngineError, PortId, PortLocation, UNATTACHED};
 use crate::drop_reason::DropReason;
-use crate::forward::Source;
 use crate::mac_table::PortIndex;
 use crate::ports::Device;
-use crate::ports::vxlan::{Inbox, Toward, Tunnels, Vtep};
+use crate::ports::vxlan::{Inbox, Losses, Toward, Tunnels, Vtep};
 use crate::time::Time;
+
+/// A visit to the tunnels of a worker.
+struct TunnelVisit<'a, C> {
+    /// When it began.
+    now: Time,
+    /// When the last burst was done.
+    since: Time,
+    clock: &'a C,
+}
 
 impl Engine {
     /// Tells a receiving end its tunnels; returns those before for the caller to drop.
@@ -39,19 +47,23 @@ impl Engine {
         }
     }
 
-    /// Switches what was received for tunnels.
+    /// Switches what was received for tunnels since `now`, and counts the time as that of their
+    /// networks. Returns when the last of them was done.
     #[inline(never)]
-    pub(super) fn serve_tunnels(&mut self, now: Time) {
+    pub(super) fn serve_tunnels(&mut self, now: Time, clock: &impl Fn() -> Time) -> Time {
         let count = self.networks[UNATTACHED].as_ref().map_or(0, |network| network.ports.len());
+        let mut visit = TunnelVisit { now, since: now, clock };
         for index in (0..count).map(|index| PortIndex(index as u16)) {
             let Some(vtep) = self.vtep(index) else { continue };
-            let (tunnels, worker, lost) = (vtep.tunnels(), vtep.worker(), vtep.take_lost());
+            let (tunnels, worker) = (vtep.tunnels(), vtep.worker());
             let Some(mut inbox) = vtep.take() else { continue };
-            self.serve_inbox(&mut inbox, &tunnels, worker, lost, now);
+            let mut losses = vtep.take_losses();
+            self.serve_inbox(&mut inbox, &tunnels, worker, &mut losses, &mut visit);
             if let Some(vtep) = self.vtep(index) {
-                vtep.release(inbox);
+                vtep.release(inbox, losses);
             }
         }
+        visit.since
     }
 
     fn vtep(&mut self, index: PortIndex) -> Option<&mut Vtep> {
@@ -62,14 +74,14 @@ impl Engine {
         }
     }
 
-    /// Passes on some bursts of an inbox. `lost` datagrams were for ports of this worker, too.
-    fn serve_inbox(
+    /// Passes on some bursts of an inbox. `losses` were for ports of this worker, too.
+    fn serve_inbox<C: Fn() -> Time>(
         &mut self,
         inbox: &mut Inbox,
         tunnels: &Tunnels,
         worker: usize,
-        mut lost: u64,
-        now: Time,
+        losses: &mut Losses,
+        visit: &mut TunnelVisit<'_, C>,
     ) {
         for _ in 0..BURSTS_PER_TURN {
             let Some(Toward { tunnel, refused }) =
@@ -79,11 +91,14 @@ impl Engine {
             };
             match self.locations.get(&tunnel.port).copied() {
                 Some(at) => {
-                    self.count_at(at, DropReason::TunnelBusy, std::mem::take(&mut lost));
+                    let Losses { busy, overflow } = std::mem::take(losses);
+                    self.count_at(at, DropReason::TunnelBusy, busy);
+                    self.count_at(at, DropReason::TunnelOverflow, overflow);
                     match refused {
-                        Some(reason) => self.count_at(at, reason, inbox.len() as u64),
-                        None => self.switch_tunnel(at, inbox, now),
+                        Some(reason) => self.count_at(at, reason, inbox.selected_len() as u64),
+                        None => self.switch_tunnel(at, inbox, visit.now),
                     }
+                    self.charge(at.slot, visit);
                 }
                 None if tunnel.worker != worker => tunnels.hand_over(inbox, tunnel.worker),
                 // The port is on its way to another worker, as will be told.
@@ -93,6 +108,18 @@ impl Engine {
         }
     }
 
+    /// Counts the time since the last burst as that of a network: also that of receiving, which
+    /// so falls on those with the most bursts.
+    fn charge<C: Fn() -> Time>(&self, slot: usize, visit: &mut TunnelVisit<'_, C>) {
+        let done = (visit.clock)();
+        let nanos = done.0.saturating_sub(visit.since.0);
+        if let Some(network) = &self.networks[slot] {
+            network.counters.busy_nanos.add(nanos);
+            self.counters.busy_nanos.add(nanos);
+        }
+        visit.since = done;
+    }
+
     fn count_at(&self, at: PortLocation, reason: DropReason, count: u64) {
         let network = self.networks[at.slot].as_ref();
         if let Some(Some(port)) = network.and_then(|it| it.ports.get(usize::from(at.index.0))) {
@@ -100,17 +127,19 @@ impl Engine {
         }
     }
 
-    /// Switches the selected frames of an inbox as a burst of their port.
-    fn switch_tunnel(&mut self, at: PortLocation, inbox: &Inbox, now: Time) {
+    /// Switches selected datagrams of an inbox as a burst of their port.
+    fn switch_tunnel(&mut self, at: PortLocation, inbox: &mut Inbox, now: Time) {
         if at.slot == UNATTACHED {
-            return self.count_at(at, DropReason::NotAttached, inbox.len() as u64);
+            let count = inbox.selected_len() as u64;
+            return self.count_at(at, DropReason::NotAttached, count);
         }
+        inbox.merge();
         let Engine { networks, pipeline, counters, .. } = self;
         let Some(network) = &mut networks[at.slot] else { return };
         let Some(Some(port)) = network.ports.get(usize::from(at.index.0)) else { return };
         pipeline.note.serve(port.id);
         counters.bursts.add(1);
-        pipeline.switch(network, inbox, at.index, now);
+        pipeline.switch(network, &*inbox, at.index, now);
         pipeline.flush(&mut network.ports);
         pipeline.finish_turn(&mut network.ports, Some(at.index));
         pipeline.note.idle();

@@ -241,15 +241,29 @@ impl Messages {
     /// Returns the length of the datagrams that the `i`th message of the last [`Messages::receive`]
     /// was merged of, but the last.
     pub(super) fn segment(&self, i: usize) -> Option<usize> {
+        let length = self.control(i, libc::SOL_UDP, libc::UDP_GRO)?;
+        usize::try_from(length).ok()
+    }
+
+    /// Returns how many datagrams the socket had dropped before that message came, modulo 2^32;
+    /// `None` if none, or if the socket does not tell (`SO_RXQ_OVFL`).
+    pub(super) fn drops(&self, i: usize) -> Option<u32> {
+        Some(self.control(i, libc::SOL_SOCKET, libc::SO_RXQ_OVFL)? as u32)
+    }
+
+    /// Returns the number in a control message of that message.
+    fn control(&self, i: usize, level: i32, kind: i32) -> Option<libc::c_int> {
         let header = &self.headers[i].msg_hdr;
         self.controls.get(i)?;
         // SAFETY: the kernel has filled `msg_controllen` bytes of the room, which is held here and
         // has not moved since: it is on the heap.
-        let first = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
-        let is_segment = first.cmsg_level == libc::SOL_UDP && first.cmsg_type == libc::UDP_GRO;
-        // SAFETY: the data of this control message are a `c_int`.
-        let length = || unsafe { libc::CMSG_DATA(first).cast::<libc::c_int>().read_unaligned() };
-        is_segment.then(length).and_then(|length| usize::try_from(length).ok())
+        let mut message = unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }?;
+        while (message.cmsg_level, message.cmsg_type) != (level, kind) {
+            // SAFETY: as above; `message` lies in the room.
+            message = unsafe { libc::CMSG_NXTHDR(header, message).as_ref() }?;
+        }
+        // SAFETY: both kinds that are asked for have four bytes of data.
+        Some(unsafe { libc::CMSG_DATA(message).cast::<libc::c_int>().read_unaligned() })
     }
 
     /// Sends `bytes` as datagrams of `segment` bytes each, of which the last may be shorter.

@@ -290,10 +290,27 @@ pub(crate) trait Sink {
     #[inline(always)]
     fn note_refused(&mut self, _reason: DropReason) {}
 
+    /// Returns the memory of the device, where the segments of large frames are written at once
+    /// instead of put; `None` if it has none.
+    fn slots(&mut self) -> Option<&mut dyn Slots> {
+        None
+    }
+
     /// Ends a burst; returns the frames that were taken but could not be sent.
     fn finish(&mut self) -> Unsent {
         Unsent::default()
     }
+}
+
+/// A receiver that copies frames into memory of its own.
+pub(crate) trait Slots {
+    /// Takes a frame of `len` bytes that `write` writes. `head` has the headers of its flow.
+    fn put_with(
+        &mut self,
+        head: &[u8],
+        len: usize,
+        write: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), DropReason>;
 }
 
 /// One port of an engine.

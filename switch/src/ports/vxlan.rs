@@ -30,7 +30,7 @@ use trama_frame::vxlan::{self, Vni};
 use trama_virtqueue::Segment;
 
 use super::messages::{Address, Messages};
-use super::{Sink, Unsent};
+use super::{Sink, Slots, Unsent};
 use crate::drop_reason::DropReason;
 use crate::flow::FlowHasher;
 pub(crate) use inbox::Inbox;
@@ -38,10 +38,12 @@ pub use mailbox::VtepMailbox;
 pub(crate) use toward::Toward;
 pub use toward::Tunnel;
 pub use tunnels::Tunnels;
+pub(crate) use vtep::Losses;
 pub use vtep::Vtep;
 
-/// Most bytes that leave with one call: a datagram of UDP over IPv4.
-const MOST_BYTES: usize = 65_507;
+/// Most bytes that leave with one call. With the outer headers of IPv6 (62 bytes with Ethernet's)
+/// they are shorter than 64 KiB: the kernel cuts what is not before it reaches the device.
+const MOST_BYTES: usize = 65_473;
 /// Most datagrams that leave with one call. The kernel takes 64 or more (`UDP_MAX_SEGMENTS`).
 const MOST_SEGMENTS: usize = 64;
 
@@ -131,7 +133,35 @@ impl Sink for Vxlan {
         head: &[u8],
         body: &[Segment<'_>],
     ) -> Result<(), DropReason> {
-        let len = vxlan::LEN + head.len() + body.iter().map(Segment::len).sum::<usize>();
+        let len = head.len() + body.iter().map(Segment::len).sum::<usize>();
+        self.put_with(head, len, &mut |room| {
+            room[..head.len()].copy_from_slice(head);
+            let mut filled = head.len();
+            for segment in body {
+                filled += segment.copy_to(&mut room[filled..]);
+            }
+        })
+    }
+
+    fn slots(&mut self) -> Option<&mut dyn Slots> {
+        Some(self)
+    }
+
+    fn finish(&mut self) -> Unsent {
+        (0..self.senders.len()).for_each(|place| self.send(place));
+        std::mem::take(&mut self.unsent)
+    }
+}
+
+impl Slots for Vxlan {
+    #[inline]
+    fn put_with(
+        &mut self,
+        head: &[u8],
+        len: usize,
+        write: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), DropReason> {
+        let len = vxlan::LEN + len;
         if len > MOST_BYTES {
             return Err(DropReason::TunnelMtu);
         }
@@ -139,13 +169,8 @@ impl Sink for Vxlan {
         if !self.senders[place].run.takes(len) {
             self.send(place);
         }
-        self.senders[place].push(&self.header, head, body);
+        self.senders[place].push(&self.header, len, write);
         Ok(())
-    }
-
-    fn finish(&mut self) -> Unsent {
-        (0..self.senders.len()).for_each(|place| self.send(place));
-        std::mem::take(&mut self.unsent)
     }
 }
 
@@ -189,16 +214,13 @@ impl Sender {
         Sender { socket, bytes, run: Run::default() }
     }
 
-    /// Appends a datagram that the run takes.
-    fn push(&mut self, header: &[u8; vxlan::LEN], head: &[u8], body: &[Segment<'_>]) {
-        let room = &mut self.bytes[self.run.len..];
+    /// Appends a datagram of `len` bytes, which the run takes; `write` writes what is behind the
+    /// header.
+    fn push(&mut self, header: &[u8; vxlan::LEN], len: usize, write: &mut dyn FnMut(&mut [u8])) {
+        let room = &mut self.bytes[self.run.len..][..len];
         room[..vxlan::LEN].copy_from_slice(header);
-        let mut filled = vxlan::LEN + head.len();
-        room[vxlan::LEN..filled].copy_from_slice(head);
-        for segment in body {
-            filled += segment.copy_to(&mut room[filled..]);
-        }
-        self.run.add(filled);
+        write(&mut room[vxlan::LEN..]);
+        self.run.add(len);
     }
 }
 

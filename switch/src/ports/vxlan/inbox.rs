@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use trama_frame::gro::Merge;
 use trama_frame::vnet::{LEN as HEADER, PRIVATE_HEAD};
 use trama_frame::vxlan::{self, Vni};
 use trama_virtqueue::{MAX_BURST, RingError, Segment};
@@ -27,6 +28,21 @@ struct Piece {
     is_cut: bool,
 }
 
+/// Most datagrams of which a frame is made.
+const MOST_MERGED: usize = 64;
+
+/// A frame, of one datagram or of several.
+#[derive(Clone, Copy)]
+struct Frame {
+    /// The place of the first datagram among all.
+    first: usize,
+    count: usize,
+    /// Where the payload begins in each but the first.
+    payload: usize,
+    len: usize,
+    header: [u8; HEADER],
+}
+
 /// Datagrams one after the other. As a [`Source`], the frames of those that go to one port next.
 pub(crate) struct Inbox {
     pub(super) bytes: Box<[u8]>,
@@ -35,17 +51,24 @@ pub(crate) struct Inbox {
     done: usize,
     /// The next ones.
     next: usize,
+    /// The frames of the next ones, at most a burst.
+    frames: Vec<Frame>,
 }
 
 impl Inbox {
     pub(super) fn new() -> Inbox {
         let bytes = vec![0; MESSAGES * ROOM].into_boxed_slice();
-        Inbox { bytes, pieces: Vec::with_capacity(MOST_PIECES), done: 0, next: 0 }
+        Inbox { bytes, ..Inbox::with_room_for(MOST_PIECES) }
     }
 
     /// Makes one without room to receive into.
     pub(super) fn empty() -> Inbox {
-        Inbox { bytes: Box::default(), pieces: Vec::with_capacity(MAX_BURST), done: 0, next: 0 }
+        Inbox::with_room_for(0)
+    }
+
+    fn with_room_for(pieces: usize) -> Inbox {
+        let (pieces, frames) = (Vec::with_capacity(pieces), Vec::with_capacity(MAX_BURST));
+        Inbox { bytes: Box::default(), pieces, done: 0, next: 0, frames }
     }
 
     pub(super) fn clear(&mut self) {
@@ -86,17 +109,15 @@ impl Inbox {
         &self.bytes[piece.start as usize..][..piece.len as usize]
     }
 
-    /// Selects the next datagrams for one port, at most a burst. `find` returns where a datagram
-    /// goes by its VNI and outer source address. Those for which there is no port are passed over.
+    /// Selects the next datagrams for one port. `find` returns where a datagram goes by its VNI and
+    /// outer source address. Those for which there is no port are passed over.
     pub(crate) fn select(
         &mut self,
         find: impl Fn(Option<Vni>, IpAddr) -> Option<Toward>,
     ) -> Option<Toward> {
         let (mut toward, mut last) = (None, None);
         self.next = 0;
-        while self.next < MAX_BURST
-            && let Some(piece) = self.pieces.get(self.done + self.next)
-        {
+        while let Some(piece) = self.pieces.get(self.done + self.next) {
             let vni = vxlan::parse(self.datagram(piece)).ok().filter(|_| !piece.is_cut);
             let end = Some((vni, piece.from));
             // Mostly it is the end of the one before.
@@ -112,6 +133,44 @@ impl Inbox {
             }
         }
         toward
+    }
+
+    /// Returns how many datagrams are selected.
+    pub(crate) fn selected_len(&self) -> usize {
+        self.next
+    }
+
+    /// Makes frames of the selected datagrams, at most a burst; further ones are not selected then.
+    /// TCP segments that follow each other become a large frame.
+    pub(crate) fn merge(&mut self) {
+        self.frames.clear();
+        let mut used = 0;
+        while self.frames.len() < MAX_BURST && used < self.next {
+            let frame = self.make_frame(self.done + used);
+            used += frame.count;
+            self.frames.push(frame);
+        }
+        self.next = used;
+    }
+
+    fn make_frame(&mut self, first: usize) -> Frame {
+        let most = (self.done + self.next - first).min(MOST_MERGED);
+        let frame = self.inner(first);
+        let mut made = Frame { first, count: 1, payload: 0, len: frame.len(), header: [0; HEADER] };
+        if most == 1 {
+            return made;
+        }
+        let Some(mut merge) = Merge::begin(frame) else { return made };
+        while made.count < most && merge.join(frame, self.inner(first + made.count)) {
+            made.count += 1;
+        }
+        if made.count > 1 {
+            (made.payload, made.len) = (merge.payload_start(), merge.frame_len());
+            let Piece { start, len, .. } = self.pieces[first];
+            let first = &mut self.bytes[start as usize..][vxlan::LEN..len as usize];
+            made.header = merge.finish(first).to_bytes();
+        }
+        made
     }
 
     /// Passes over the selected ones.
@@ -136,34 +195,44 @@ impl Inbox {
         copy
     }
 
-    fn frame(&self, i: usize) -> &[u8] {
-        &self.datagram(&self.selected()[i])[vxlan::LEN..]
+    /// Returns the frame in a datagram.
+    fn inner(&self, place: usize) -> &[u8] {
+        &self.datagram(&self.pieces[place])[vxlan::LEN..]
     }
 }
 
-/// Only of datagrams that are not refused: they have a header.
+/// Only of datagrams that are not refused: they have a header. Its frames are those that
+/// [`Inbox::merge`] has made.
 impl Source for Inbox {
     fn len(&self) -> usize {
-        self.next
+        self.frames.len()
     }
 
-    fn header(&self, _: usize) -> [u8; HEADER] {
-        [0; HEADER]
+    fn header(&self, i: usize) -> [u8; HEADER] {
+        self.frames[i].header
     }
 
     fn head(&self, i: usize) -> &[u8] {
-        let frame = self.frame(i);
+        let frame = self.inner(self.frames[i].first);
         &frame[..frame.len().min(PRIVATE_HEAD)]
     }
 
     fn frame_len(&self, i: usize) -> usize {
-        self.frame(i).len()
+        self.frames[i].len
     }
 
     fn with_frame<R>(&self, i: usize, f: impl FnOnce(&[u8], &[Segment<'_>]) -> R) -> R {
-        let frame = self.frame(i);
+        let Frame { first, count, payload, .. } = self.frames[i];
+        let frame = self.inner(first);
         let (head, rest) = frame.split_at(frame.len().min(PRIVATE_HEAD));
-        f(head, &[Segment::from(rest)][usize::from(rest.is_empty())..])
+        if count == 1 {
+            return f(head, &[Segment::from(rest)][usize::from(rest.is_empty())..]);
+        }
+        let mut body = [Segment::from(rest); MOST_MERGED];
+        for (i, segment) in body.iter_mut().enumerate().take(count).skip(1) {
+            *segment = Segment::from(&self.inner(first + i)[payload..]);
+        }
+        f(head, &body[usize::from(rest.is_empty())..count])
     }
 
     fn error(&self, _: usize) -> Option<RingError> {

@@ -12,8 +12,8 @@ use super::inbox::Inbox;
 use crate::forward::Source;
 use crate::ports::signal;
 
-/// Bursts that wait in a mailbox.
-const WAITING: usize = 64;
+/// How often what one call has brought may wait in a mailbox: up to 1 MiB each.
+const WAITING: usize = 16;
 
 /// The way to another worker's end of a VTEP.
 #[derive(Clone)]

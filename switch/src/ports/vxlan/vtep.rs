@@ -24,6 +24,15 @@ enum Entrance {
     Mailbox(Letters),
 }
 
+/// Datagrams that were received and did not come through.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Losses {
+    /// Those without room in the mailbox.
+    pub(crate) busy: u64,
+    /// Those that the kernel dropped at the socket.
+    pub(crate) overflow: u64,
+}
+
 /// A worker's end of a VTEP.
 pub struct Vtep {
     entrance: Entrance,
@@ -33,16 +42,22 @@ pub struct Vtep {
     /// The number of its worker.
     worker: usize,
     is_drained: bool,
+    losses: Losses,
+    /// The kernel's count of dropped datagrams; `None` before the first message.
+    kernel_drops: Option<u32>,
     pub(crate) watched: Option<Watched>,
 }
 
 impl Vtep {
     fn with(entrance: Entrance, inbox: Inbox, worker: usize) -> Vtep {
         let (inbox, tunnels) = (Some(Box::new(inbox)), Arc::default());
-        Vtep { entrance, inbox, tunnels, worker, is_drained: false, watched: None }
+        let losses = Losses::default();
+        let (is_drained, kernel_drops, watched) = (false, None, None);
+        Vtep { entrance, inbox, tunnels, worker, is_drained, losses, kernel_drops, watched }
     }
 
-    /// Makes the end that reads a bound UDP socket, which should merge datagrams (`UDP_GRO`).
+    /// Makes the end that reads a bound UDP socket, which should merge datagrams (`UDP_GRO`) and
+    /// tell how many it has dropped (`SO_RXQ_OVFL`).
     pub fn of_socket(socket: OwnedFd, worker: usize) -> Vtep {
         let messages = Messages::of_segments(MESSAGES);
         Vtep::with(Entrance::Socket { socket, messages }, Inbox::new(), worker)
@@ -98,6 +113,9 @@ impl Vtep {
                     let from = it.from.ip().unwrap_or(NO_ADDRESS);
                     let segment = messages.segment(i).unwrap_or(it.len);
                     inbox.add(i * ROOM, it.len, segment, from, it.is_cut);
+                    let drops = messages.drops(i).unwrap_or(0);
+                    let before = self.kernel_drops.replace(drops).unwrap_or(drops);
+                    self.losses.overflow += u64::from(drops.wrapping_sub(before));
                 }
             }
             Entrance::Mailbox(letters) => self.is_drained = !letters.take(inbox),
@@ -115,16 +133,19 @@ impl Vtep {
         self.inbox.take_if(|inbox| !inbox.is_done())
     }
 
-    pub(crate) fn release(&mut self, inbox: Box<Inbox>) {
+    /// Gives them back, with the losses that are not counted yet.
+    pub(crate) fn release(&mut self, inbox: Box<Inbox>, losses: Losses) {
         self.inbox = Some(inbox);
+        self.losses = losses;
     }
 
-    /// Returns how many datagrams found no room in the mailbox since the last call.
-    pub(crate) fn take_lost(&self) -> u64 {
-        match &self.entrance {
-            Entrance::Mailbox(letters) => letters.take_lost(),
-            Entrance::Socket { .. } => 0,
+    /// Returns what was lost since the last call.
+    pub(crate) fn take_losses(&mut self) -> Losses {
+        let mut losses = std::mem::take(&mut self.losses);
+        if let Entrance::Mailbox(letters) = &self.entrance {
+            losses.busy += letters.take_lost();
         }
+        losses
     }
 }
 
