@@ -11,6 +11,7 @@ use crate::peers::{DIRECT, Peer, Port, TRAMA, Variant};
 mod footprint;
 mod gateway;
 mod hosts;
+mod tunnel;
 mod vhost;
 
 /// A scenario.
@@ -129,7 +130,7 @@ const fn hosts(name: &'static str, title: &'static str, ports: usize, load: Load
 
 /// Returns all scenarios, in the order of the report.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
-    [vhost::ALL, hosts::ALL, footprint::ALL, gateway::ALL].into_iter().flatten()
+    [vhost::ALL, hosts::ALL, tunnel::ALL, footprint::ALL, gateway::ALL].into_iter().flatten()
 }
 
 impl Scenario {

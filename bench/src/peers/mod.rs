@@ -23,6 +23,7 @@ mod nat;
 pub(crate) mod null;
 mod ovs;
 mod trama;
+mod tunnel;
 mod vde;
 pub(crate) mod virtio_queue;
 
@@ -34,6 +35,7 @@ pub(crate) use nat::{PASTA, SLIRP4NETNS, TRAMA_NAT};
 pub(crate) use null::{NULL_DEVICE, NULL_DEVICE_BY_ADDRESS, NULL_DEVICE_TO_ALL};
 pub(crate) use ovs::{OVS_DPDK, OVS_USERSPACE, OVS_USERSPACE_TSO};
 pub(crate) use trama::{TRAMA, VLAN as TRUNK_VLAN};
+pub(crate) use tunnel::{KERNEL_TUNNEL, OVS_TUNNEL, TRAMA_TUNNEL};
 pub(crate) use vde::VDE;
 pub(crate) use virtio_queue::VIRTIO_QUEUE;
 
@@ -44,7 +46,7 @@ const REMOTE_MTU: u32 = 65_000;
 const START: Duration = Duration::from_secs(30);
 
 /// Every peer that the command line knows.
-pub(crate) const ALL: [&Peer; 17] = [
+pub(crate) const ALL: [&Peer; 20] = [
     &TRAMA,
     &OVS_DPDK,
     &OVS_USERSPACE,
@@ -62,6 +64,9 @@ pub(crate) const ALL: [&Peer; 17] = [
     &SLIRP4NETNS,
     &TRAMA_DHCP,
     &DNSMASQ,
+    &TRAMA_TUNNEL,
+    &KERNEL_TUNNEL,
+    &OVS_TUNNEL,
 ];
 
 /// A kind of switch.

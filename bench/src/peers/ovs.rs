@@ -11,7 +11,7 @@ use crate::process::{Process, Result, pinned, run, unpinned};
 use crate::program::Program;
 
 const VSWITCHD: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
-const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+pub(super) const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 const PROGRAMS: &[Program] = &[
     Program::new(VSWITCHD, "openvswitch-switch-dpdk"),
     Program::new("ovsdb-server", "openvswitch-switch"),
@@ -138,7 +138,7 @@ impl Ovs {
     }
 }
 
-fn in_dir(mut command: Command, dir: &Path) -> Command {
+pub(super) fn in_dir(mut command: Command, dir: &Path) -> Command {
     command.env("OVS_RUNDIR", dir).env("OVS_LOGDIR", dir).env("OVS_DBDIR", dir);
     command
 }
