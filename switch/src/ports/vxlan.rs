@@ -78,6 +78,26 @@ impl Vxlan {
         self.send_error
     }
 
+    /// Adds a frame of `len` bytes, which `write` writes, to the run of its flow's socket.
+    #[inline(always)]
+    fn insert(
+        &mut self,
+        head: &[u8],
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), DropReason> {
+        let len = vxlan::LEN + len;
+        if len > MOST_BYTES {
+            return Err(DropReason::TunnelMtu);
+        }
+        let place = self.hasher.ring_for(head, self.senders.len());
+        if !self.senders[place].run.takes(len) {
+            self.send(place);
+        }
+        self.senders[place].push(&self.header, len, write);
+        Ok(())
+    }
+
     /// Sends the run that waits at a socket.
     fn send(&mut self, place: usize) {
         let sender = &mut self.senders[place];
@@ -134,7 +154,7 @@ impl Sink for Vxlan {
         body: &[Segment<'_>],
     ) -> Result<(), DropReason> {
         let len = head.len() + body.iter().map(Segment::len).sum::<usize>();
-        self.put_with(head, len, &mut |room| {
+        self.insert(head, len, |room| {
             room[..head.len()].copy_from_slice(head);
             let mut filled = head.len();
             for segment in body {
@@ -154,23 +174,13 @@ impl Sink for Vxlan {
 }
 
 impl Slots for Vxlan {
-    #[inline]
     fn put_with(
         &mut self,
         head: &[u8],
         len: usize,
         write: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), DropReason> {
-        let len = vxlan::LEN + len;
-        if len > MOST_BYTES {
-            return Err(DropReason::TunnelMtu);
-        }
-        let place = self.hasher.ring_for(head, self.senders.len());
-        if !self.senders[place].run.takes(len) {
-            self.send(place);
-        }
-        self.senders[place].push(&self.header, len, write);
-        Ok(())
+        self.insert(head, len, write)
     }
 }
 
@@ -216,7 +226,7 @@ impl Sender {
 
     /// Appends a datagram of `len` bytes, which the run takes; `write` writes what is behind the
     /// header.
-    fn push(&mut self, header: &[u8; vxlan::LEN], len: usize, write: &mut dyn FnMut(&mut [u8])) {
+    fn push(&mut self, header: &[u8; vxlan::LEN], len: usize, write: impl FnOnce(&mut [u8])) {
         let room = &mut self.bytes[self.run.len..][..len];
         room[..vxlan::LEN].copy_from_slice(header);
         write(&mut room[vxlan::LEN..]);

@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use rustix::process::Signal;
 use trama_tests::process::tied_command;
 use trama_tests::tramad::binary;
-use trama_tests::{CommandResult, Host, Netns, Process, SOON, Tramad, wait_until};
+use trama_tests::{CommandResult, Guest, Host, Netns, Nic, Process, SOON, Tramad, wait_until};
 
 /// Bytes of a checked transfer.
 const TRANSFER: usize = 20 << 20;
@@ -334,6 +334,35 @@ fn a_reload_changes_tunnels_and_leaves_others_alone() {
     let refused = a.try_ctl(&["reload"]);
     assert!(refused.status != 0 && refused.text.contains("vni"), "{}", refused.text);
     is_reached();
+}
+
+#[test]
+fn a_virtual_machine_is_reached_through_a_tunnel() {
+    let hosts = hosts();
+    let guest = Netns::new("guest");
+    let vm = "[[network]]\nname = \"blue\"\nmtu = 1450\n\
+              [[port]]\nname = \"vx0\"\nnetwork = \"blue\"\ntype = \"vxlan\"\n\
+              remote = \"10.9.0.2\"\nvni = 77\n\
+              [[port]]\nname = \"vm\"\nnetwork = \"blue\"\ntype = \"vhost-user\"\n\
+              path = \"{dir}/vm.sock\"\n";
+    let a = Tramad::start_in(&hosts[0], vm);
+    let b = Tramad::start_in(&hosts[1], &lab(2, &guest, "remote = \"10.9.0.1\"\nvni = 77", 1450));
+    let machine = Guest::boot("vm", Nic::connecting(a.path("vm.sock"), "52:54:00:00:00:01"));
+    machine.address("10.1.0.1/24");
+    machine.run("ip link set eth0 mtu 1450");
+    machine.wait_for_ping("10.1.0.2", SOON);
+    guest.start_iperf_server(5201);
+    for options in ["-n 20M", "-n 20M -R"] {
+        let bytes = machine.iperf_received("10.1.0.2", 5201, options);
+        assert!(bytes > 10_000_000, "{options}: only {bytes} bytes");
+    }
+    for end in [&a, &b] {
+        assert!(end.statistic("vx0", "rx_gso_frames") > 100);
+        assert_eq!(end.statistic("vx0", "rx_errors"), 0);
+    }
+    // The machine takes large segments.
+    assert_eq!(a.statistic("vm", "software_gso_frames"), 0);
+    assert!(a.statistic("vm", "tx_gso_frames") > 100);
 }
 
 #[test]

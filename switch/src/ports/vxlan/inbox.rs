@@ -35,11 +35,11 @@ const MOST_MERGED: usize = 64;
 #[derive(Clone, Copy)]
 struct Frame {
     /// The place of the first datagram among all.
-    first: usize,
-    count: usize,
+    first: u32,
+    count: u16,
     /// Where the payload begins in each but the first.
-    payload: usize,
-    len: usize,
+    payload: u16,
+    len: u32,
     header: [u8; HEADER],
 }
 
@@ -146,31 +146,35 @@ impl Inbox {
         self.frames.clear();
         let mut used = 0;
         while self.frames.len() < MAX_BURST && used < self.next {
-            let frame = self.make_frame(self.done + used);
-            used += frame.count;
+            let first = self.done + used;
+            let len = self.inner(first).len() as u32;
+            let mut frame =
+                Frame { first: first as u32, count: 1, payload: 0, len, header: [0; HEADER] };
+            if used + 1 < self.next {
+                self.extend(&mut frame, (self.next - used).min(MOST_MERGED));
+            }
+            used += usize::from(frame.count);
             self.frames.push(frame);
         }
         self.next = used;
     }
 
-    fn make_frame(&mut self, first: usize) -> Frame {
-        let most = (self.done + self.next - first).min(MOST_MERGED);
-        let frame = self.inner(first);
-        let mut made = Frame { first, count: 1, payload: 0, len: frame.len(), header: [0; HEADER] };
-        if most == 1 {
-            return made;
+    /// Joins the datagrams that follow to a frame, up to `most`.
+    fn extend(&mut self, frame: &mut Frame, most: usize) {
+        let place = frame.first as usize;
+        let first = self.inner(place);
+        let Some(mut merge) = Merge::begin(first) else { return };
+        let mut rest = place + 1..place + most;
+        while rest.next().is_some_and(|next| merge.join(first, self.inner(next))) {}
+        if merge.count() == 1 {
+            return;
         }
-        let Some(mut merge) = Merge::begin(frame) else { return made };
-        while made.count < most && merge.join(frame, self.inner(first + made.count)) {
-            made.count += 1;
-        }
-        if made.count > 1 {
-            (made.payload, made.len) = (merge.payload_start(), merge.frame_len());
-            let Piece { start, len, .. } = self.pieces[first];
-            let first = &mut self.bytes[start as usize..][vxlan::LEN..len as usize];
-            made.header = merge.finish(first).to_bytes();
-        }
-        made
+        // None exceeds what an IP packet can be.
+        frame.count = merge.count() as u16;
+        (frame.payload, frame.len) = (merge.payload_start() as u16, merge.frame_len() as u32);
+        let Piece { start, len, .. } = self.pieces[place];
+        let first = &mut self.bytes[start as usize..][vxlan::LEN..len as usize];
+        frame.header = merge.finish(first).to_bytes();
     }
 
     /// Passes over the selected ones.
@@ -213,16 +217,17 @@ impl Source for Inbox {
     }
 
     fn head(&self, i: usize) -> &[u8] {
-        let frame = self.inner(self.frames[i].first);
+        let frame = self.inner(self.frames[i].first as usize);
         &frame[..frame.len().min(PRIVATE_HEAD)]
     }
 
     fn frame_len(&self, i: usize) -> usize {
-        self.frames[i].len
+        self.frames[i].len as usize
     }
 
     fn with_frame<R>(&self, i: usize, f: impl FnOnce(&[u8], &[Segment<'_>]) -> R) -> R {
         let Frame { first, count, payload, .. } = self.frames[i];
+        let (first, count, payload) = (first as usize, usize::from(count), usize::from(payload));
         let frame = self.inner(first);
         let (head, rest) = frame.split_at(frame.len().min(PRIVATE_HEAD));
         if count == 1 {
