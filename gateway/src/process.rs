@@ -5,6 +5,8 @@
 //! Without a daemon it goes on, until the next one passes it another channel. Before the first
 //! frame it has given up all that it does not need (`confinement`).
 
+mod reports;
+
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,11 +16,13 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use reports::Reported;
 use rustix::io::Errno;
 use rustix::thread::set_name;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::SIGTERM;
 use trama_frame::VnetHeader;
 use trama_nat::{Context, FIRST_TOKEN, Handled, Nat, PortMark};
+use trama_sandbox::ignore_signals;
 use trama_virtqueue::DriverError;
 
 use crate::clock::Clock;
@@ -29,14 +33,13 @@ use crate::control::{Channel, Command, Report};
 use crate::daemon::Daemon;
 use crate::dns::resolvers::Resolvers;
 use crate::dns::sockets::Sockets;
-use crate::drop_reason::{Counters, NatDrop};
+use crate::drop_reason::NatDrop;
 use crate::gateway::Gateway;
 use crate::io::Output;
 use crate::lease_store::LeaseStore;
 use crate::lifeline::{Found, GatewayEnd, Start};
 use crate::link::{Layout, Link, RingFrame};
 use crate::question::{Answer, Question};
-use crate::report::Status;
 
 const CABLE: Token = Token(0);
 const CONTROL: Token = Token(1);
@@ -56,11 +59,6 @@ const ASKS: usize = 16;
 const BACKLOG: usize = 4096;
 /// See [`keep_heap`].
 const KEPT_HEAP: usize = 4 << 20;
-/// Shortest time between two status reports.
-const REPORT: Duration = Duration::from_secs(1);
-/// Shortest time between two reports of events: a system call and a wake-up for each event would
-/// cost more than the event.
-const EVENTS: Duration = Duration::from_millis(20);
 
 /// Why a gateway process fails.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +82,7 @@ pub enum ProcessError {
 /// The gateway failed. The daemon starts another one.
 pub fn run(options: Options) -> Result<(), ProcessError> {
     take_name();
-    ignore_signals()?;
+    ignore_signals(&[])?;
     let confinement = Confinement::begin(options)?;
     let lifeline = GatewayEnd::new(io::stdin().as_fd().try_clone_to_owned()?)?;
     keep_heap();
@@ -105,17 +103,6 @@ fn take_name() {
     let title = std::env::args_os().next().unwrap_or_default();
     // Without the name, the gateway still runs.
     let _ = CString::new(title.into_encoded_bytes()).map(|title| set_name(&title));
-}
-
-/// Ignores signals that are sent to many processes at once: a reload, or a terminal's hang-up or
-/// interrupt. They are for the daemon, which ends its gateways in order. The runtime ignores
-/// SIGPIPE.
-fn ignore_signals() -> io::Result<()> {
-    for signal in [SIGHUP, SIGINT, SIGUSR1, SIGUSR2] {
-        // A handler, because ignoring a signal takes `unsafe`; the flag is not read.
-        signal_hook::flag::register(signal, Arc::default())?;
-    }
-    Ok(())
 }
 
 /// Makes the heap keep up to twice this size of freed memory. A stream frees and allocates that
@@ -153,14 +140,6 @@ struct Process {
     /// When events may be reported next.
     events_at: Duration,
     confinement: Confinement,
-}
-
-/// What the daemon was last told.
-struct Reported {
-    counters: Counters,
-    leases: usize,
-    flows: [usize; 3],
-    lease_store: Option<String>,
 }
 
 impl Process {
@@ -503,62 +482,6 @@ impl Process {
             Question::Forwards => Answer::Forwards(nat.forward_rows(gateway.config().nat())),
             Question::Flows => Answer::Flows(nat.flow_rows(now)),
         })
-    }
-
-    /// Sends warnings to the daemon's log.
-    fn send_warnings(&mut self) {
-        let store = self.store.as_mut().map(LeaseStore::take_warnings).unwrap_or_default();
-        let warnings = self.gateway.take_warnings().into_iter().chain(store);
-        for warning in warnings.chain(self.nat.take_warnings()) {
-            self.daemon.warn(warning);
-        }
-    }
-
-    /// Sends a status report if something has changed and it is time.
-    fn send_status(&mut self) {
-        if !self.has_news() || self.now() < self.report_at {
-            return;
-        }
-        let nat = self.nat.status(self.gateway.config().nat());
-        let lease_store = self.store.as_ref().and_then(LeaseStore::failure).map(str::to_owned);
-        self.reported = Some(Reported {
-            counters: self.gateway.counters().clone(),
-            leases: self.gateway.bound_leases(),
-            flows: self.nat.census(),
-            lease_store: lease_store.clone(),
-        });
-        let status = Status { nat, lease_store, ..self.gateway.status() };
-        self.daemon.send(&Report::Status(Box::new(status)));
-        self.report_at = self.now() + REPORT;
-    }
-
-    /// Whether there are events, and a daemon that takes them now.
-    fn can_send_events(&self) -> bool {
-        self.gateway.has_events() && self.daemon.is_free()
-    }
-
-    /// Sends the events if it is time. Without a daemon they wait for the next one.
-    fn send_events(&mut self) {
-        if !self.can_send_events() || self.now() < self.events_at {
-            return;
-        }
-        let (events, lost) = self.gateway.take_events();
-        self.daemon.send(&Report::Events { events, lost });
-        self.events_at = self.now() + EVENTS;
-    }
-
-    /// Whether the status has changed since the last report to this daemon; checked in every turn.
-    fn has_news(&self) -> bool {
-        if !self.daemon.is_there() {
-            return false;
-        }
-        let Some(Reported { counters, leases, flows, lease_store }) = &self.reported else {
-            return true;
-        };
-        self.gateway.counters() != counters
-            || self.gateway.bound_leases() != *leases
-            || self.nat.census() != *flows
-            || self.store.as_ref().and_then(LeaseStore::failure) != lease_store.as_deref()
     }
 }
 

@@ -6,16 +6,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, getppid, set_parent_process_death_signal};
 use rustix::thread::capabilities;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::SIGTERM;
 use trama_keeper::wire::{Message, receive, send};
 use trama_keeper::{Claim, Keeper};
-use trama_sandbox::{CapabilitySet, Mode, Process, keep_only, restrict_calls};
+use trama_sandbox::{CapabilitySet, Mode, Process, ignore_signals, keep_only, restrict_calls};
 
 use crate::acts::{Acts, Awaits, read_config};
 use crate::gateway::{Gateways, Parent};
@@ -45,7 +44,8 @@ const KEPT: CapabilitySet = CapabilitySet::NET_ADMIN
 /// # Errors
 /// It is no such process, or the system fails this one.
 pub fn run(service: Option<&Service>) -> io::Result<()> {
-    ignore_signals()?;
+    // `tramad` ends the helper, once it has ended everything else.
+    ignore_signals(&[SIGTERM])?;
     let mut socket = io::stdin().as_fd().try_clone_to_owned()?;
     let (user, first) = match service {
         Some(service) => service.accept(&socket).map(|(user, process)| (Some(user), process))?,
@@ -226,14 +226,4 @@ fn answer(socket: &OwnedFd, answer: Answer) -> io::Result<()> {
     let (reply, fds) = answer.unwrap_or_else(|refused| (Reply::Refused(refused), Vec::new()));
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     send(socket, &reply, &fds, LONGEST)
-}
-
-/// Ignores signals that are sent to many processes at once: `tramad` ends the helper, once it has
-/// ended everything else.
-fn ignore_signals() -> io::Result<()> {
-    for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
-        // A handler, because ignoring a signal takes `unsafe`; the flag is not read.
-        signal_hook::flag::register(signal, Arc::default())?;
-    }
-    Ok(())
 }

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use trama_sandbox::{Files, Mode, Process, drop_privileges, restrict_calls, restrict_files};
+use signal_hook::consts::SIGTERM;
+use trama_sandbox::{
+    Files, Mode, Process, drop_privileges, ignore_signals, restrict_calls, restrict_files,
+};
 
 use crate::server::Server;
 
@@ -20,7 +21,8 @@ const LINGER: Duration = Duration::from_secs(30);
 /// # Errors
 /// They are not such sockets, or the system fails the process.
 pub fn run(mode: Mode) -> io::Result<()> {
-    ignore_signals()?;
+    // The switch ends the keeper.
+    ignore_signals(&[SIGTERM])?;
     // Its descriptors are guests' memory and the host's devices: no process may read them.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let listener = io::stdin().as_fd().try_clone_to_owned()?;
@@ -51,13 +53,4 @@ pub fn confine(mode: Mode) -> io::Result<Vec<String>> {
     let calls = restrict_calls(Process::Keeper, mode).err();
     let missing = [files, calls].into_iter().flatten();
     Ok(missing.map(|missing| format!("{missing} (keeper)")).collect())
-}
-
-/// Ignores signals that are sent to many processes at once: the switch ends the keeper.
-fn ignore_signals() -> io::Result<()> {
-    for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
-        // A handler, because ignoring a signal takes `unsafe`; the flag is not read.
-        signal_hook::flag::register(signal, Arc::default())?;
-    }
-    Ok(())
 }

@@ -9,6 +9,7 @@ mod mode;
 mod mounts;
 mod privileges;
 pub mod probe;
+mod signals;
 
 pub use calls::restrict_calls;
 pub use files::{Files, Place, restrict_files};
@@ -19,3 +20,4 @@ pub use mode::{Missing, Mode, TRAP_VARIABLE, UnknownMode};
 pub use mounts::restrict_mounts;
 pub use privileges::{become_user, drop_privileges, keep_only, spawn_as};
 pub use rustix::thread::CapabilitySet;
+pub use signals::ignore_signals;
