@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Stat, fstat};
 use tracing::{Event, Level, Subscriber};
@@ -66,17 +67,36 @@ fn filter(text: &str) -> Result<EnvFilter, String> {
 }
 
 /// Standard error. What cannot be written, as on a full disk or to a pipe without a reader, is
-/// lost: the process has other things to do than to log.
+/// lost: the process has other things to do than to log. The first line that can be written again
+/// is preceded by one that says how many were lost.
 struct Log;
+
+/// How many lines were lost since one was written.
+static LOST: AtomicU64 = AtomicU64::new(0);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(io::stderr().write(bytes).unwrap_or(bytes.len()))
+        Ok(write_to(&mut io::stderr(), &LOST, bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Writes lines, or counts them as lost; returns how many bytes are dealt with.
+fn write_to(to: &mut impl Write, lost: &AtomicU64, bytes: &[u8]) -> usize {
+    let before = lost.swap(0, Ordering::Relaxed);
+    if before > 0 {
+        let text = format!("{before} lines of this log were lost: it could not be written");
+        if to.write_all(lines(&text, Level::WARN, is_journal()).as_bytes()).is_err() {
+            lost.fetch_add(before, Ordering::Relaxed);
+        }
+    }
+    to.write(bytes).unwrap_or_else(|_| {
+        lost.fetch_add(1, Ordering::Relaxed);
+        bytes.len()
+    })
 }
 
 /// Whether standard error was systemd's journal when this was first asked.
@@ -175,6 +195,22 @@ mod tests {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let status = command.env(FORMAT, "text").stderr(full).stdout(Stdio::null()).status();
         assert!(status.unwrap().success());
+    }
+
+    #[test]
+    fn lines_that_were_lost_are_counted_once_the_log_works_again() {
+        let (lost, mut full) = (AtomicU64::new(0), File::options().write(true).open("/dev/full"));
+        let full = full.as_mut().unwrap();
+        for line in ["one\n", "two\n"] {
+            assert_eq!(write_to(full, &lost, line.as_bytes()), line.len());
+        }
+        let mut log = Vec::new();
+        for line in ["three\n", "four\n"] {
+            write_to(&mut log, &lost, line.as_bytes());
+        }
+        let text = String::from_utf8(log).unwrap();
+        let expected = "2 lines of this log were lost: it could not be written\nthree\nfour\n";
+        assert_eq!(text, expected);
     }
 
     #[test]
