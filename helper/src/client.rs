@@ -5,12 +5,13 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, socketpair,
+    AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown,
+    socket_with, socketpair,
 };
 use trama_keeper::wire::{Message, receive, send};
 
@@ -18,6 +19,11 @@ use crate::request::{Answer, LONGEST, Reply, Request};
 
 /// How long an answer may take: the slowest requests write to a disk.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer may take once this process ends, and the end of the helper's process after
+/// that of its channel.
+const GRACE: Duration = Duration::from_secs(2);
+/// Between two looks at what is awaited at the end.
+const PAUSE: Duration = Duration::from_millis(5);
 
 const ENDED: &str = "the helper has ended; tramad --take-over replaces it without a gap, as does \
                      systemctl restart trama for the service";
@@ -27,6 +33,8 @@ const ENDED: &str = "the helper has ended; tramad --take-over replaces it withou
 pub(crate) struct Client {
     /// `None` after a failure: a late answer would be taken for that of the next request.
     socket: Mutex<Option<OwnedFd>>,
+    /// The same, to break it off while a request waits for its answer.
+    handle: OwnedFd,
     /// `None` if another process has started it: a stand-in is a child of its helper.
     process: Mutex<Option<Child>>,
 }
@@ -72,13 +80,25 @@ impl Client {
     fn new(socket: OwnedFd, process: Option<Child>) -> io::Result<Client> {
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
         set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
-        Ok(Client { socket: Mutex::new(Some(socket)), process: Mutex::new(process) })
+        let handle = socket.try_clone()?;
+        Ok(Client { socket: Mutex::new(Some(socket)), handle, process: Mutex::new(process) })
     }
 
     /// Returns a descriptor that reports a hang-up when the helper has ended; `None` if it has.
     pub(crate) fn end_event(&self) -> Option<OwnedFd> {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.as_ref()?.try_clone().ok()
+    }
+
+    /// Waits no longer than two seconds for answers from now on, nor for that of a request that
+    /// waits already: this process ends, and a helper that hangs must not delay it.
+    pub(crate) fn hurry(&self) {
+        let _ = set_socket_timeout(&self.handle, Timeout::Recv, Some(GRACE));
+        let _ = set_socket_timeout(&self.handle, Timeout::Send, Some(GRACE));
+        let is_free = || !matches!(self.socket.try_lock(), Err(TryLockError::WouldBlock));
+        if !within_grace(is_free) {
+            let _ = shutdown(&self.handle, Shutdown::Both);
+        }
     }
 
     /// Sends a request and waits for its answer.
@@ -114,8 +134,55 @@ impl Drop for Client {
     fn drop(&mut self) {
         // The helper ends when its channel closes.
         *self.socket.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
-        if let Some(process) = self.process.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            let _ = process.wait();
+        let _ = shutdown(&self.handle, Shutdown::Both);
+        if let Some(process) = self.process.get_mut().unwrap_or_else(PoisonError::into_inner)
+            && !within_grace(|| !matches!(process.try_wait(), Ok(None)))
+        {
+            // It hangs. What it still had to do is lost with this process.
+            let _ = process.kill();
         }
+    }
+}
+
+/// Waits until `holds`, for the time of grace at most; returns whether it does.
+fn within_grace(mut holds: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + GRACE;
+    loop {
+        if holds() {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_that_hangs_delays_the_end_by_its_grace_alone() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        // It reads nothing, and does not end with its channel.
+        let mut hung = Command::new("sleep");
+        let hung = hung.arg("1000").stdin(Stdio::from(theirs)).spawn().unwrap();
+        let client = Client::new(ours, Some(hung)).unwrap();
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| client.ask(&Request::Started, &[]));
+            // Until that request has the channel.
+            while client.socket.try_lock().is_ok() {
+                std::thread::yield_now();
+            }
+            client.hurry();
+            assert!(client.ask(&Request::End { hands_over: false }, &[]).is_err());
+            assert!(waits.join().unwrap().is_err());
+        });
+        drop(client);
+        assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
     }
 }

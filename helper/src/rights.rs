@@ -233,6 +233,9 @@ impl Rights {
     /// Says that this process ends, and the helper with it. If it hands over to another switch, the
     /// files of its sockets stay.
     pub fn end(&self, hands_over: bool) {
+        if let Kind::Helper(client) = &*self.kind {
+            client.hurry();
+        }
         // A helper that has ended needs no word.
         let _ = self.ask(Request::End { hands_over }, &[]);
     }

@@ -27,7 +27,7 @@ const INTERFACES: &str = "/sys/class/net";
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{what} is not approved: it is neither in the configuration as it was written by hand nor in \
-     a command that root ran; run as root: tramactl approve {word}"
+     a command that root ran; run as root: tramactl approve {}", in_shell(.word)
 )]
 pub(crate) struct NotApproved {
     what: String,
@@ -280,6 +280,15 @@ fn is_private(net: &IpNet) -> bool {
     PRIVATE.iter().filter_map(|range| range.parse::<IpNet>().ok()).any(|range| range.contains(net))
 }
 
+/// A word of a shell, in apostrophes if others would read something into it.
+fn in_shell(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@+,".contains(c);
+    match word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// The words of a configuration without its comments.
 fn words_of_file(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(without_comment).flat_map(words_of)
@@ -302,11 +311,13 @@ fn without_comment(line: &str) -> &str {
 }
 
 /// The words of a configuration or a command: what stands between quotes, equals signs and the
-/// like. What is in quotes is also a word as a whole.
+/// like. What is in quotes is also a word as a whole, and so are an argument of a command and what
+/// it has after its first equals sign.
 fn words_of(text: &str) -> impl Iterator<Item = &str> {
     let quoted = text.split(['"', '\'', '\n', '\0']);
     let words = text.split(|c: char| c.is_whitespace() || "\"'=,[]{}\0".contains(c));
-    quoted.chain(words).map(str::trim).filter(|word| !word.is_empty())
+    let values = text.split('\0').filter_map(|word| Some(word.split_once('=')?.1));
+    quoted.chain(words).chain(values).map(str::trim).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]
@@ -331,6 +342,12 @@ mod tests {
         assert!(refused.starts_with("interface eth1 is not approved"), "{refused}");
         assert!(refused.ends_with("run as root: tramactl approve eth1"), "{refused}");
         assert!(rules.uplink("eth7", None).is_err(), "a comment");
+        let mut rules = rules;
+        let path = Path::new("/vms/x, y #1.sock");
+        let refused = rules.listen(path).unwrap_err().to_string();
+        assert!(refused.ends_with("tramactl approve '/vms/x, y #1.sock'"), "{refused}");
+        rules.approve("set\0Interface\0vm1\0options:path=/vms/x, y #1.sock");
+        assert!(rules.listen(path).is_ok());
         assert_eq!(without_comment(r##"a = "x\"#y" # z"##), r##"a = "x\"#y" "##);
         assert_eq!(without_comment("a = 'x\\' # z"), "a = 'x\\' ");
         let sockets = [
