@@ -115,7 +115,8 @@ pub(crate) fn mistake(error: &clap::Error) -> String {
     let mut lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
     let rest: Vec<&str> = lines.map(|line| line.trim_start_matches("tip: ")).collect();
-    let rest: Vec<&str> = rest.into_iter().filter(|line| !line.is_empty()).collect();
+    let tells = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
+    let rest: Vec<&str> = rest.into_iter().filter(tells).collect();
     match rest.as_slice() {
         [] => format!("{message}; tramactl --help lists the options"),
         rest => format!("{message}; {}", rest.join("; ")),

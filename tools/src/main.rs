@@ -139,6 +139,10 @@ fn print_for(invocation: &cli::Invocation, vmm: Vmm, port: &str) -> Result<Vec<u
     let commands = vmm::questions(port);
     let questions = cli::Invocation { commands, ..invocation.clone() };
     let answer = invocation.daemon.transact(&questions.request())?;
+    if vmm::is_missing(&answer.results) {
+        let known = invocation.daemon.run(vmm::ports())?;
+        return Err(vmm::no_port(port, &[known]).into());
+    }
     Ok(vmm.answer(port, &answer.results)?.into_bytes())
 }
 
@@ -189,6 +193,9 @@ fn printed(program: &str, invocation: &cli::Invocation) -> Option<Result<Vec<u8>
         ["man"] => Some(Ok(manual::page().into_bytes())),
         ["completions", shell] => Some(completions(shell)),
         ["approve"] => Some(Err("'approve' takes the names to approve".to_owned().into())),
+        ["approve", words @ ..] if words.iter().any(|word| word.trim().is_empty()) => {
+            Some(Err("'approve' takes names, and one of these is empty".to_owned().into()))
+        }
         ["approve", ..] => Some(approve(invocation, &words[1..])),
         ["extcap", "install"] => Some(extcap::install().map(String::into_bytes)),
         ["extcap", ..] => Some(Err("'extcap' takes the word install".to_owned().into())),

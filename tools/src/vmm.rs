@@ -1,7 +1,10 @@
 //! How a VMM is told of a port: its arguments, or the elements of its configuration.
 
+mod quoting;
 mod sockets;
 
+use quoting::{commas, identifier, option, shell, xml};
+use trama_api::nearest::suggestion;
 use trama_api::transaction::Output;
 use trama_api::value::{Atom, Value};
 
@@ -33,16 +36,22 @@ pub(crate) struct VhostUserPort {
 }
 
 impl Vmm {
+    const ALL: [Vmm; 5] = [Vmm::Qemu, Vmm::Libvirt, Vmm::CloudHypervisor, Vmm::Crosvm, Vmm::Lima];
+
+    /// Its name, which is the command's.
+    fn name(self) -> &'static str {
+        match self {
+            Vmm::Qemu => "qemu",
+            Vmm::Libvirt => "libvirt",
+            Vmm::CloudHypervisor => "cloud-hypervisor",
+            Vmm::Crosvm => "crosvm",
+            Vmm::Lima => "lima",
+        }
+    }
+
     /// The one of this name, as a command.
     pub(crate) fn of_command(name: &str) -> Option<Vmm> {
-        match name {
-            "qemu" => Some(Vmm::Qemu),
-            "libvirt" => Some(Vmm::Libvirt),
-            "cloud-hypervisor" => Some(Vmm::CloudHypervisor),
-            "crosvm" => Some(Vmm::Crosvm),
-            "lima" => Some(Vmm::Lima),
-            _ => None,
-        }
+        Vmm::ALL.into_iter().find(|vmm| vmm.name() == name)
     }
 
     /// The types of ports that it can use, as a set of the table Interface.
@@ -54,42 +63,70 @@ impl Vmm {
         }
     }
 
-    /// What it must be given for a port; lines of text.
-    ///
-    /// # Errors
-    /// It cannot use the port; the text has the remedy.
-    pub(crate) fn attach(self, port: &VhostUserPort) -> Result<String, String> {
-        match self {
-            Vmm::Qemu => Ok(port.qemu()),
-            Vmm::Libvirt => Ok(port.libvirt()),
-            Vmm::CloudHypervisor => Ok(port.cloud_hypervisor()),
-            Vmm::Crosvm => port.crosvm(),
-            Vmm::Lima => Err(format!(
-                "lima connects to ports of type stream: set Interface {} type=stream",
-                port.name
-            )),
-        }
-    }
-
-    /// The answers to [`questions`], as what the VMM must be given.
+    /// The answers to [`questions`], as what the VMM must be given: lines of text.
     ///
     /// # Errors
     /// It cannot use the port; the text has the remedy.
     pub(crate) fn answer(self, name: &str, answers: &[Output]) -> Result<String, String> {
         let asked = Asked::read(name, answers)?;
-        match &*asked.kind {
-            "stream" => asked.stream(self),
-            "dgram" => asked.dgram(self),
+        let types: Vec<&str> = self.types().split(',').collect();
+        if !types.contains(&&*asked.kind) {
+            return Err(format!(
+                "port {name} has type {}, and {} takes {}: set Interface {name} type={}",
+                asked.kind,
+                self.name(),
+                types.join(" or "),
+                types[0]
+            ));
+        }
+        match (self, &*asked.kind) {
+            (Vmm::Lima, _) => asked.lima(),
+            (_, "stream") => asked.qemu_stream(),
+            (_, "dgram") => asked.qemu_dgram(),
             _ => self.attach(&VhostUserPort::of(asked)?),
+        }
+    }
+
+    /// What it must be given for a vhost-user port.
+    fn attach(self, port: &VhostUserPort) -> Result<String, String> {
+        match self {
+            Vmm::Libvirt => Ok(port.libvirt()),
+            Vmm::CloudHypervisor => port.cloud_hypervisor(),
+            Vmm::Crosvm => port.crosvm(),
+            Vmm::Qemu | Vmm::Lima => Ok(port.qemu()),
         }
     }
 }
 
-/// The commands whose answers [`Asked::read`] reads.
+/// Says that there is no such port, and which one may be meant: one of those that `answer` to
+/// [`ports`] has.
+pub(crate) fn no_port(name: &str, answer: &[Output]) -> String {
+    let Some(Output::Table { rows, .. }) = answer.first() else { return DIFFERS.to_owned() };
+    let known: Vec<String> = rows.iter().flatten().map(Value::bare).collect();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    format!("no port named {name}{}", suggestion(name, &known))
+}
+
+/// The command whose answer [`no_port`] reads.
+pub(crate) fn ports() -> Vec<String> {
+    ["--columns=name", "list", "Port"].map(str::to_owned).to_vec()
+}
+
+/// Says that an answer is not what was asked for.
+const DIFFERS: &str = "the daemon is of another version";
+
+/// The commands whose answers [`Asked::read`] reads. The first one has no row if there is no such
+/// port.
 pub(crate) fn questions(port: &str) -> Vec<Vec<String>> {
-    let interface = ["--columns=_uuid,type,options,status", "list", "Interface", port];
-    let mac = ["get", "Port", port, "mac"];
+    let columns = "--columns=_uuid,type,options,status";
+    let interface = ["--if-exists", columns, "list", "Interface", port];
+    let mac = ["--if-exists", "get", "Port", port, "mac"];
     [interface, mac].map(|words| words.map(str::to_owned).to_vec()).to_vec()
+}
+
+/// Whether the answers to [`questions`] say that there is no such port.
+pub(crate) fn is_missing(answers: &[Output]) -> bool {
+    matches!(answers.first(), Some(Output::Table { rows, .. }) if rows.is_empty())
 }
 
 /// A port of any type.
@@ -108,11 +145,11 @@ impl Asked {
         let (Some(Output::Table { rows, .. }), Some(Output::Text { lines })) =
             (answers.first(), answers.get(1))
         else {
-            return Err("the daemon is of another version".to_owned());
+            return Err(DIFFERS.to_owned());
         };
         let [uuid, kind, options, status] = rows.first().map(Vec::as_slice).unwrap_or_default()
         else {
-            return Err("the daemon is of another version".to_owned());
+            return Err(DIFFERS.to_owned());
         };
         let stated = lines.first().filter(|mac| mac.contains(':'));
         let mac = stated.map_or_else(|| mac_of(uuid), |mac| mac.trim_matches('"').to_owned());
@@ -143,18 +180,11 @@ impl Asked {
 }
 
 impl VhostUserPort {
-    /// The port, if it is one of type vhost-user.
+    /// Reads a port of type vhost-user.
     ///
     /// # Errors
-    /// The port is of another type; the text has the remedy.
+    /// It does not run, and so has no path.
     fn of(port: Asked) -> Result<VhostUserPort, String> {
-        let Asked { name, kind, .. } = &port;
-        if kind != "vhost-user" {
-            return Err(format!(
-                "port {name} has type {kind}; a VMM needs vhost-user: set Interface {name} \
-                 type=vhost-user"
-            ));
-        }
         Ok(VhostUserPort {
             path: port.path("path")?,
             is_server: port.is_server(),
@@ -166,22 +196,22 @@ impl VhostUserPort {
 
     fn qemu(&self) -> String {
         let Self { name, path, queues, mac, .. } = self;
-        // A comma ends a value, and two of them stand for one.
-        let path = path.replace(',', ",,");
+        let (id, path) = (identifier(name), commas(path));
         let side = if self.is_server { "reconnect-ms=1000" } else { "server=on,wait=off" };
+        let socket = shell(&format!("socket,id=trama-{id},path={path},{side}"));
         let vectors = 2 * queues + 2;
         let many = if *queues > 1 { format!(",mq=on,vectors={vectors}") } else { String::new() };
         format!(
             "-m {MEMORY} -object memory-backend-memfd,id=trama-mem,size={MEMORY},share=on\n\
              -machine memory-backend=trama-mem\n\
-             -chardev socket,id=trama-{name},path={path},{side}\n\
-             -netdev vhost-user,id=net-{name},chardev=trama-{name},queues={queues}\n\
-             -device virtio-net-pci,netdev=net-{name},mac={mac}{many}\n"
+             -chardev {socket}\n\
+             -netdev vhost-user,id=net-{id},chardev=trama-{id},queues={queues}\n\
+             -device virtio-net-pci,netdev=net-{id},mac={mac}{many}\n"
         )
     }
 
     fn libvirt(&self) -> String {
-        let path = escaped(&self.path);
+        let path = xml(&self.path);
         let source = if self.is_server {
             format!(
                 "  <source type='unix' path='{path}' mode='client'>\n    \
@@ -202,15 +232,15 @@ impl VhostUserPort {
         )
     }
 
-    fn cloud_hypervisor(&self) -> String {
+    fn cloud_hypervisor(&self) -> Result<String, String> {
         let mode = if self.is_server { "client" } else { "server" };
-        format!(
-            "--memory size={MEMORY},shared=on\n--net \
-             vhost_user=true,socket={},vhost_mode={mode},num_queues={},queue_size=1024,mac={}\n",
-            self.path,
+        let net = format!(
+            "vhost_user=true,socket={},vhost_mode={mode},num_queues={},queue_size=1024,mac={}",
+            option(&self.path)?,
             2 * self.queues,
             self.mac
-        )
+        );
+        Ok(format!("--memory size={MEMORY},shared=on\n--net {}\n", shell(&net)))
     }
 
     fn crosvm(&self) -> Result<String, String> {
@@ -221,7 +251,7 @@ impl VhostUserPort {
                 self.name
             ));
         }
-        Ok(format!("--vhost-user net,socket={}\n", self.path))
+        Ok(format!("--vhost-user {}\n", shell(&format!("net,socket={}", option(&self.path)?))))
     }
 }
 
@@ -232,11 +262,6 @@ fn mac_of(uuid: &Value) -> String {
     let end = text.get(text.len().saturating_sub(6)..).unwrap_or_default();
     let byte = |at: usize| end.get(at..at + 2).unwrap_or("00");
     format!("52:54:00:{}:{}:{}", byte(0), byte(2), byte(4))
-}
-
-/// Text as an attribute of XML in apostrophes.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;")
 }
 
 #[cfg(test)]
@@ -263,10 +288,11 @@ mod tests {
     fn each_vmm_is_told_its_side_its_queues_and_an_address() {
         let (server, client) = (port("server", "1"), port("client", "4"));
         let qemu = Vmm::Qemu.attach(&server).unwrap();
-        assert!(qemu.contains("path=/run/a,,b'c.sock,reconnect-ms=1000\n"), "{qemu}");
+        let socket = r"'socket,id=trama-vm1,path=/run/a,,b'\''c.sock,reconnect-ms=1000'";
+        assert!(qemu.contains(&format!("-chardev {socket}\n")), "{qemu}");
         assert!(qemu.ends_with("netdev=net-vm1,mac=52:54:00:ab:cd:ef\n"), "{qemu}");
         let qemu = Vmm::Qemu.attach(&client).unwrap();
-        assert!(qemu.contains("server=on,wait=off\n") && qemu.contains("queues=4\n"), "{qemu}");
+        assert!(qemu.contains("server=on,wait=off'\n") && qemu.contains("queues=4\n"), "{qemu}");
         assert!(qemu.ends_with("mq=on,vectors=10\n"), "{qemu}");
         let libvirt = Vmm::Libvirt.attach(&server).unwrap();
         assert!(libvirt.contains("path='/run/a,b&apos;c.sock' mode='client'"), "{libvirt}");
@@ -276,7 +302,7 @@ mod tests {
         let cloud = Vmm::CloudHypervisor.attach(&client).unwrap();
         assert!(cloud.contains("vhost_mode=server,num_queues=8"), "{cloud}");
         let crosvm = Vmm::Crosvm.attach(&server).unwrap();
-        assert_eq!(crosvm, "--vhost-user net,socket=/run/a,b'c.sock\n");
+        assert_eq!(crosvm, "--vhost-user 'net,socket=\"/run/a,b'\\''c.sock\"'\n");
         assert!(Vmm::Crosvm.attach(&client).unwrap_err().contains("options:role=server"));
     }
 
@@ -290,16 +316,33 @@ mod tests {
 
     #[test]
     fn a_port_that_cannot_be_attached_is_refused_with_the_remedy() {
-        for (kind, remedy) in [
-            ("tap", "set Interface t type=vhost-user"),
-            ("vhost-user", "see get Interface t error"),
+        for (vmm, kind, remedy) in [
+            (Vmm::Qemu, "tap", "set Interface t type=vhost-user"),
+            (Vmm::Lima, "tap", "set Interface t type=stream"),
+            (Vmm::Lima, "vhost-user", "set Interface t type=stream"),
+            (Vmm::Crosvm, "stream", "set Interface t type=vhost-user"),
+            (Vmm::Libvirt, "dgram", "set Interface t type=vhost-user"),
+            (Vmm::Qemu, "vhost-user", "see get Interface t error"),
         ] {
             let row = vec![Value::string("u"), Value::string(kind), Value::NOTHING, Value::NOTHING];
             let form = trama_api::transaction::Form::List;
             let table = Output::Table { headings: Vec::new(), rows: vec![row], form };
-            let refused = Vmm::Qemu.answer("t", &[table, Output::line("[]")]).unwrap_err();
+            let refused = vmm.answer("t", &[table, Output::line("[]")]).unwrap_err();
             assert!(refused.ends_with(remedy), "{refused}");
         }
         assert!(Vmm::Qemu.answer("t", &[]).is_err());
+    }
+
+    #[test]
+    fn a_port_that_is_misspelt_is_named() {
+        let table = |rows| Output::Table {
+            headings: Vec::new(),
+            rows,
+            form: trama_api::transaction::Form::List,
+        };
+        assert!(is_missing(&[table(Vec::new()), Output::none()]));
+        let known = table(vec![vec![Value::string("vm1")], vec![Value::string("box")]]);
+        assert!(!is_missing(&[known.clone()]));
+        assert_eq!(no_port("vm2", &[known]), "no port named vm2; did you mean vm1?");
     }
 }

@@ -1,78 +1,46 @@
 //! How a VMM is told of a stream or datagram port.
 
-use super::{Asked, Vmm};
+use super::quoting::{commas, identifier, shell, yaml};
+use super::{Asked, DIFFERS};
 
 impl Asked {
-    /// What a VMM is given for a stream port.
-    pub(super) fn stream(&self, vmm: Vmm) -> Result<String, String> {
-        match vmm {
-            Vmm::Qemu => self.qemu_stream(),
-            Vmm::Lima => self.lima(),
-            _ => Err(self.refusal(vmm)),
-        }
-    }
-
-    /// What a VMM is given for a datagram port.
-    pub(super) fn dgram(&self, vmm: Vmm) -> Result<String, String> {
-        match vmm {
-            Vmm::Qemu => self.qemu_dgram(),
-            Vmm::Lima => Err(format!(
-                "lima connects to ports of type stream: set Interface {} type=stream",
-                self.name
-            )),
-            _ => Err(self.refusal(vmm)),
-        }
-    }
-
-    fn refusal(&self, vmm: Vmm) -> String {
-        let Asked { name, kind, .. } = self;
-        let program = match vmm {
-            Vmm::Libvirt => "libvirt",
-            Vmm::CloudHypervisor => "cloud-hypervisor",
-            Vmm::Crosvm => "crosvm",
-            Vmm::Qemu | Vmm::Lima => "this VMM",
-        };
-        format!(
-            "port {name} has type {kind}, which {program} has no setting for; use vhost-user: set \
-             Interface {name} type=vhost-user"
-        )
-    }
-
-    fn qemu_stream(&self) -> Result<String, String> {
+    /// What QEMU is given for a stream port.
+    pub(super) fn qemu_stream(&self) -> Result<String, String> {
         let side = if self.is_server() { "server=off" } else { "server=on" };
         let again = if self.is_server() { ",reconnect-ms=1000" } else { "" };
         let place = match self.option("address") {
             Some(address) => inet("addr", &address)?,
-            None => format!("addr.type=unix,addr.path={}", doubled(&self.path("location")?)),
+            None => format!("addr.type=unix,addr.path={}", commas(&self.path("location")?)),
         };
-        let Asked { name, mac, .. } = self;
-        Ok(format!(
-            "-netdev stream,id=net-{name},{side},{place}{again}\n\
-             -device virtio-net-pci,netdev=net-{name},mac={mac}\n"
-        ))
+        Ok(self.qemu("stream", &format!("{side},{place}{again}")))
     }
 
-    /// The two ends change sides: what is local to the switch is remote to QEMU.
-    fn qemu_dgram(&self) -> Result<String, String> {
-        let Asked { name, mac, .. } = self;
+    /// What QEMU is given for a datagram port. The two ends change sides: what is local to the
+    /// switch is remote to QEMU.
+    pub(super) fn qemu_dgram(&self) -> Result<String, String> {
         let ends = match (self.option("local"), self.option("remote")) {
             (Some(local), Some(remote)) => {
                 format!("{},{}", inet("local", &remote)?, inet("remote", &local)?)
             }
             _ => {
                 let ours = self.path("location")?;
-                let theirs = self.option("peer").unwrap_or_else(|| format!("{ours}.{name}"));
-                let [ours, theirs] = [ours, theirs].map(|path| doubled(&path));
+                let theirs = self.option("peer").unwrap_or_else(|| format!("{ours}.{}", self.name));
+                let [ours, theirs] = [ours, theirs].map(|path| commas(&path));
                 format!("local.type=unix,local.path={theirs},remote.type=unix,remote.path={ours}")
             }
         };
-        Ok(format!(
-            "-netdev dgram,id=net-{name},{ends}\n\
-             -device virtio-net-pci,netdev=net-{name},mac={mac}\n"
-        ))
+        Ok(self.qemu("dgram", &ends))
     }
 
-    fn lima(&self) -> Result<String, String> {
+    /// A network device of QEMU whose netdev has these options.
+    fn qemu(&self, kind: &str, options: &str) -> String {
+        let (id, mac) = (identifier(&self.name), &self.mac);
+        let netdev = shell(&format!("{kind},id=net-{id},{options}"));
+        format!("-netdev {netdev}\n-device virtio-net-pci,netdev=net-{id},mac={mac}\n")
+    }
+
+    /// The lines of lima's configuration for a stream port.
+    pub(super) fn lima(&self) -> Result<String, String> {
         let name = &self.name;
         if self.option("address").is_some() || !self.is_server() {
             return Err(format!(
@@ -80,21 +48,16 @@ impl Asked {
                  {name} options={{}}"
             ));
         }
-        Ok(format!("networks:\n- socket: {}\n", self.path("location")?))
+        Ok(format!("networks:\n- socket: {}\n", yaml(&self.path("location")?)))
     }
 }
 
 /// An address with a port, as QEMU's options.
 fn inet(key: &str, address: &str) -> Result<String, String> {
     let parsed = address.parse::<std::net::SocketAddr>();
-    let parsed = parsed.map_err(|_| "the daemon is of another version".to_owned())?;
+    let parsed = parsed.map_err(|_| DIFFERS.to_owned())?;
     let (host, port) = (parsed.ip(), parsed.port());
     Ok(format!("{key}.type=inet,{key}.host={host},{key}.port={port}"))
-}
-
-/// A comma ends a value, and two of them stand for one.
-fn doubled(path: &str) -> String {
-    path.replace(',', ",,")
 }
 
 #[cfg(test)]
@@ -149,22 +112,18 @@ mod tests {
             ),
         ] {
             let port = port(kind, options);
-            let told = if kind == "dgram" { port.dgram(Vmm::Qemu) } else { port.stream(Vmm::Qemu) };
+            let told = if kind == "dgram" { port.qemu_dgram() } else { port.qemu_stream() };
             assert_eq!(told.unwrap(), format!("-netdev {netdev}\n{device}"));
         }
     }
 
     #[test]
     fn lima_has_its_lines_and_others_what_serves_instead() {
-        let lines = port("stream", &[]).stream(Vmm::Lima).unwrap();
+        let lines = port("stream", &[]).lima().unwrap();
         assert_eq!(lines, "networks:\n- socket: /run/trama/vm1.sock\n");
-        let refused = port("stream", &[("role", "client")]).stream(Vmm::Lima).unwrap_err();
+        let lines = port("stream", &[("path", "/run/a #1.sock")]).lima().unwrap();
+        assert_eq!(lines, "networks:\n- socket: \"/run/a #1.sock\"\n");
+        let refused = port("stream", &[("role", "client")]).lima().unwrap_err();
         assert!(refused.contains("let the daemon listen"), "{refused}");
-        for refused in
-            [port("stream", &[]).stream(Vmm::Libvirt), port("dgram", &[]).dgram(Vmm::Crosvm)]
-        {
-            let refused = refused.unwrap_err();
-            assert!(refused.ends_with("set Interface vm1 type=vhost-user"), "{refused}");
-        }
     }
 }
