@@ -30,6 +30,9 @@ pub(crate) const SHELLS: [(&str, &str); 3] = [
     ("zsh", include_str!("complete/tramactl.zsh")),
 ];
 
+/// The commands that write columns.
+const WRITING: [&str; 7] = ["add", "add-port", "attach", "clear", "create", "remove", "set"];
+
 /// What an argument stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
@@ -260,11 +263,15 @@ impl Names {
         rows.into_iter().filter_map(name).collect()
     }
 
+    /// The columns of a table that the command may mean.
     fn columns(&self, table: &str) -> Vec<String> {
-        match self.ask(&["list", table]) {
-            Some(Output::Table { headings, .. }) => headings,
-            _ => Vec::new(),
+        let Some(Output::Table { mut headings, .. }) = self.ask(&["list", table]) else {
+            return Vec::new();
+        };
+        if WRITING.contains(&self.command.as_str()) {
+            headings.retain(|column| !tables::is_read_only(table, column));
         }
+        headings
     }
 
     /// The daemon's answer; `None` if there is none in time.

@@ -558,4 +558,11 @@ fn the_tables_are_those_that_clients_know() {
     let mut names: Vec<&str> = schema::TABLES.iter().map(|table| table.name).collect();
     names.sort_unstable();
     assert_eq!(names, trama_api::tables::TABLES);
+    for table in schema::TABLES.iter() {
+        for column in &table.columns {
+            let (table, name) = (table.name, column.name);
+            let is_read_only = trama_api::tables::is_read_only(table, name);
+            assert_eq!(is_read_only, !column.is_free(), "{table}: {name}");
+        }
+    }
 }
