@@ -56,6 +56,8 @@ pub(super) fn ifname_fault(name: &str) -> Option<&'static str> {
         Some("is longer than 15 bytes")
     } else if name.starts_with('.') {
         Some("begins with a dot")
+    } else if ["all", "default"].contains(&name) {
+        Some("is a name that the kernel keeps for itself")
     } else if name.bytes().any(|byte| !byte.is_ascii_graphic() || b"/:%".contains(&byte)) {
         Some("has characters that a device's name cannot have")
     } else {

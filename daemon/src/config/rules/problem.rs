@@ -61,5 +61,9 @@ pub(crate) fn table_path(place: Place, name: &str) -> String {
         Place::Mirror(index) => ("mirror", index),
         Place::Record(index) => ("openvswitch", index),
     };
-    if name.is_empty() { format!("{kind}[{index}]") } else { format!("{kind}.{name}") }
+    if name.is_empty() {
+        format!("{kind}[{index}]")
+    } else {
+        format!("{kind}.{}", name.escape_debug())
+    }
 }

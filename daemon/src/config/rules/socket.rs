@@ -24,8 +24,9 @@ impl Check {
             (message, format!("use at most {MAX_SOCKET_PATH}"))
         } else if path.file_name().is_none() || path.to_string_lossy().ends_with('/') {
             (format!("{} names a directory", quoted(path)), "add the socket's file name".to_owned())
-        } else if path.to_string_lossy().contains('\0') {
-            (format!("{} holds a zero byte", quoted(path)), "remove it".to_owned())
+        } else if path.to_string_lossy().contains(char::is_control) {
+            let message = format!("{} has characters that cannot be printed", quoted(path));
+            (message, "leave out line ends, tabs and the like".to_owned())
         } else {
             return true;
         };

@@ -146,7 +146,7 @@ fn values_out_of_range() {
         "[[network]]\nname = \"lab\"\nmtu = 70000\nmac-table-size = \"lots\"\nmac-aging = 300\n",
         &[
             "lab.toml:3:7: network.lab.mtu: 70000 is out of range; \
-             use a positive number in the range that docs/configuration.md gives",
+             use a number in the range that docs/configuration.md gives",
             "lab.toml:4:18: network.lab.mac-table-size: \"lots\" is not a size; \
              use a number such as 8192 or \"8Ki\"",
             "lab.toml:5:13: network.lab.mac-aging: is an integer, not a string; write a string",
@@ -308,6 +308,24 @@ fn bad_vlans_and_networks() {
 }
 
 #[test]
+fn a_fault_is_one_line_whatever_the_name() {
+    let faults = parse("[[network]]\nname = \"a\\nb\"\n", "lab.toml").unwrap_err();
+    assert_eq!(faults.len(), 1);
+    let fault = faults[0].to_string();
+    assert!(fault.starts_with(r#"lab.toml:2:8: network.a\nb.name: "a\nb" is not"#), "{fault}");
+}
+
+#[test]
+fn brackets_that_are_not_closed_are_one_mistake() {
+    let faults = parse(&format!("a = {}", "[".repeat(50)), "lab.toml").unwrap_err();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    refused(
+        "[daemon]\nevents = -1\n",
+        &["lab.toml:2:10: daemon.events: -1 is out of range; use 1 to 65536, or 0 for none"],
+    );
+}
+
+#[test]
 fn bad_paths_and_devices() {
     refused_in_port(
         "path = \"/run/trama/\"",
@@ -319,11 +337,19 @@ fn bad_paths_and_devices() {
         &["lab.toml:4:8: port.vm1.path: 108 bytes are too long for a Unix socket's path; \
            use at most 107"],
     );
+    refused_in_port(
+        r#"path = "/run/a\nb.sock""#,
+        &[
+            "lab.toml:4:8: port.vm1.path: \"/run/a\\nb.sock\" has characters that cannot be printed; \
+           leave out line ends, tabs and the like",
+        ],
+    );
     let devices = [("sixteen-bytes-xx", "is longer than 15 bytes"), ("", "is empty")];
     let remedy = "use 1 to 15 ASCII characters without spaces, '/', ':' and '%'";
     for (name, fault) in devices.into_iter().chain([
         ("tap%d", "has characters that a device's name cannot have"),
         ("..", "begins with a dot"),
+        ("all", "is a name that the kernel keeps for itself"),
         ("té", "has characters that a device's name cannot have"),
     ]) {
         let wanted = format!("lab.toml:4:10: port.t1.ifname: \"{name}\" {fault}; {remedy}");

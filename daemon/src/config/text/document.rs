@@ -5,6 +5,8 @@
 //! do not hide those of the next, with one exception: text with syntax errors is not read further,
 //! because guesses about its meaning would mislead.
 
+use std::collections::HashSet;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use trama_api::folders::Folders;
@@ -46,7 +48,12 @@ pub fn parse_on(
 ) -> Result<Config, Vec<Diagnostic>> {
     let mut report = Report::new(text, file);
     let (document, errors) = DeTable::parse_recoverable(text);
+    let mut said = HashSet::new();
     for error in errors {
+        // Each level of brackets that are not closed is an error of its own.
+        if error.message() != DUPLICATE && !said.insert(error.message().to_owned()) {
+            continue;
+        }
         let offset = error.span().map_or(text.len(), |span| span.start);
         report.add(offset, "", syntax_fault(error.message()));
     }
@@ -71,9 +78,12 @@ pub fn ports_of(text: &str, folders: &Folders) -> Vec<Port> {
     if report.is_clean() { config.ports } else { Vec::new() }
 }
 
+/// The parser's message for a key that is there twice.
+const DUPLICATE: &str = "duplicate key";
+
 fn syntax_fault(message: &str) -> Fault {
     match message {
-        "duplicate key" => Fault::new("duplicate key", "keep one of the two"),
+        DUPLICATE => Fault::new(DUPLICATE, "keep one of the two"),
         other => Fault::new(format!("not TOML: {other}"), "see https://toml.io for its rules"),
     }
 }

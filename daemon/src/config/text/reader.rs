@@ -405,7 +405,8 @@ impl<'r, 't, 'd> Reader<'r, 't, 'd> {
 fn range_remedy(key: &str) -> &'static str {
     match key {
         "tag" | "trunks" => "use 0 to 4095",
-        _ => "use a positive number in the range that docs/configuration.md gives",
+        "events" => "use 1 to 65536, or 0 for none",
+        _ => "use a number in the range that docs/configuration.md gives",
     }
 }
 
