@@ -94,7 +94,6 @@ impl fmt::Display for Step {
 /// before it is removed, and networks are added before their ports.
 pub fn plan(running: &Config, wanted: &Config) -> Vec<Step> {
     let (running, wanted) = (running.expanded(), wanted.expanded());
-    let keys = daemon_keys(&running.daemon, &wanted.daemon);
     let (running, wanted) = (&ByName::of(&running), &ByName::of(&wanted));
     let mut steps = removed_ports(running, wanted);
     steps.extend(networks(running, wanted));
@@ -103,16 +102,24 @@ pub fn plan(running: &Config, wanted: &Config) -> Vec<Step> {
     steps.extend(gone.map(|old| Step::RemoveNetwork { name: old.name.clone() }));
     steps.extend(added_ports(running, wanted));
     steps.extend(mirrors(running, wanted));
-    if !keys.is_empty() {
-        steps.push(Step::NeedsRestart { keys });
-    }
     steps
+}
+
+/// Returns the step of a change of `[daemon]` from `before` to `wanted`, in a daemon that was
+/// started with `in_force`; `None` if it needs no restart, such as a change back.
+pub fn restart(
+    in_force: &DaemonConfig,
+    before: &DaemonConfig,
+    wanted: &DaemonConfig,
+) -> Option<Step> {
+    let keys = daemon_keys(in_force, wanted);
+    let changes = !keys.is_empty() && !daemon_keys(before, wanted).is_empty();
+    changes.then_some(Step::NeedsRestart { keys })
 }
 
 /// Returns the steps that build `wanted` from nothing, in a daemon started with its settings.
 pub fn plan_start(wanted: &Config) -> Vec<Step> {
-    let nothing = Config { daemon: wanted.daemon.clone(), ..Config::default() };
-    plan(&nothing, wanted)
+    plan(&Config::default(), wanted)
 }
 
 /// A configuration as it runs, with what it has by name: each look-up takes the same time in a
@@ -389,8 +396,6 @@ mod tests {
             let steps = plan(&a, &b);
             steps.iter().for_each(|step| model.take(step));
             prop_assert_eq!(model, Model::of(&b));
-            let restart = steps.iter().any(|step| matches!(step, Step::NeedsRestart { .. }));
-            prop_assert_eq!(restart, !daemon_keys(&a.daemon, &b.daemon).is_empty());
             let (a, b) = (a.expanded(), b.expanded());
             for port in a.all_ports().filter(|port| b.all_ports().any(|other| other == *port)) {
                 let named = |step: &Step| match step {
@@ -439,8 +444,24 @@ mod tests {
             }),
             "remove port t / add port t"
         );
-        assert_eq!(shown(|c| c.daemon.workers = 2), "restart needed for daemon.workers");
+        assert_eq!(shown(|c| c.daemon.workers = 2), "");
         assert_eq!(shown(|c| c.daemon.socket_mode = Some(SocketMode(0o666))), "");
+    }
+
+    #[test]
+    fn a_restart_is_needed_for_what_differs_from_the_start() {
+        let start = DaemonConfig::default();
+        let other = DaemonConfig { workers: start.workers + 1, ..start.clone() };
+        let both = DaemonConfig { group: Some("kvm".into()), ..other.clone() };
+        let shown = |before: &DaemonConfig, wanted: &DaemonConfig| {
+            restart(&start, before, wanted).map(|step| step.to_string()).unwrap_or_default()
+        };
+        assert_eq!(shown(&start, &other), "restart needed for daemon.workers");
+        assert_eq!(shown(&other, &both), "restart needed for daemon.group, daemon.workers");
+        assert_eq!(shown(&both, &both), "", "it was said");
+        assert_eq!(shown(&both, &start), "", "it is in force");
+        let mode = DaemonConfig { socket_mode: Some(SocketMode(0o666)), ..start.clone() };
+        assert_eq!(shown(&start, &mode), "");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use trama_api::folders::{self, Folders};
 use trama_api::transaction::NotRunning;
-use trama_helper::{Rights, Setup, read_config_file};
+use trama_helper::{ConfigFile, Rights, Setup, read_config_file};
 use trama_switch::WorkerHandle;
 
 use crate::Fault;
@@ -31,14 +31,15 @@ use crate::apply::DataPlane;
 use crate::captures::{Captures, Ring};
 use crate::changes::Changes;
 use crate::config::model::{Config, DaemonConfig};
-use crate::config::{Diagnostic, Problem, create, parse_on, save, validate};
+use crate::config::{Diagnostic, Problem, Saved, parse_on, validate};
 use crate::crashes::Crashes;
 use crate::events::{By, Events};
 use crate::export::Exports;
+use crate::forwards::{Added, added};
 use crate::host;
 use crate::moves::MoveError;
 use crate::panics;
-use crate::plan::{Step, daemon_keys, plan};
+use crate::plan::{Step, daemon_keys, plan, restart};
 use crate::port_numbers::Numbers;
 use crate::status::{FdbRow, Status};
 use crate::succession::keeper_socket;
@@ -70,6 +71,8 @@ pub struct Committed<R> {
     pub steps: Vec<Step>,
     /// What this change touched and what does not run, or not as stored.
     pub not_running: Vec<NotRunning>,
+    /// The forwards that it has added; whether they listen, [`Daemon::not_listening`] says.
+    pub forwards: Vec<Added>,
 }
 
 /// Why nothing was changed.
@@ -94,7 +97,7 @@ fn join_lines<T: ToString>(items: &[T]) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration file could not be read.
-    #[error("{}: {error}; name a configuration with --config FILE", file.display())]
+    #[error("{}: {error}; make it, or name another one with --config FILE", file.display())]
     Read {
         /// The file.
         file: PathBuf,
@@ -204,26 +207,29 @@ impl Source {
         self.parse(Ok(text), |_| Vec::new())
     }
 
-    /// Writes the difference of two configurations into the file. From then on the file must exist.
-    /// `in_force` and what is returned: the text that says the first one, and the second one.
+    /// Writes the difference of two configurations into the file, of which `saved` is known. Once
+    /// written, the file must exist from then on.
     fn save(
         &mut self,
         rights: &Rights,
-        in_force: Option<&str>,
+        saved: &mut Saved,
         (from, to): (&Config, &Config),
-    ) -> Result<Option<String>, Fault> {
+    ) -> Result<(), Fault> {
         let name = self.file.display().to_string();
         let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-        let saved = match rights.read_config() {
+        let (text, how) = match rights.read_config() {
             Err(error) if self.may_be_missing && is_missing(&error) => {
-                let text = create(rights, &name, from, to)?;
-                tracing::info!("{name}: made, with the first change");
-                in_force.map(|_| text)
+                let is_private = from.daemon.folders.is_private;
+                (Ok(String::new()), ConfigFile::Create { is_private })
             }
-            text => save(rights, (&name, text), in_force, from, to)?,
+            text => (text, ConfigFile::Replace),
         };
-        self.may_be_missing = false;
-        Ok(saved)
+        let is_written = saved.save(rights, (&name, text, how), from, to)?;
+        if is_written && matches!(how, ConfigFile::Create { .. }) {
+            tracing::info!("{name}: made, with the first change");
+        }
+        self.may_be_missing &= !is_written;
+        Ok(())
     }
 }
 
@@ -266,8 +272,7 @@ struct Inner {
     source: Source,
     rights: Rights,
     config: Config,
-    /// What the file said when it was last read or written, if it said what is in force.
-    in_force: Option<String>,
+    saved: Saved,
     data_plane: DataPlane,
     changes: Changes,
     exports: Arc<Exports>,
@@ -309,7 +314,7 @@ impl Daemon {
         ephemeral::resume(&rights, &mut data_plane, &mut config);
         let started_with = config.daemon.clone();
         let phase = Phase::Starting;
-        let in_force = Some(source.text.clone());
+        let saved = Saved::read(source.text.clone());
         let events = data_plane.events.clone();
         let (changes, exports) = (Changes::new(), Arc::<Exports>::default());
         let ring = Arc::<Ring>::default();
@@ -320,7 +325,7 @@ impl Daemon {
             source,
             rights,
             config,
-            in_force,
+            saved,
             data_plane,
             changes,
             exports: exports.clone(),
@@ -390,25 +395,30 @@ impl Daemon {
         };
         if draft == inner.config {
             // It is valid, and runs.
-            return Ok(Committed { result, steps: Vec::new(), not_running: Vec::new() });
+            let (steps, not_running, forwards) = Default::default();
+            return Ok(Committed { result, steps, not_running, forwards });
         }
         let problems = validate(&draft);
         if !problems.is_empty() {
             return Err(TransactError::Invalid(problems));
         }
-        let steps = plan(&inner.config, &draft);
-        let mut not_running = Vec::new();
+        let mut steps = plan(&inner.config, &draft);
+        steps.extend(restart(&self.started_with, &inner.config.daemon, &draft.daemon));
+        let (mut not_running, mut forwards) = Default::default();
         if !options.dry_run {
+            forwards = added(&inner.config, &steps);
             panics::commit();
-            let in_force = inner.in_force.take().filter(|_| options.save);
-            if options.save {
-                let Inner { source, rights, config, .. } = &mut *inner;
-                let saved = source.save(rights, in_force.as_deref(), (config, &draft));
-                inner.in_force = saved.map_err(TransactError::Save)?;
+            let Inner { source, rights, config, saved, .. } = &mut *inner;
+            match options.save {
+                true => {
+                    let done = source.save(rights, saved, (config, &draft));
+                    done.map_err(TransactError::Save)?;
+                }
+                false => saved.lack_change(),
             }
             not_running = inner.change_to(draft, &steps);
         }
-        Ok(Committed { result, steps, not_running })
+        Ok(Committed { result, steps, not_running, forwards })
     }
 
     /// Reads the configuration file again, applies the changes, and tries again to start the ports
@@ -419,7 +429,7 @@ impl Daemon {
     pub fn reload(&self, by: By) -> Result<Committed<()>, Vec<Diagnostic>> {
         // Locked before reading: otherwise a transaction that saves in between would be undone.
         let mut inner = self.lock_to_change();
-        let reloaded = inner.reload();
+        let reloaded = inner.reload(&self.started_with);
         inner.changes.record_reload(reloaded.is_ok());
         match &reloaded {
             Ok(done) => self.events.changed("reloaded", by, &done.steps),
@@ -527,7 +537,7 @@ impl Daemon {
 }
 
 impl Inner {
-    fn reload(&mut self) -> Result<Committed<()>, Vec<Diagnostic>> {
+    fn reload(&mut self, started_with: &DaemonConfig) -> Result<Committed<()>, Vec<Diagnostic>> {
         let text = self.rights.read_config();
         let rights = &self.rights;
         // The next start would fail for want of it.
@@ -539,14 +549,16 @@ impl Inner {
         config.ports.extend(self.config.ports.iter().filter(|it| it.is_connection()).cloned());
         config.follow_connections();
         self.rights.keep_config(&self.source.text);
-        self.in_force = Some(self.source.text.clone());
-        let steps = plan(&self.config, &config);
+        self.saved = Saved::read(self.source.text.clone());
+        let mut steps = plan(&self.config, &config);
+        steps.extend(restart(started_with, &self.config.daemon, &config.daemon));
+        let forwards = added(&self.config, &steps);
         panics::commit();
         self.change_to(config, &steps);
         self.retry();
         self.try_waiting();
         let not_running = self.data_plane.troubles();
-        Ok(Committed { result: (), steps, not_running })
+        Ok(Committed { result: (), steps, not_running, forwards })
     }
 
     /// Takes the steps and makes `config` the one in force. Returns what they have changed and what

@@ -170,7 +170,8 @@ fn check_says_what_would_be_built_or_what_is_wrong() {
 
     let missing = directory.path().join("missing.toml");
     let output = tramad(&missing).arg("--check").output().unwrap();
-    let wanted = "No such file or directory (os error 2); name a configuration with --config FILE";
+    let wanted =
+        "No such file or directory (os error 2); make it, or name another one with --config FILE";
     assert!(text(&output).1.contains(wanted), "{}", text(&output).1);
 }
 

@@ -389,7 +389,9 @@ impl Api {
                 self.daemon.fdb_flush(network.as_deref());
             }
         }
-        Ok(Response { warnings, ..respond(results, &committed.steps, committed.not_running) })
+        let mut not_running = committed.not_running;
+        not_running.extend(self.daemon.not_listening(&committed.forwards));
+        Ok(Response { warnings, ..respond(results, &committed.steps, not_running) })
     }
 
     fn reload(&self, request: &Request, by: By) -> Result<Response, Failure> {
@@ -404,7 +406,9 @@ impl Api {
             Failure::from(lines.join("\n"))
         })?;
         let lines = committed.steps.iter().map(ToString::to_string).collect();
-        Ok(respond(vec![Output::Text { lines }], &committed.steps, committed.not_running))
+        let mut not_running = committed.not_running;
+        not_running.extend(self.daemon.not_listening(&committed.forwards));
+        Ok(respond(vec![Output::Text { lines }], &committed.steps, not_running))
     }
 
     /// Has another `tramad` take over; returns why it does not. If it does, the caller's connection

@@ -36,4 +36,4 @@ pub(crate) use rules::port::too_long_prefix;
 pub(crate) use rules::records::columns_of;
 pub(crate) use rules::subnet::unusable_length;
 pub use rules::{Place, Problem, validate};
-pub use text::{Diagnostic, create, edit, parse, parse_at, parse_on, ports_of, save};
+pub use text::{Diagnostic, Saved, edit, parse, parse_at, parse_on, ports_of};

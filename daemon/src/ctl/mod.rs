@@ -77,11 +77,13 @@ pub fn run(calls: &[Call], config: Config, snapshot: &Snapshot) -> Result<Outcom
     let mut context = Context { draft, snapshot, symbols, after, warnings, created };
     let mut results = Vec::with_capacity(calls.len());
     for call in calls {
-        results.push(dispatch::run(&mut context, call)?);
+        let result = dispatch::run(&mut context, call);
+        results.push(result.map_err(|failure| context.symbols.name_in(failure))?);
     }
     context.symbols.finish()?;
-    let Context { draft, after, mut warnings, created, .. } = context;
+    let Context { draft, symbols, after, mut warnings, created, .. } = context;
     let unused = created.into_iter().filter(|(uuid, _)| !draft.is_referred_to(uuid));
     warnings.extend(unused.map(|(_, warning)| warning));
-    Ok(Outcome { config: draft.finish()?, results, after, warnings })
+    let config = draft.finish().map_err(|failure| symbols.name_in(failure))?;
+    Ok(Outcome { config, results, after, warnings })
 }

@@ -93,6 +93,15 @@ impl Symbols {
         }
     }
 
+    /// A failure with names in the place of the UUIDs that were chosen for them: a user has seen
+    /// the names alone.
+    pub(super) fn name_in(&self, mut failure: Failure) -> Failure {
+        for (name, symbol) in &self.by_name {
+            failure.message = failure.message.replace(&symbol.uuid, name);
+        }
+        failure
+    }
+
     fn check(&self, name: &str) -> Result<(), Failure> {
         if !name.starts_with('@') {
             return Err(format!("row id \"{name}\" does not begin with \"@\"").into());

@@ -293,7 +293,8 @@ fn forwards_follow_their_rules() {
 
     // Taken, then free.
     let taken = listen(&host, "0.0.0.0:8300");
-    tramad.ctl("forward add home late,tcp,,8300,10.7.0.12,80");
+    let late = tramad.try_ctl(&["forward", "add", "home", "late,tcp,,8300,10.7.0.12,80"]);
+    assert_eq!(late.status, 65, "{}", late.text);
     let pending = || tramad.ctl("forward list home").lines().any(|l| l.contains("pending"));
     assert!(pending());
     drop(taken);

@@ -26,6 +26,6 @@ pub use address::{AddressError, parse_address, parse_plain};
 pub use diagnostic::Diagnostic;
 pub use document::{parse, parse_at, parse_on, ports_of};
 pub use edit::edit;
-pub use file::{create, save};
+pub use file::Saved;
 pub use rule::parse as parse_rule;
 pub use units::{format_bytes, parse_size};

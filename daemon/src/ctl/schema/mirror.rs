@@ -193,7 +193,10 @@ fn ports_named(draft: &Draft, uuids: &Value) -> Result<Vec<String>, Failure> {
         names.map(|name| (identity::of("Port", name), name)).collect();
     let named = words(uuids).map(|uuid| {
         let name = known.get(&uuid).map(|name| (*name).clone());
-        name.ok_or_else(|| format!("there is no Port with the UUID {uuid}").into())
+        name.ok_or_else(|| {
+            format!("there is no Port {uuid}; name one before its use: --id=@p get Port NAME")
+                .into()
+        })
     });
     named.collect()
 }

@@ -24,6 +24,11 @@ fn a_name_may_be_used_before_its_record_is_created() {
         ("--id=@q get Port vm1 -- --id=@q get Port vm2", "may only be specified on one --id"),
         ("set Port vm1 qos=@q -- --id=@q get Port vm2", "put the get first"),
         ("--id=q get Port vm1", "does not begin with \"@\""),
+        (
+            "create Mirror name=m output_port=@p -- --id=@p get Port vm1",
+            "there is no Port @p; name one before its use: --id=@p get Port NAME",
+        ),
+        ("set Bridge lab sflow=@s -- --id=@s create Queue dscp=1", "sflow refers to @s, and"),
     ] {
         let message = refused(&lab(), line);
         assert!(message.contains(expected), "{line}: {message}");

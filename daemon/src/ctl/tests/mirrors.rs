@@ -92,7 +92,7 @@ fn what_is_wrong_with_a_mirror_is_said_with_its_name() {
     let config = edit(&lab(), MAKE);
     for (line, expected) in [
         (format!("set Bridge lab mirrors={uuid}"), "there is no mirror 5c458bc8"),
-        (format!("set Mirror m0 output_port={uuid}"), "there is no Port with the UUID 5c458bc8"),
+        (format!("set Mirror m0 output_port={uuid}"), "there is no Port 5c458bc8"),
         ("set Mirror m0 snaplen=9".to_owned(), "not in the valid range 14 to 65535"),
         ("set Mirror m1 snaplen=99".to_owned(), "no row \"m1\" in table Mirror"),
     ] {
