@@ -6,6 +6,7 @@
 //! them on the workers. [`state::Daemon`] joins these parts.
 #![forbid(unsafe_code)]
 
+mod added_forwards;
 pub mod api;
 pub mod apply;
 mod attached;

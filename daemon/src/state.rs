@@ -27,6 +27,7 @@ use trama_helper::{ConfigFile, Rights, Setup, read_config_file};
 use trama_switch::WorkerHandle;
 
 use crate::Fault;
+use crate::added_forwards::{Added, added};
 use crate::apply::DataPlane;
 use crate::captures::{Captures, Ring};
 use crate::changes::Changes;
@@ -35,7 +36,6 @@ use crate::config::{Diagnostic, Problem, Saved, parse_on, validate};
 use crate::crashes::Crashes;
 use crate::events::{By, Events};
 use crate::export::Exports;
-use crate::forwards::{Added, added};
 use crate::host;
 use crate::moves::MoveError;
 use crate::panics;

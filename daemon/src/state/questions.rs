@@ -7,7 +7,7 @@ use trama_gateway::question::Row;
 use trama_gateway::report::ForwardStatus;
 
 use super::Daemon;
-use crate::forwards::Added;
+use crate::added_forwards::Added;
 use crate::gateway::{AskError, Pending};
 
 /// Time limit for a gateway's answer; 65,000 rows take a fraction of it.
