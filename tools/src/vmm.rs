@@ -342,7 +342,7 @@ mod tests {
         };
         assert!(is_missing(&[table(Vec::new()), Output::none()]));
         let known = table(vec![vec![Value::string("vm1")], vec![Value::string("box")]]);
-        assert!(!is_missing(&[known.clone()]));
+        assert!(!is_missing(std::slice::from_ref(&known)));
         assert_eq!(no_port("vm2", &[known]), "no port named vm2; did you mean vm1?");
     }
 }
