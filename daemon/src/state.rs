@@ -71,7 +71,7 @@ pub struct Committed<R> {
     pub steps: Vec<Step>,
     /// What this change touched and what does not run, or not as stored.
     pub not_running: Vec<NotRunning>,
-    /// The forwards that it has added; whether they listen, [`Daemon::not_listening`] says.
+    /// The forwards that it has added; whether they listen, the gateways are asked.
     pub forwards: Vec<Added>,
 }
 
