@@ -20,13 +20,27 @@ pub const TABLES: [&str; 13] = [
     "sFlow",
 ];
 
-/// Whether no command writes this column of a table.
-pub fn is_read_only(table: &str, column: &str) -> bool {
-    let columns: &[&str] = match table {
-        "Bridge" => &["name", "ports", "status"],
-        "Interface" => &[
+/// The columns of each table that no command writes, besides `_uuid`.
+const READ_ONLY: [(&str, &[&str]); 7] = [
+    ("Bridge", &["datapath_version", "name", "ports", "rstp_status", "status"]),
+    ("Controller", &["is_connected", "role", "status"]),
+    (
+        "Interface",
+        &[
             "admin_state",
+            "bfd_status",
+            "cfm_fault",
+            "cfm_fault_status",
+            "cfm_flap_count",
+            "cfm_health",
+            "cfm_remote_mpids",
+            "cfm_remote_opstate",
+            "duplex",
             "error",
+            "ifindex",
+            "lacp_current",
+            "link_resets",
+            "link_speed",
             "link_state",
             "mac_in_use",
             "mtu",
@@ -35,12 +49,31 @@ pub fn is_read_only(table: &str, column: &str) -> bool {
             "statistics",
             "status",
         ],
-        "Mirror" => &["statistics"],
-        "Open_vSwitch" => &["bridges", "datapath_types", "iface_types", "ovs_version"],
-        "Port" => &["interfaces", "name"],
-        _ => &[],
-    };
-    column == "_uuid" || columns.contains(&column)
+    ),
+    ("Manager", &["is_connected", "status"]),
+    ("Mirror", &["statistics"]),
+    (
+        "Open_vSwitch",
+        &[
+            "bridges",
+            "cur_cfg",
+            "datapath_types",
+            "datapaths",
+            "dpdk_initialized",
+            "dpdk_version",
+            "iface_types",
+            "next_cfg",
+            "ovs_version",
+            "statistics",
+        ],
+    ),
+    ("Port", &["interfaces", "name", "rstp_statistics", "rstp_status", "statistics", "status"]),
+];
+
+/// Whether no command writes this column of a table.
+pub fn is_read_only(table: &str, column: &str) -> bool {
+    let of_table = READ_ONLY.iter().filter(|(name, _)| *name == table);
+    column == "_uuid" || of_table.flat_map(|(_, columns)| *columns).any(|name| *name == column)
 }
 
 /// The table of this name, in upper or lower case.

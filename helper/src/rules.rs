@@ -96,10 +96,13 @@ impl Rules {
         }
     }
 
-    /// Approves the words of a command that root ran.
+    /// Approves the words of a command that root ran. What an argument has after its first equals
+    /// sign is a word as a whole, too: a path may have commas and spaces.
     pub(crate) fn approve(&mut self, command: &str) {
         if let Rules::Words(words) = self {
-            let new: HashSet<String> = words_of(command).map(str::to_owned).collect();
+            let values = command.split('\0').filter_map(|word| Some(word.split_once('=')?.1));
+            let new = words_of(command).chain(values).filter(|word| !word.is_empty());
+            let new: HashSet<String> = new.map(str::to_owned).collect();
             words.keep_unapproved(|word| !new.contains(word));
             words.approve(new);
         }
@@ -311,13 +314,11 @@ fn without_comment(line: &str) -> &str {
 }
 
 /// The words of a configuration or a command: what stands between quotes, equals signs and the
-/// like. What is in quotes is also a word as a whole, and so are an argument of a command and what
-/// it has after its first equals sign.
+/// like. What is in quotes is also a word as a whole, and so is an argument of a command.
 fn words_of(text: &str) -> impl Iterator<Item = &str> {
     let quoted = text.split(['"', '\'', '\n', '\0']);
     let words = text.split(|c: char| c.is_whitespace() || "\"'=,[]{}\0".contains(c));
-    let values = text.split('\0').filter_map(|word| Some(word.split_once('=')?.1));
-    quoted.chain(words).chain(values).map(str::trim).filter(|word| !word.is_empty())
+    quoted.chain(words).map(str::trim).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]
