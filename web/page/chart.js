@@ -66,7 +66,8 @@ export class Chart {
   }
 
   /** Takes what is known of the last minutes. A web process that has just begun knows less than
-      the page: what is older stays, and seconds that neither has seen are a gap. */
+      the page: what is older stays, and so does the second by which the page, which counts by
+      itself, may be ahead. Seconds that neither has seen are a gap. */
   #take(past) {
     const series = this.worker ? [past.busy] : [past.tx, past.rx, past.drops];
     const { length } = series[0];
@@ -74,8 +75,10 @@ export class Chart {
     const older = this.time.findLastIndex((second) => second < first) + 1;
     const gap = older ? Math.min(LENGTH, first - this.time[older - 1] - 1) : 0;
     this.end = past.end;
+    const newer = this.time.filter((second) => second <= past.end).length;
     const joined = (old, fresh, unseen) =>
-      [...old.slice(0, older), ...Array.from({ length: gap }, unseen), ...fresh].slice(-LENGTH);
+      [...old.slice(0, older), ...Array.from({ length: gap }, unseen), ...fresh, ...old.slice(newer)]
+        .slice(-LENGTH);
     const seconds = Array.from({ length }, (_, i) => first + i);
     this.rows = series.map((fresh, row) => joined(this.rows[row], fresh, () => null));
     this.time = joined(this.time, seconds, (_, i) => first - gap + i);
