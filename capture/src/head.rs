@@ -82,29 +82,10 @@ impl Head {
 
     fn read_ipv6(&mut self, packet: &[u8]) -> Option<()> {
         self.addresses = Some([ipv6(packet, 8)?, ipv6(packet, 24)?]);
-        let mut next = packet[6];
-        let mut rest = packet.get(40..)?;
-        let mut is_first = true;
-        // Each turn takes at least eight bytes.
-        loop {
-            let length = match next {
-                HOP_BY_HOP | ROUTING | DESTINATION => 8 + 8 * usize::from(*rest.get(1)?),
-                AUTHENTICATION => 8 + 4 * usize::from(*rest.get(1)?),
-                FRAGMENT => {
-                    is_first &= u16_at(rest, 2)? & 0xfff8 == 0;
-                    8
-                }
-                _ => break,
-            };
-            next = *rest.first()?;
-            if !is_first {
-                break;
-            }
-            rest = rest.get(length..)?;
-        }
-        self.protocol = Some(next);
+        let Payload { protocol, bytes, is_first } = ipv6_payload(packet)?;
+        self.protocol = Some(protocol);
         if is_first {
-            self.read_ports(rest)?;
+            self.read_ports(bytes)?;
         }
         Some(())
     }
@@ -115,6 +96,39 @@ impl Head {
         }
         Some(())
     }
+}
+
+/// What an IPv6 packet carries behind its extension headers.
+pub(crate) struct Payload<'a> {
+    pub protocol: u8,
+    /// What is there of it; in a later fragment, from the fragment header on.
+    pub bytes: &'a [u8],
+    /// Whether it is not a later fragment.
+    pub is_first: bool,
+}
+
+/// Returns the payload of an IPv6 packet; `None` if the packet ends within its headers.
+pub(crate) fn ipv6_payload(packet: &[u8]) -> Option<Payload<'_>> {
+    let mut protocol = *packet.get(6)?;
+    let mut bytes = packet.get(40..)?;
+    let mut is_first = true;
+    // Each turn takes at least eight bytes.
+    while is_first {
+        let length = match protocol {
+            HOP_BY_HOP | ROUTING | DESTINATION => 8 + 8 * usize::from(*bytes.get(1)?),
+            AUTHENTICATION => 8 + 4 * usize::from(*bytes.get(1)?),
+            FRAGMENT => {
+                is_first = u16_at(bytes, 2)? & 0xfff8 == 0;
+                8
+            }
+            _ => break,
+        };
+        protocol = *bytes.first()?;
+        if is_first {
+            bytes = bytes.get(length..)?;
+        }
+    }
+    Some(Payload { protocol, bytes, is_first })
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -6,11 +6,11 @@ use etherparse::{EtherType, LaxNetSlice, LaxSlicedPacket};
 
 use super::datagram::Datagram;
 use super::{Packet, icmp, transport};
-use crate::head::{ICMP, ICMPV6, TCP, UDP};
+use crate::head::{ICMP, ICMPV6, TCP, UDP, ipv6_payload};
 
 pub(super) fn write(out: &mut String, ethertype: u16, packet: Packet<'_>) -> fmt::Result {
     let sliced = LaxSlicedPacket::from_ether_type(EtherType(ethertype), packet.bytes);
-    let Some(datagram) = sliced.net.as_ref().and_then(|net| read(net, packet.len)) else {
+    let Some(datagram) = sliced.net.as_ref().and_then(|net| read(net, &packet)) else {
         out.push_str(if packet.has_name { "IP [|ip]" } else { "[|ip]" });
         return Ok(());
     };
@@ -20,8 +20,9 @@ pub(super) fn write(out: &mut String, ethertype: u16, packet: Packet<'_>) -> fmt
     write_datagram(out, &datagram)
 }
 
-/// Reads the headers of IP; `len` is the length of the whole packet, with padding.
-fn read<'a>(net: &LaxNetSlice<'a>, len: usize) -> Option<Datagram<'a>> {
+/// Reads the headers of IP.
+fn read<'a>(net: &LaxNetSlice<'a>, packet: &Packet<'_>) -> Option<Datagram<'a>> {
+    let len = packet.len;
     match net {
         LaxNetSlice::Ipv4(ip) => {
             let (header, payload) = (ip.header(), ip.payload());
@@ -42,12 +43,8 @@ fn read<'a>(net: &LaxNetSlice<'a>, len: usize) -> Option<Datagram<'a>> {
             let extensions = ip.extensions().slice().len();
             let stated = usize::from(header.payload_length());
             let stated = if stated == 0 { len.saturating_sub(40) } else { stated };
-            let is_rest = ip.extensions().clone().into_iter().any(|extension| match extension {
-                etherparse::Ipv6ExtensionSlice::Fragment(fragment) => {
-                    fragment.fragment_offset().value() != 0
-                }
-                _ => false,
-            });
+            // `etherparse` reads beyond the end where it iterates over headers that are cut off.
+            let is_rest = ipv6_payload(packet.bytes).is_some_and(|it| !it.is_first);
             Some(Datagram {
                 source: header.source_addr().into(),
                 destination: header.destination_addr().into(),

@@ -245,6 +245,22 @@ fn lengths_are_those_of_the_whole_frame() {
     assert!(line.ends_with("length 900"), "{line}");
 }
 
+#[test]
+fn extension_headers_may_be_cut_off() {
+    for header in [0, 43, 44, 51, 60] {
+        let mut frame = udp(false, (1, 2), &[header; 40]);
+        frame[20] = header;
+        for shown in 54..=frame.len() {
+            let line = line(&captured(&frame, shown), "vm1", false);
+            assert!(line.contains("IP6 fd00::1"), "{header}, {shown} bytes: {line}");
+        }
+    }
+    let mut later = udp(false, (1, 2), &[0; 8]);
+    later[20] = 44;
+    later[54..62].copy_from_slice(&[17, 0, 0, 8, 0, 0, 0, 1]);
+    assert!(ours(&later, false).ends_with(": ip-proto-17"), "{}", ours(&later, false));
+}
+
 proptest! {
     #[test]
     fn no_frame_panics(
