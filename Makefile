@@ -1,5 +1,5 @@
 # The commands that matter; each is a script that installs what it needs and says so first.
-.PHONY: help build demo test test-loaded gates gates-accept requirements bench \
+.PHONY: help build demo test test-loaded fuzz gates gates-accept requirements bench \
     deb package-trial guest-image clean
 
 help:
@@ -7,6 +7,7 @@ help:
 	@echo "make demo    two virtual machines and a host talk through trama (root)"
 	@echo "make test    every check and test (root for namespaces and TAPs)"
 	@echo "make test-loaded   the tests beside LOAD (4) busy processes; ARGS are those of nextest run"
+	@echo "make fuzz    a fuzz target for as long as ARGS say: docs/testing.md"
 	@echo "make gates   instructions a frame, against the committed baseline (part of make test)"
 	@echo "make requirements   which requirements of RFCs and of virtio are kept and tested"
 	@echo "make deb     the Debian packages, in target/debian"
@@ -25,6 +26,9 @@ test:
 
 test-loaded:
 	scripts/test-loaded.sh $(ARGS)
+
+fuzz:
+	cargo run --quiet -p trama-fuzz -- $(ARGS)
 
 gates:
 	scripts/gates.sh

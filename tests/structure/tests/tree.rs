@@ -61,9 +61,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("bench", &["*"]),
     ("structure", &[]),
     ("clients", &["*"]),
+    ("fuzz", &["*"]),
 ];
 
-/// The crate that others may use in their tests and benchmarks only.
+/// The crate that others may use in their tests and benchmarks only. A crate below `tests/` is all
+/// test.
 const TEST_KIT: &str = "test-kit";
 
 /// Dependencies that [`MAY_USE`] forbids and that are still there. An entry that is not needed any
@@ -109,6 +111,7 @@ fn no_files_import_each_other_in_a_loop() {
 /// What is wrong with the manifest of one crate.
 fn faults(one: &Crate) -> Vec<String> {
     let Crate { folder, name, uses } = one;
+    let is_test = folder.starts_with("tests/");
     let manifest = format!("{folder}/Cargo.toml");
     let Some((_, allowed)) = MAY_USE.iter().find(|(row, _)| row == name) else {
         return vec![format!(
@@ -123,7 +126,7 @@ fn faults(one: &Crate) -> Vec<String> {
             || STILL_USES.iter().any(|(user, other, _)| user == name && *other == used)
     };
     let describe = |Dependency { name: used, line, is_dev }: &Dependency| {
-        if used == TEST_KIT && !is_dev {
+        if used == TEST_KIT && !is_dev && !is_test {
             return format!(
                 "{manifest}:{line}: `{name}` must use `{used}` in its tests only.\n\
                  \x20 Remedy: move the line to [dev-dependencies]\n"
@@ -135,8 +138,9 @@ fn faults(one: &Crate) -> Vec<String> {
              \x20 Remedy: move what it needs of `{used}` into a crate below both, or pass it in\n"
         )
     };
-    let is_fault =
-        |used: &&Dependency| !is_allowed(&used.name) || used.name == TEST_KIT && !used.is_dev;
+    let is_fault = |used: &&Dependency| {
+        !is_allowed(&used.name) || used.name == TEST_KIT && !used.is_dev && !is_test
+    };
     uses.iter().filter(is_fault).map(describe).collect()
 }
 
