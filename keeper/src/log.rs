@@ -6,13 +6,13 @@
 //!
 //! | message | effect on the log |
 //! |---|---|
-//! | features, MTU, backend channel | replaces that with the same request |
+//! | features, MTU, dirty log, backend channel | replaces that with the same request; features without LOG_ALL forget the log |
 //! | GET_FEATURES, GET_PROTOCOL_FEATURES, SET_OWNER | only the first is kept, in its place: a session's answers depend on their order |
 //! | SET_MEM_TABLE | replaces the table and all changes to it |
 //! | ADD_MEM_REG, REM_MEM_REG | replaces a change of the same region; a removal is kept only if the table has the region |
 //! | of a ring: address, kick, call, enable | replaces that of the same ring |
 //! | of a ring: size, base | the same, and forgets the kick: the ring stops |
-//! | GET_VRING_BASE | forgets the kick, and its reply becomes the ring's base |
+//! | GET_VRING_BASE | forgets the kick, and its reply becomes the ring's base; with the last kick goes the log |
 //! | RESET_OWNER, RESET_DEVICE | forgets kicks and enables of all rings |
 //! | all others | none: they only ask, or the switch ignores them |
 
@@ -26,7 +26,7 @@ pub(crate) const MOST_RINGS: usize = 256;
 /// Most changes of a memory table.
 pub(crate) const MOST_CHANGES: usize = 128;
 /// Requests that are kept once.
-const SINGLES: usize = 8;
+const SINGLES: usize = 9;
 /// Requests that are kept for each ring.
 const OF_A_RING: usize = 6;
 /// Most messages that are remembered of a connection.
@@ -37,6 +37,7 @@ const SET_FEATURES: u32 = 2;
 const SET_OWNER: u32 = 3;
 const RESET_OWNER: u32 = 4;
 const SET_MEM_TABLE: u32 = 5;
+const SET_LOG_BASE: u32 = 6;
 const SET_VRING_NUM: u32 = 8;
 const SET_VRING_ADDR: u32 = 9;
 const SET_VRING_BASE: u32 = 10;
@@ -51,6 +52,9 @@ const SET_BACKEND_REQ_FD: u32 = 21;
 const RESET_DEVICE: u32 = 34;
 const ADD_MEM_REG: u32 = 37;
 const REM_MEM_REG: u32 = 38;
+
+/// The feature bit of a frontend that migrates its guest.
+const LOG_ALL: u64 = 1 << 26;
 
 /// A region's place in the guest, its size in bytes and its place in the frontend.
 type Region = [u64; 3];
@@ -90,7 +94,13 @@ impl Log {
                     self.set(key, message);
                 }
             }
-            SET_FEATURES | SET_PROTOCOL_FEATURES | NET_SET_MTU | SET_BACKEND_REQ_FD => {
+            SET_FEATURES => {
+                if number(message.body()).is_some_and(|features| features & LOG_ALL == 0) {
+                    self.forget(Key::Request(SET_LOG_BASE));
+                }
+                self.set(Key::Request(request), message);
+            }
+            SET_LOG_BASE | SET_PROTOCOL_FEATURES | NET_SET_MTU | SET_BACKEND_REQ_FD => {
                 self.set(Key::Request(request), message);
             }
             SET_MEM_TABLE => {
@@ -128,6 +138,10 @@ impl Log {
                 if let Some(state @ [_, _, _, _, _, _, _, _]) = reply.get(HEADER..) {
                     let base = Message::new(SET_VRING_BASE, state, Vec::new());
                     self.set(Key::Ring(SET_VRING_BASE, ring), &base);
+                }
+                let is_kick = |key: &Key| matches!(key, Key::Ring(SET_VRING_KICK, _));
+                if !self.entries.iter().any(|(key, _)| is_kick(key)) {
+                    self.forget(Key::Request(SET_LOG_BASE));
                 }
             }
             _ => {}
@@ -171,7 +185,9 @@ impl Log {
 fn kept(message: &Message) -> Message {
     let most = match message.request() {
         Some(SET_MEM_TABLE) => MOST_DESCRIPTORS,
-        Some(SET_VRING_KICK | SET_VRING_CALL | SET_BACKEND_REQ_FD | ADD_MEM_REG) => 1,
+        Some(SET_LOG_BASE | SET_VRING_KICK | SET_VRING_CALL | SET_BACKEND_REQ_FD | ADD_MEM_REG) => {
+            1
+        }
         _ => 0,
     };
     let mut kept = message.quiet();
@@ -187,8 +203,11 @@ fn is_change(key: &Key) -> bool {
 }
 
 fn region(bytes: &[u8]) -> Option<Region> {
-    let number = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-    Some([number(0)?, number(8)?, number(16)?])
+    Some([number(bytes)?, number(bytes.get(8..)?)?, number(bytes.get(16..)?)?])
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_ne_bytes(*bytes.first_chunk()?))
 }
 
 #[cfg(test)]
@@ -247,6 +266,23 @@ mod tests {
     }
 
     #[test]
+    fn a_dirty_log_is_kept_while_it_serves() {
+        let mut log = Log::default();
+        let mut enter = |request, numbers: &[u64]| {
+            log.enter(&message(request, numbers), b"").unwrap();
+            requests(&log).contains(&SET_LOG_BASE)
+        };
+        enter(SET_VRING_KICK, &[0]);
+        enter(SET_VRING_KICK, &[1]);
+        assert!(enter(SET_LOG_BASE, &[8, 0]));
+        assert!(enter(SET_FEATURES, &[LOG_ALL]));
+        assert!(enter(GET_VRING_BASE, &[0]), "a ring is left");
+        assert!(!enter(GET_VRING_BASE, &[1]));
+        assert!(enter(SET_LOG_BASE, &[8, 0]));
+        assert!(!enter(SET_FEATURES, &[0]), "the migration has ended");
+    }
+
+    #[test]
     fn it_has_as_many_entries_as_there_are_things_to_set() {
         let mut log = Log::default();
         for _ in 0..3 {
@@ -261,6 +297,7 @@ mod tests {
             for request in [SET_VRING_NUM, SET_VRING_BASE, SET_VRING_KICK] {
                 (0..300).for_each(|ring| log.enter(&message(request, &[ring]), b"").unwrap());
             }
+            log.enter(&message(SET_LOG_BASE, &[1, 0]), b"").unwrap();
         }
         assert_eq!(log.messages().len(), SINGLES + OF_A_RING * MOST_RINGS);
         let add = |number| message(ADD_MEM_REG, &[0, number, 1, number, 0]);

@@ -236,8 +236,7 @@ impl<'a, R: Rings> Connection<'a, R> {
                 if let Some(header) = header {
                     tracing::trace!(request = header.describe(), "served");
                 }
-                self.count_replayed();
-                None
+                self.count_replayed().err().map(|reason| End::Failed(reason.to_owned()))
             }
             Err(error) => Some(explain(header, error)),
         }
@@ -250,19 +249,24 @@ impl<'a, R: Rings> Connection<'a, R> {
         let Some(header) = header.filter(|_| !self.crate_acknowledges) else { return result };
         match header.request() {
             Ok(FrontendReq::GET_FEATURES) => self.crate_acknowledges = true,
-            Ok(FrontendReq::GET_PROTOCOL_FEATURES | FrontendReq::GET_VRING_BASE) => {}
+            Ok(
+                FrontendReq::GET_PROTOCOL_FEATURES
+                | FrontendReq::GET_VRING_BASE
+                | FrontendReq::SET_LOG_BASE,
+            ) => {}
             _ => self.acknowledge(header, result.is_ok())?,
         }
         result
     }
 
-    fn count_replayed(&mut self) {
+    fn count_replayed(&mut self) -> Result<(), &'static str> {
         if self.to_replay > 0 {
             self.to_replay -= 1;
             if self.to_replay == 0 {
-                lock(self.handler).replayed();
+                return lock(self.handler).replayed();
             }
         }
+        Ok(())
     }
 }
 

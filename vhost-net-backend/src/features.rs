@@ -34,6 +34,9 @@ pub const NET_F_STATUS: u64 = 1 << 16;
 pub const NET_F_CTRL_VQ: u64 = 1 << 17;
 /// More than one pair of rings.
 pub const NET_F_MQ: u64 = 1 << 22;
+/// vhost: the backend marks the pages that it writes in a log. Frontends acknowledge it while
+/// their guest migrates; drivers never see it.
+pub const LOG_ALL: u64 = 1 << 26;
 /// Indirect descriptors.
 pub const RING_INDIRECT_DESC: u64 = 1 << 28;
 /// Notifications at an index instead of by flag.
@@ -60,6 +63,7 @@ pub const ALL: u64 = NET_F_CSUM
     | NET_F_STATUS
     | NET_F_CTRL_VQ
     | NET_F_MQ
+    | LOG_ALL
     | RING_INDIRECT_DESC
     | RING_EVENT_IDX
     | VHOST_USER_PROTOCOL_FEATURES

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use trama_virtqueue::{GuestMemory, MemoryAccount, Region, RegionSpec};
+use trama_virtqueue::{DirtyLog, GuestMemory, MemoryAccount, Region, RegionSpec};
 use vhost::vhost_user::message::VhostUserProtocolFeatures as Protocol;
 use vhost::vhost_user::{Error, Result};
 
@@ -47,7 +47,9 @@ pub(crate) struct Handler<R> {
     /// The features that the driver acknowledged; `None` before SET_FEATURES.
     pub(crate) acknowledged: Option<u64>,
     pub(crate) protocol: Protocol,
-    memory: Option<Arc<GuestMemory>>,
+    pub(crate) memory: Option<Arc<GuestMemory>>,
+    /// Where writes to the memory are logged, once the frontend has said.
+    pub(crate) log: Option<Arc<DirtyLog>>,
     pub(crate) account: Arc<MemoryAccount>,
     /// Of changes of the memory table, which map pages.
     memory_pace: Pace,
@@ -88,6 +90,7 @@ impl<R: Rings> Handler<R> {
             acknowledged: None,
             protocol: Protocol::empty(),
             memory: None,
+            log: None,
             account,
             memory_pace: Pace::new(spacing, MEMORY_BURST),
             pace: Pace::new(spacing / PACE_OF_REQUESTS, PAIR_BURST * (1 + u32::from(queue_pairs))),
@@ -109,6 +112,7 @@ impl<R: Rings> Handler<R> {
         self.acknowledged = None;
         self.protocol = Protocol::empty();
         self.memory = None;
+        self.log = None;
         self.account.clear();
         self.vrings = Self::no_vrings(self.queue_pairs);
         self.memory_checked = false;
@@ -123,7 +127,11 @@ impl<R: Rings> Handler<R> {
     /// The protocol features that are implemented here; the `vhost` crate adds REPLY_ACK.
     pub(crate) fn protocol_features(&self) -> Protocol {
         let several = if self.queue_pairs > 1 { Protocol::MQ } else { Protocol::empty() };
-        Protocol::CONFIGURE_MEM_SLOTS | Protocol::MTU | Protocol::CONFIG | several
+        Protocol::LOG_SHMFD
+            | Protocol::CONFIGURE_MEM_SLOTS
+            | Protocol::MTU
+            | Protocol::CONFIG
+            | several
     }
 
     /// The protocol features offered to this frontend, the same each time that it asks.
@@ -186,6 +194,13 @@ impl<R: Rings> Handler<R> {
         }
     }
 
+    /// Whether writes to the memory are logged. LOG_ALL alone means nothing: a frontend that
+    /// acknowledges whatever is offered may have no way to share a log.
+    fn logs(&self) -> bool {
+        self.acknowledged.is_some_and(|features| features & features::LOG_ALL != 0)
+            && self.protocol.contains(Protocol::LOG_SHMFD)
+    }
+
     /// Starts the ring if it is enabled and completely described.
     pub(crate) fn try_start(&mut self, index: usize) -> Result<()> {
         let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else {
@@ -196,7 +211,13 @@ impl<R: Rings> Handler<R> {
         if vring.running || !(vring.enabled || always_enabled) {
             return Ok(());
         }
-        let Some(setup) = vring.setup(features::ring_features(acknowledged), memory) else {
+        let log = match (self.logs(), &self.log) {
+            (false, _) => None,
+            (true, Some(log)) => Some(log),
+            // What it wrote now would be missing where its guest arrives.
+            (true, None) => return Ok(()),
+        };
+        let Some(setup) = vring.setup(features::ring_features(acknowledged), memory, log) else {
             return Ok(());
         };
         let fds = vring.fds().or_else(|error| refuse_ring(index, error))?;
@@ -219,14 +240,27 @@ impl<R: Rings> Handler<R> {
 
     /// The requests that an earlier process served have been carried out again. They do not tell
     /// how far the rings have got that are stopped now, but the used index in memory does.
-    pub(crate) fn replayed(&mut self) {
+    ///
+    /// # Errors
+    /// The guest migrates, but its log was not among them: a keeper of an earlier version does not
+    /// keep it.
+    pub(crate) fn replayed(&mut self) -> std::result::Result<(), &'static str> {
         self.control.set_resuming(false);
-        let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else { return };
+        let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else {
+            return Ok(());
+        };
+        if self.logs() && self.log.is_none() {
+            return Err(
+                "the guest is being migrated, and its dirty log was lost with the switch: \
+                        migrate it again",
+            );
+        }
         for vring in self.vrings.iter_mut().filter(|vring| !vring.running) {
             if let Some(setup) = vring.described(features::ring_features(acknowledged), memory) {
                 vring.next = setup.resumed_from_used().next;
             }
         }
+        Ok(())
     }
 
     /// The descriptor whose next kick shows whether the guest's memory is shared with this process.
@@ -247,7 +281,8 @@ impl<R: Rings> Handler<R> {
         let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else {
             return Ok(());
         };
-        let setup = self.vrings[CHECKED_RING].setup(features::ring_features(acknowledged), memory);
+        let features = features::ring_features(acknowledged);
+        let setup = self.vrings[CHECKED_RING].described(features, memory);
         match setup.is_some_and(|setup| setup.is_blank()) {
             true => Err(format!(
                 "the driver has filled its receive ring, but it reads as zeros here: the guest's \
@@ -294,6 +329,7 @@ impl<R: Rings> Handler<R> {
         self.memory_pace.wait();
         let old = self.memory.as_deref();
         let memory = GuestMemory::map_for(&self.account, old, kept, new).or_else(refuse)?;
+        self.log.as_ref().map_or(Ok(()), |log| log.check(&memory)).or_else(refuse)?;
         self.rings.set_memory(memory.clone()).or_else(refuse)?;
         self.memory = Some(memory);
         for index in 0..self.vrings.len() {

@@ -18,8 +18,7 @@ pub(crate) enum Refusal {
     Fatal(&'static str),
 }
 
-const MIGRATION: &str =
-    "live migration is not supported: unplug the network device before and plug it in afterwards";
+const POSTCOPY: &str = "post-copy migration is not supported: leave postcopy-ram off";
 const OTHER_DEVICE: &str =
     "the request is for another kind of device: this socket is a network device's, check its path";
 
@@ -32,6 +31,8 @@ pub(crate) fn refusal(request: Result<FrontendReq, u32>, size: usize) -> Option<
         Req::SEND_RARP
         | Req::SET_BACKEND_REQ_FD
         | Req::SET_INFLIGHT_FD
+        // An eventfd by which the log could be said to have changed. Frontends harvest unasked.
+        | Req::SET_LOG_FD
         | Req::VRING_KICK
         | Req::SET_STATUS => Refusal::Ignored,
         Req::GET_STATUS => word(0),
@@ -42,11 +43,9 @@ pub(crate) fn refusal(request: Result<FrontendReq, u32>, size: usize) -> Option<
         Req::SET_DEVICE_STATE_FD => word(0x101),
         Req::CHECK_DEVICE_STATE => word(1),
         Req::GET_SHMEM_CONFIG => Refusal::Answered(vec![0; size_of::<VhostUserShMemConfig>()]),
-        Req::SET_LOG_BASE
-        | Req::SET_LOG_FD
-        | Req::POSTCOPY_ADVISE
-        | Req::POSTCOPY_LISTEN
-        | Req::POSTCOPY_END => Refusal::Fatal(MIGRATION),
+        Req::POSTCOPY_ADVISE | Req::POSTCOPY_LISTEN | Req::POSTCOPY_END => {
+            Refusal::Fatal(POSTCOPY)
+        }
         Req::IOTLB_MSG => Refusal::Fatal(
             "a virtual IOMMU is not supported: start the device without one (QEMU: iommu_platform=off)",
         ),

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 
+use trama_virtqueue::DirtyLog;
 use vhost::vhost_user::message::{
     VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
     VhostUserLog, VhostUserMemoryRegion, VhostUserProtocolFeatures as Protocol,
@@ -14,6 +15,7 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{GpuBackend, Result, VhostUserBackendReqHandlerMut};
 
+use crate::descriptors;
 use crate::features;
 use crate::handler::{Handler, refuse, refuse_ring};
 use crate::memory_table::{self, MAX_REGIONS};
@@ -61,6 +63,10 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         }
         self.rings.set_features(accepted).or_else(refuse)?;
         self.acknowledged = Some(accepted);
+        if accepted & features::LOG_ALL == 0 {
+            // The frontend gives up the log that it no longer needs.
+            self.log = None;
+        }
         (0..self.vrings.len()).try_for_each(|index| self.try_start(index))
     }
 
@@ -146,14 +152,15 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
     fn set_vring_addr(
         &mut self,
         index: u32,
-        _flags: VhostUserVringAddrFlags,
+        flags: VhostUserVringAddrFlags,
         desc: u64,
         used: u64,
         avail: u64,
-        _log: u64,
+        log: u64,
     ) -> Result<()> {
         let index = self.index(index)?;
-        let addresses = Some(Addresses { desc, avail, used });
+        let log = flags.contains(VhostUserVringAddrFlags::VHOST_VRING_F_LOG).then_some(log);
+        let addresses = Some(Addresses { desc, avail, used, log });
         if self.vrings[index].addresses == addresses {
             return Ok(());
         }
@@ -175,6 +182,11 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
         let ring = self.index(index)?;
         self.halt(ring)?;
+        if self.vrings.iter().all(|vring| vring.kick.is_none()) {
+            // QEMU frees the log of a device that it has stopped, and sends another if it starts
+            // the device before the migration has ended.
+            self.log = None;
+        }
         Ok(VhostUserVringState::new(index, self.vrings[ring].next.into()))
     }
 
@@ -251,7 +263,16 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         not_offered("GET_SHMEM_CONFIG")
     }
 
-    fn set_log_base(&mut self, _: &VhostUserLog, _: File) -> Result<()> {
-        not_offered("SET_LOG_BASE")
+    /// The answer tells the frontend that the log it had shared before is no longer written.
+    fn set_log_base(&mut self, message: &VhostUserLog, file: File) -> Result<()> {
+        descriptors::check(&file).or_else(refuse)?;
+        let VhostUserLog { mmap_size, mmap_offset } = *message;
+        let log = DirtyLog::map(&self.account, file, mmap_offset, mmap_size).or_else(refuse)?;
+        self.memory.as_ref().map_or(Ok(()), |memory| log.check(memory)).or_else(refuse)?;
+        for index in 0..self.vrings.len() {
+            self.pause(index)?;
+        }
+        self.log = Some(log);
+        (0..self.vrings.len()).try_for_each(|index| self.try_start(index))
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, readlink};
 use rustix::io::{FdFlags, fcntl_setfd};
-use trama_virtqueue::{GuestMemory, RingFds, RingFeatures, RingSetup};
+use trama_virtqueue::{DirtyLog, GuestMemory, LogAt, RingFds, RingFeatures, RingSetup};
 
 /// Addresses of the parts of a ring, in the frontend's own address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +20,8 @@ pub(crate) struct Addresses {
     pub desc: u64,
     pub avail: u64,
     pub used: u64,
+    /// Where writes of the used ring are logged; `None` if the frontend does not say.
+    pub log: Option<u64>,
 }
 
 /// One ring as the frontend described it.
@@ -37,25 +39,29 @@ pub(crate) struct Vring {
 }
 
 impl Vring {
-    /// Returns the set-up that the port needs to run the ring; `None` while a part is missing.
+    /// Returns the set-up that the port needs to run the ring; `None` while a part is missing. It
+    /// logs its writes if there is a `log`.
     pub(crate) fn setup(
         &self,
         features: RingFeatures,
         memory: &Arc<GuestMemory>,
+        log: Option<&Arc<DirtyLog>>,
     ) -> Option<RingSetup> {
         self.kick.as_ref()?;
-        self.described(features, memory)
+        let used = self.addresses?.log;
+        let log = log.map(|log| LogAt { log: log.clone(), used });
+        Some(RingSetup { log, ..self.described(features, memory)? })
     }
 
-    /// Returns the same for a ring that need not have been started.
+    /// Returns the same for a ring that need not have been started, without a log.
     pub(crate) fn described(
         &self,
         features: RingFeatures,
         memory: &Arc<GuestMemory>,
     ) -> Option<RingSetup> {
-        let Addresses { desc, avail, used } = self.addresses?;
-        let memory = memory.clone();
-        Some(RingSetup { size: self.size?, desc, avail, used, next: self.next, features, memory })
+        let Addresses { desc, avail, used, .. } = self.addresses?;
+        let (memory, next, log) = (memory.clone(), self.next, None);
+        Some(RingSetup { size: self.size?, desc, avail, used, next, features, memory, log })
     }
 
     /// The port's own copies of the notification descriptors.
@@ -83,7 +89,7 @@ impl Vring {
     /// 1.2, section 2.7: 16 bytes a descriptor, 2 an available entry, 8 a used one, 6 more for each
     /// of the two rings).
     pub(crate) fn lies_in(&self, regions: &[(u64, u64)]) -> bool {
-        let (Some(Addresses { desc, avail, used }), Some(size)) = (self.addresses, self.size)
+        let (Some(Addresses { desc, avail, used, .. }), Some(size)) = (self.addresses, self.size)
         else {
             return false;
         };
@@ -129,7 +135,7 @@ mod tests {
         let (desc, avail, used) = (0x10_0000, 0x10_1000, 0x10_2000);
         let mut vring = Vring { size: Some(256), ..Vring::default() };
         assert!(!vring.lies_in(&[(0, u64::MAX)]), "without addresses");
-        vring.addresses = Some(Addresses { desc, avail, used });
+        vring.addresses = Some(Addresses { desc, avail, used, log: None });
         let end = used + 6 + 8 * 256 - desc;
         assert!(vring.lies_in(&[(0, 0x1000), (desc, end)]));
         assert!(!vring.lies_in(&[(desc, end - 1)]));
@@ -137,7 +143,7 @@ mod tests {
         assert!(vring.lies_in(&[(used, 0x1000), (desc, 0x2000)]), "in different ones");
         assert!(!vring.lies_in(&[(desc, 0x800), (desc + 0x800, end)]), "across two");
         assert!(!vring.lies_in(&[]));
-        vring.addresses = Some(Addresses { desc: u64::MAX - 15, avail, used });
+        vring.addresses = Some(Addresses { desc: u64::MAX - 15, avail, used, log: None });
         assert!(!vring.lies_in(&[(desc, end)]));
     }
 

@@ -12,7 +12,7 @@ use trama_test_kit::{
 };
 use trama_vhost_net_backend::{Peer, Role, Session, SessionOptions, SessionState};
 
-const SET_LOG_BASE: u32 = 6;
+const POSTCOPY_ADVISE: u32 = 28;
 
 /// One process with a session.
 struct Switch {
@@ -142,7 +142,7 @@ fn a_refused_request_does_not_end_a_resumed_connection() {
     let setting = Setting::new();
     let switch = setting.switch();
     let frontend = setting.frontend();
-    assert!(!frontend.accepts(SET_LOG_BASE, &words(&[0, 0]), &[]), "there is no live migration");
+    assert!(!frontend.accepts(POSTCOPY_ADVISE, &[], &[]), "memory must come before the guest");
     switch.die();
     let switch = setting.switch();
     runs(&switch, &[0, 1]);

@@ -183,6 +183,9 @@ impl Rings for SwitchPort {
             PortFault::MemoryLost | PortFault::Ring { error: RingError::MemoryLost, .. } => {
                 RingsError::new("the frontend removed its memory while it was in use")
             }
+            PortFault::Ring { error: RingError::LogLost, .. } => {
+                RingsError::new("the frontend removed its dirty log while it was in use")
+            }
             fault => RingsError::new(format!("the driver violated the ring protocol: {fault}")),
         })
     }

@@ -131,6 +131,62 @@ pub enum MemoryError {
     },
 }
 
+/// Why a frontend's dirty log cannot be used.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// It has no bytes, or its end passes the end of any file.
+    #[error(
+        "the dirty log has {size} bytes at offset {offset} of its file, which cannot be mapped"
+    )]
+    Range {
+        /// Offset in the file.
+        offset: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// The file ends before the log does.
+    #[error(
+        "the dirty log needs {needed} bytes of its file, which has {actual}: the frontend must \
+         size the file before it shares it"
+    )]
+    FileTooShort {
+        /// Bytes that the file must have.
+        needed: u64,
+        /// Bytes that the file has.
+        actual: u64,
+    },
+    /// The descriptor does not refer to a file in tmpfs (memfds included) or hugetlbfs.
+    #[error("the dirty log's descriptor is not of shared memory (memfd, tmpfs, or hugetlbfs)")]
+    NotSharedMemory,
+    /// There are pages of guest memory without a bit.
+    #[error(
+        "the dirty log has {size} bytes, but the guest's memory needs {needed}, a bit for each \
+         4096: the frontend must share a larger one before it adds memory"
+    )]
+    TooSmall {
+        /// Bytes of the log.
+        size: u64,
+        /// Bytes that the memory needs.
+        needed: u64,
+    },
+    /// The process has no free guard entry.
+    #[error(
+        "no room for the dirty log: {limit} memory regions are mapped at once; close some ports"
+    )]
+    NoRoom {
+        /// The limit.
+        limit: usize,
+    },
+    /// A system call failed.
+    #[error("the dirty log cannot be mapped: {call} failed: {error}")]
+    System {
+        /// The system call.
+        call: &'static str,
+        /// The error it returned.
+        error: io::Error,
+    },
+}
+
 /// Whole MiB, rounded up, so that more than a limit is never printed as the limit.
 fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
@@ -188,6 +244,18 @@ pub enum RingError {
     /// The frontend removed pages of its memory while they were mapped.
     #[error("guest memory was removed while it was mapped")]
     MemoryLost,
+    /// A ring that logs its writes was set up without a log.
+    #[error("the ring is to log its writes, but has no log")]
+    NoLog,
+    /// The dirty log has no bits for the used ring.
+    #[error("the used ring's log address {0:#x} is outside the dirty log")]
+    LogAddress(u64),
+    /// The dirty log has no bits for parts of guest memory.
+    #[error("the dirty log is too small for guest memory")]
+    LogTooSmall,
+    /// The frontend removed pages of its dirty log while they were mapped.
+    #[error("the dirty log was removed while it was mapped")]
+    LogLost,
 }
 
 /// Why a frame was not put on a receive ring.

@@ -14,6 +14,7 @@ mod account;
 mod copy;
 mod crash;
 mod device;
+mod dirty_log;
 mod driver;
 mod error;
 mod handler;
@@ -34,16 +35,17 @@ pub use crash::CrashMark;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub use crash::crash_for_a_test;
-pub use device::{Head, NewStart, RxQueue, TxBurst, TxQueue};
+pub use device::{Head, Logged, NewStart, RxQueue, TxBurst, TxQueue, Unlogged, Writes};
+pub use dirty_log::DirtyLog;
 pub use driver::{
     ChainShape, DriverError, DriverMemory, DriverOptions, DriverRx, DriverTx, InPlace, Queued,
     Received, RingAddresses, locate,
 };
-pub use error::{MemoryError, PushError, RingError};
+pub use error::{LogError, MemoryError, PushError, RingError};
 pub use lasting::{Counter, Lasting, LastingMemory, Words};
 pub use mapping::RegionSpec;
 pub use memory::{GuestMemory, Region};
-pub use ring::{HEADER_LEN, MAX_BURST, RingFds, RingFeatures, RingSetup};
+pub use ring::{HEADER_LEN, LogAt, MAX_BURST, RingFds, RingFeatures, RingSetup};
 pub use segment::Segment;
 pub use sigbus::install_sigbus_guard;
 pub use table::{TABLE_AT, Table, in_memfd};

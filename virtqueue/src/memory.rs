@@ -223,6 +223,19 @@ impl GuestMemory {
         self.regions.iter().any(|region| region.mapping.is_lost())
     }
 
+    /// Returns the guest-physical address of a byte that is mapped here.
+    pub(crate) fn guest_address(&self, at: *const u8) -> Option<u64> {
+        self.guest.iter().find_map(|window| {
+            let offset = at.addr().wrapping_sub(window.host.addr()) as u64;
+            (offset < window.size).then(|| window.start + offset)
+        })
+    }
+
+    /// Returns the end of the last region, guest-physical.
+    pub(crate) fn end(&self) -> u64 {
+        self.guest.last().map_or(0, |window| window.start + window.size)
+    }
+
     /// Returns the window that holds a guest-physical address.
     pub(crate) fn guest_window(&self, address: u64) -> Option<Window> {
         find(&self.guest, address)

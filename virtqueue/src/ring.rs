@@ -11,6 +11,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use crate::dirty_log::DirtyLog;
 use crate::error::RingError;
 use crate::memory::GuestMemory;
 
@@ -59,6 +60,10 @@ impl RingFeatures {
     }
 }
 
+/// Bytes of the used ring in front of its elements: flags and index.
+pub(crate) const USED_HEAD: usize = 4;
+/// Bytes of a used element.
+pub(crate) const USED_ELEMENT: usize = 8;
 /// Used elements in a cache line.
 pub(crate) const USED_PER_LINE: usize = 8;
 /// Descriptors in a cache line.
@@ -90,6 +95,17 @@ pub struct RingSetup {
     pub features: RingFeatures,
     /// The frontend's memory.
     pub memory: Arc<GuestMemory>,
+    /// Where the device's writes are logged; `None` if they are not.
+    pub log: Option<LogAt>,
+}
+
+/// The log of a ring.
+#[derive(Clone, Debug)]
+pub struct LogAt {
+    /// The frontend's log.
+    pub log: Arc<DirtyLog>,
+    /// The used ring's address in it; `None` for its guest-physical address.
+    pub used: Option<u64>,
 }
 
 impl RingSetup {
@@ -273,7 +289,7 @@ impl RawRing {
 
     /// Returns the offset of the used ring's event index (`avail_event`).
     #[inline(always)]
-    fn used_end(&self) -> usize {
+    pub(crate) fn used_end(&self) -> usize {
         4 + 8 * usize::from(self.size)
     }
 

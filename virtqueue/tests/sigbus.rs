@@ -55,6 +55,7 @@ impl Frontend {
             next: 0,
             features: RingFeatures::default(),
             memory: self.memory.clone(),
+            log: None,
         }
     }
 }

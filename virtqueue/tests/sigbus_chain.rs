@@ -68,6 +68,7 @@ fn faults_elsewhere_go_to_the_previous_handler() {
             next: 0,
             features: RingFeatures::default(),
             memory: memory.clone(),
+            log: None,
         };
         assert_eq!(TxQueue::new(setup).unwrap().pending(), Err(RingError::MemoryLost));
         assert!(memory.is_lost());

@@ -4,16 +4,13 @@
 //! *transmit* ring and writes a *receive* ring. The halves are kept apart, so that they could run
 //! on two workers. A ring that breaks the rules stops all rings of its port, and no other port's.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use trama_frame::vnet::LEN as HEADER;
-use trama_virtqueue::{
-    GuestMemory, Head, PushError, RingError, RingFds, RingSetup, RxQueue, Segment, TxBurst, TxQueue,
-};
+use trama_virtqueue::{GuestMemory, RingError, RingFds, RingSetup, Segment, TxBurst};
 
 use super::calls::Calls;
-use super::hold_off::HoldOff;
 use super::ring_shares::RingShares;
 use super::{Sink, Watched, Watcher};
 use crate::drop_reason::DropReason;
@@ -21,7 +18,13 @@ use crate::engine::{EngineError, PortFault};
 use crate::flow::FlowHasher;
 use crate::time::Time;
 
+mod logged;
+mod rings;
 mod shared_ring;
+
+use logged::LoggedRings;
+pub(crate) use rings::{OnlyRing, RingPoll};
+use rings::{Receive, Transmit, notify};
 
 /// Device side of a virtio-net device: up to `queue_pairs` pairs of rings.
 pub struct VhostDevice {
@@ -32,35 +35,8 @@ pub struct VhostDevice {
     fault: Option<PortFault>,
     /// Spreads flows over the receive rings.
     flows: FlowHasher,
-}
-
-/// A ring that the switch writes.
-struct Receive {
-    queue: RxQueue,
-    call: Option<OwnedFd>,
-    /// Whether it holds frames that are not visible yet.
-    touched: bool,
-    /// Whether it made frames visible of which its driver is still to be notified.
-    owes_call: bool,
-    /// Who filled its buffers, if its senders share it.
-    shares: Option<Box<RingShares>>,
-}
-
-/// A ring that the switch reads.
-struct Transmit {
-    queue: TxQueue,
-    call: Option<OwnedFd>,
-    kick: Option<Watched>,
-    hold_off: HoldOff,
-}
-
-/// Result of looking at a transmit ring.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RingPoll {
-    Empty,
-    /// Chains wait, and it pays to wait for more.
-    Hold,
-    Serve,
+    /// The rings that were started with a log; their places above are empty.
+    logged: Option<Box<LoggedRings>>,
 }
 
 impl VhostDevice {
@@ -73,6 +49,7 @@ impl VhostDevice {
             started: Vec::with_capacity(pairs),
             fault: None,
             flows: FlowHasher::default(),
+            logged: None,
         }
     }
 
@@ -98,56 +75,93 @@ impl VhostDevice {
         self.check_index(index)?;
         let ring_error = |error| EngineError::Ring { index, error };
         let kick_error = |error| EngineError::Kick { index, error };
-        let call = fds.call;
+        let pair = index / 2;
+        // The old ring's registration must go before the same descriptor is registered again.
+        self.empty(index);
         if is_receive(index) {
-            let queue = RxQueue::new(setup).map_err(ring_error)?;
-            self.receive[index / 2] =
-                Some(Receive { queue, call, touched: false, owes_call: false, shares: None });
+            if setup.log.is_some() {
+                let ring = Receive::new(setup, fds.call).map_err(ring_error)?;
+                self.logged_rings().receive[pair] = Some(ring);
+            } else {
+                let ring = Receive::new(setup, fds.call).map_err(ring_error)?;
+                self.receive[pair] = Some(ring);
+            }
             self.recount();
         } else {
-            let hold_off = HoldOff::new(setup.size);
-            let queue = TxQueue::new(setup).map_err(ring_error)?;
-            // The old ring's registration must go before the same descriptor is registered again.
-            self.transmit[index / 2] = None;
             let kick = fds.kick.map(|fd| watcher.watch(fd)).transpose().map_err(kick_error)?;
-            self.transmit[index / 2] = Some(Transmit { queue, call, kick, hold_off });
+            if setup.log.is_some() {
+                let ring = Transmit::new(setup, fds.call, kick).map_err(ring_error)?;
+                self.logged_rings().transmit[pair] = Some(ring);
+            } else {
+                let ring = Transmit::new(setup, fds.call, kick).map_err(ring_error)?;
+                self.transmit[pair] = Some(ring);
+            }
         }
         self.fault = None;
         Ok(())
     }
 
+    fn logged_rings(&mut self) -> &mut LoggedRings {
+        let pairs = self.pairs();
+        self.logged.get_or_insert_with(|| Box::new(LoggedRings::new(pairs)))
+    }
+
+    /// Drops ring `index`, if it is started; returns the index at which it resumes.
+    fn empty(&mut self, index: usize) -> Option<u16> {
+        let pair = index / 2;
+        let logged = self.logged.as_mut();
+        if is_receive(index) {
+            let logged = logged.and_then(|rings| rings.receive[pair].take());
+            let ring = self.receive[pair].take();
+            self.recount();
+            ring.map(|ring| ring.queue.next()).or(logged.map(|ring| ring.queue.next()))
+        } else {
+            let logged = logged.and_then(|rings| rings.transmit[pair].take());
+            let ring = self.transmit[pair].take();
+            ring.map(|ring| ring.queue.next()).or(logged.map(|ring| ring.queue.next()))
+        }
+    }
+
     /// Stops a ring; returns the index at which it resumes.
     pub(crate) fn stop(&mut self, index: usize) -> Result<u16, EngineError> {
         self.check_index(index)?;
-        let not_started = EngineError::NotStarted(index);
-        if is_receive(index) {
-            let ring = self.receive[index / 2].take().ok_or(not_started)?;
-            self.recount();
-            Ok(ring.queue.next())
-        } else {
-            let ring = self.transmit[index / 2].take().ok_or(not_started)?;
-            Ok(ring.queue.next())
-        }
+        self.empty(index).ok_or(EngineError::NotStarted(index))
     }
 
     fn recount(&mut self) {
         self.started.clear();
+        let logged = self.logged.as_ref();
+        let is_logged = |pair: usize| logged.is_some_and(|rings| rings.receive[pair].is_some());
         let rings = self.receive.iter().enumerate();
-        self.started.extend(rings.filter(|(_, ring)| ring.is_some()).map(|(i, _)| i as u16));
+        let started = rings.filter(|(pair, ring)| ring.is_some() || is_logged(*pair));
+        self.started.extend(started.map(|(pair, _)| pair as u16));
     }
 
     /// Replaces a started ring's call descriptor, and calls through it: a call just made through
     /// the old one may have been missed.
     pub(crate) fn set_call(&mut self, index: usize, call: Option<OwnedFd>, calls: &mut Calls) {
         let pair = index / 2;
-        let place = if is_receive(index) {
-            self.receive.get_mut(pair).and_then(Option::as_mut).map(|ring| &mut ring.call)
-        } else {
-            self.transmit.get_mut(pair).and_then(Option::as_mut).map(|ring| &mut ring.call)
-        };
+        let place = self.call_of(pair, is_receive(index));
         if let Some(place) = place {
             *place = call;
             notify(true, place, calls);
+        }
+    }
+
+    /// Returns the call descriptor's place in a started ring.
+    fn call_of(&mut self, pair: usize, is_receive: bool) -> Option<&mut Option<OwnedFd>> {
+        if pair >= self.pairs() {
+            return None;
+        }
+        let logged = self.logged.as_mut();
+        if is_receive {
+            let logged = logged.and_then(|rings| rings.receive[pair].as_mut());
+            let ring = self.receive[pair].as_mut().map(|ring| &mut ring.call);
+            ring.or(logged.map(|ring| &mut ring.call))
+        } else {
+            let logged = logged.and_then(|rings| rings.transmit[pair].as_mut());
+            let ring = self.transmit[pair].as_mut().map(|ring| &mut ring.call);
+            ring.or(logged.map(|ring| &mut ring.call))
         }
     }
 
@@ -162,10 +176,14 @@ impl VhostDevice {
         if is_receive(index) {
             return Ok(());
         }
-        let ring = self.transmit[index / 2].as_mut().ok_or(EngineError::NotStarted(index))?;
-        ring.kick = None;
+        let pair = index / 2;
+        let logged = self.logged.as_mut().and_then(|rings| rings.transmit[pair].as_mut());
+        let place = self.transmit[pair].as_mut().map(|ring| &mut ring.kick);
+        let place = place.or(logged.map(|ring| &mut ring.kick));
+        let place = place.ok_or(EngineError::NotStarted(index))?;
+        *place = None;
         let kick_error = |error| EngineError::Kick { index, error };
-        ring.kick = kick.map(|fd| watcher.watch(fd)).transpose().map_err(kick_error)?;
+        *place = kick.map(|fd| watcher.watch(fd)).transpose().map_err(kick_error)?;
         Ok(())
     }
 
@@ -174,19 +192,15 @@ impl VhostDevice {
     pub(crate) fn set_memory(&mut self, memory: &Arc<GuestMemory>) -> Result<(), EngineError> {
         for (pair, ring) in self.receive.iter_mut().enumerate() {
             if let Some(ring) = ring {
-                let index = 2 * pair;
-                let moved = ring.queue.set_memory(memory.clone());
-                moved.map_err(|error| EngineError::Ring { index, error })?;
+                ring.queue.set_memory(memory.clone()).map_err(memory_error(2 * pair))?;
             }
         }
         for (pair, ring) in self.transmit.iter_mut().enumerate() {
             if let Some(ring) = ring {
-                let index = 2 * pair + 1;
-                let moved = ring.queue.set_memory(memory.clone());
-                moved.map_err(|error| EngineError::Ring { index, error })?;
+                ring.queue.set_memory(memory.clone()).map_err(memory_error(2 * pair + 1))?;
             }
         }
-        Ok(())
+        self.logged.as_mut().map_or(Ok(()), |logged| logged.set_memory(memory))
     }
 
     /// Continues each ring from the used index in its memory, which another device has moved.
@@ -197,19 +211,24 @@ impl VhostDevice {
             ring.shares = ring.shares.take().map(|_| Box::new(RingShares::new(size)));
         }
         self.transmit.iter_mut().flatten().for_each(|ring| ring.queue.catch_up());
+        if let Some(logged) = &mut self.logged {
+            logged.catch_up();
+        }
     }
 
     /// Calls the driver of each started ring; returns the calls added.
     pub(crate) fn call_all(&self, calls: &mut Calls) -> u64 {
         let receive = self.receive.iter().flatten().map(|ring| &ring.call);
         let transmit = self.transmit.iter().flatten().map(|ring| &ring.call);
-        receive.chain(transmit).map(|call| notify(true, call, calls)).sum()
+        let added: u64 = receive.chain(transmit).map(|call| notify(true, call, calls)).sum();
+        added + self.logged.as_ref().map_or(0, |logged| logged.call_all(calls))
     }
 
     /// Drops all rings.
     pub(crate) fn drop_rings(&mut self) {
         self.receive.iter_mut().for_each(|ring| *ring = None);
         self.transmit.iter_mut().for_each(|ring| *ring = None);
+        self.logged = None;
         self.recount();
     }
 
@@ -225,7 +244,8 @@ impl VhostDevice {
 
     /// Returns the kick descriptors.
     pub(crate) fn watched(&mut self) -> Vec<&mut Watched> {
-        self.transmit.iter_mut().flatten().filter_map(|ring| ring.kick.as_mut()).collect()
+        let kicks = self.transmit.iter_mut().flatten().filter_map(|ring| ring.kick.as_mut());
+        kicks.chain(self.logged.iter_mut().flat_map(|logged| logged.watched())).collect()
     }
 
     /// Returns whether frames can be put on a receive ring.
@@ -240,17 +260,13 @@ impl VhostDevice {
 
     /// Looks at transmit ring `pair` at the start of a visit.
     pub(crate) fn poll_ring(&mut self, pair: usize, now: Time, may_hold: bool) -> RingPoll {
-        let Some(ring) = &mut self.transmit[pair] else { return RingPoll::Empty };
-        if ring.queue.memory_lost() {
-            self.fault = Some(PortFault::MemoryLost);
-            return RingPoll::Empty;
-        }
-        match ring.queue.pending() {
-            Ok(0) => RingPoll::Empty,
-            Ok(waiting) if may_hold && ring.hold_off.holds(waiting, now) => RingPoll::Hold,
-            Ok(_) => RingPoll::Serve,
-            Err(error) => {
-                self.fault = Some(PortFault::Ring { index: 2 * pair + 1, error });
+        let Some(ring) = &mut self.transmit[pair] else {
+            return self.poll_logged(pair, now, may_hold);
+        };
+        match ring.poll(pair, now, may_hold) {
+            Ok(poll) => poll,
+            Err(fault) => {
+                self.fault = Some(fault);
                 RingPoll::Empty
             }
         }
@@ -258,7 +274,9 @@ impl VhostDevice {
 
     /// Takes up to `max` chains off transmit ring `pair`.
     pub(crate) fn fetch(&mut self, pair: usize, burst: &mut TxBurst, max: usize) -> usize {
-        let Some(ring) = &mut self.transmit[pair] else { return 0 };
+        let Some(ring) = &mut self.transmit[pair] else {
+            return self.fetch_logged(pair, burst, max);
+        };
         match ring.queue.fetch(burst, max) {
             Ok(taken) => taken,
             Err(error) => {
@@ -270,8 +288,9 @@ impl VhostDevice {
 
     /// Returns a burst to its ring, in order, as used.
     pub(crate) fn complete(&mut self, pair: usize, burst: &TxBurst) {
-        if let Some(ring) = &mut self.transmit[pair] {
-            ring.queue.complete(burst);
+        match &mut self.transmit[pair] {
+            Some(ring) => ring.queue.complete(burst),
+            None => self.complete_logged(pair, burst),
         }
     }
 
@@ -283,24 +302,24 @@ impl VhostDevice {
         now: Time,
         calls: &mut Calls,
     ) -> u64 {
-        let Some(ring) = &mut self.transmit[pair] else { return 0 };
-        ring.hold_off.served(taken, now);
-        notify(ring.queue.publish(), &ring.call, calls)
+        match &mut self.transmit[pair] {
+            Some(ring) => ring.finish(taken, now, calls),
+            None => self.finish_logged(pair, taken, now, calls),
+        }
     }
 
     /// Publishes the receive rings that were written; returns the calls added.
     pub(crate) fn flush(&mut self, calls: &mut Calls) -> u64 {
         let mut added = 0;
         for pair in &self.started {
-            if let Some(ring) = &mut self.receive[usize::from(*pair)]
-                && (ring.touched || ring.owes_call)
-            {
-                ring.touched = false;
-                let owed = std::mem::take(&mut ring.owes_call);
-                added += notify(ring.queue.publish() | owed, &ring.call, calls);
-                if ring.queue.memory_lost() {
-                    self.fault = Some(PortFault::MemoryLost);
-                }
+            let (calls, is_lost) = match &mut self.receive[usize::from(*pair)] {
+                Some(ring) if ring.is_unpublished() => ring.publish(calls),
+                Some(_) => continue,
+                None => logged::flush(&mut self.logged, *pair, calls),
+            };
+            added += calls;
+            if is_lost {
+                self.fault = Some(PortFault::MemoryLost);
             }
         }
         added
@@ -309,8 +328,8 @@ impl VhostDevice {
     /// Requests kicks on all transmit rings. Returns `false`, and requests none, if a ring is not
     /// empty or has no kick descriptor.
     pub(crate) fn arm(&mut self) -> bool {
-        let quiet = |ring: &mut Transmit| ring.kick.is_some() && !ring.queue.arm();
-        let armed = self.transmit.iter_mut().flatten().all(quiet);
+        let armed = self.transmit.iter_mut().flatten().all(Transmit::arm)
+            && self.logged.as_mut().is_none_or(|logged| logged.arm());
         if !armed {
             self.disarm();
         }
@@ -319,6 +338,9 @@ impl VhostDevice {
 
     pub(crate) fn disarm(&mut self) {
         self.transmit.iter_mut().flatten().for_each(|ring| ring.queue.disarm());
+        if let Some(logged) = &mut self.logged {
+            logged.disarm();
+        }
     }
 }
 
@@ -351,8 +373,9 @@ impl VhostDevice {
 impl Sink for VhostDevice {
     fn expect(&mut self, frames: usize) {
         for pair in &self.started {
-            if let Some(ring) = &mut self.receive[usize::from(*pair)] {
-                ring.queue.expect(frames);
+            match &mut self.receive[usize::from(*pair)] {
+                Some(ring) => ring.queue.expect(frames),
+                None => logged::expect(&mut self.logged, *pair, frames),
             }
         }
     }
@@ -369,7 +392,7 @@ impl Sink for VhostDevice {
             ref several => several[self.flows.ring_for(head, several.len())],
         };
         let Some(ring) = &mut self.receive[usize::from(pair)] else {
-            return Err(DropReason::EgressNotReady);
+            return self.put_logged(pair, header, head, body);
         };
         let mut ring = OnlyRing { ring, broken: None };
         let result = ring.put(header, head, body);
@@ -380,97 +403,13 @@ impl Sink for VhostDevice {
     }
 }
 
-/// The only receive ring that a device has started.
-pub(crate) struct OnlyRing<'a> {
-    ring: &'a mut Receive,
-    /// The rule that it broke, if any.
-    pub broken: Option<RingError>,
-}
-
-impl Sink for OnlyRing<'_> {
-    #[inline]
-    fn expect(&mut self, frames: usize) {
-        self.ring.queue.expect(frames);
-    }
-
-    #[inline]
-    fn put(
-        &mut self,
-        header: &[u8; HEADER],
-        head: &[u8],
-        body: &[Segment<'_>],
-    ) -> Result<(), DropReason> {
-        self.put_head(header, head, body)
-    }
-
-    #[inline(always)]
-    fn put_head<H: Head>(
-        &mut self,
-        header: &[u8; HEADER],
-        head: H,
-        body: &[Segment<'_>],
-    ) -> Result<(), DropReason> {
-        match self.ring.queue.push(header, head, body) {
-            Ok(()) => {
-                self.ring.touched = true;
-                Ok(())
-            }
-            Err(PushError::Full) if self.ring.touched => self.put_again(header, head, body),
-            Err(error) => self.refused(error),
-        }
-    }
-}
-
-impl OnlyRing<'_> {
-    /// Puts a frame on a ring that is full of frames not yet announced to its driver, which may be
-    /// asleep.
-    #[cold]
-    #[inline(never)]
-    fn put_again<H: Head>(
-        &mut self,
-        header: &[u8; HEADER],
-        head: H,
-        body: &[Segment<'_>],
-    ) -> Result<(), DropReason> {
-        let ring = &mut *self.ring;
-        ring.touched = false;
-        ring.owes_call |= ring.queue.publish();
-        ring.queue.refresh();
-        match ring.queue.push(header, head, body) {
-            Ok(()) => {
-                ring.touched = true;
-                Ok(())
-            }
-            Err(error) => self.refused(error),
-        }
-    }
-
-    #[cold]
-    fn refused(&mut self, error: PushError) -> Result<(), DropReason> {
-        match error {
-            PushError::Full => Err(DropReason::EgressFull),
-            PushError::TooLarge => Err(DropReason::EgressTooLarge),
-            PushError::Broken(error) => {
-                self.broken = Some(error);
-                Err(DropReason::EgressNotReady)
-            }
-        }
-    }
+/// Returns the error of ring `index` that does not fit a new memory map.
+fn memory_error(index: usize) -> impl Fn(RingError) -> EngineError {
+    move |error| EngineError::Ring { index, error }
 }
 
 /// Returns whether ring `index` of a virtio-net device is a receive ring (virtio 1.2, section
 /// 5.1.2).
 fn is_receive(index: usize) -> bool {
     index & 1 == 0
-}
-
-/// Adds a call to the driver if it wants one and can be called; returns the calls added.
-fn notify(wanted: bool, call: &Option<OwnedFd>, calls: &mut Calls) -> u64 {
-    match call {
-        Some(event) if wanted => {
-            calls.add(event.as_fd());
-            1
-        }
-        _ => 0,
-    }
 }

@@ -64,6 +64,8 @@ impl Card {
         for ring in 0..2 * self.rx.len() {
             self.frontend.get_vring_base(ring).unwrap();
         }
+        // Its guest does not migrate.
+        let mask = mask & !features::LOG_ALL;
         self.features = self.frontend.get_features().unwrap() & mask;
         self.frontend.set_features(self.features).unwrap();
         let features = features::ring_features(self.features);

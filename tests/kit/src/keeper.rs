@@ -193,6 +193,8 @@ impl Relay {
             let not_ready = |state: &mut State| !state.is_closed && !is_open(state);
             state = self.changed.wait_while(state, not_ready).unwrap();
             let switch = state.switch.take()?;
+            // Answers to requests of the past.
+            everything_in(&switch);
             message.send(&switch);
             (state.switch, state.is_served) = (Some(switch), false);
             let stream = state.streams;

@@ -9,6 +9,8 @@ use std::path::Path;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::card::connect;
+use trama_vhost_net_backend::features::LOG_ALL;
+
 use crate::requests::*;
 use crate::shared_memory::SharedMemory;
 use crate::wait::PATIENCE;
@@ -100,14 +102,14 @@ impl RawFrontend {
         (self.get(GET_VRING_BASE, &vring_state(index, 0)) >> 32) as u32
     }
 
-    /// Takes all protocol features, so that requests can be acknowledged; returns the features
-    /// offered.
+    /// Takes all protocol features, so that requests can be acknowledged; returns the features that
+    /// a frontend takes whose guest does not migrate: those offered without LOG_ALL.
     pub fn negotiate(&self) -> u64 {
         let features = self.get(GET_FEATURES, &[]);
         let protocol = self.get(GET_PROTOCOL_FEATURES, &[]);
         assert!(self.send(SET_PROTOCOL_FEATURES, VERSION, &protocol.to_ne_bytes(), &[]));
         self.send_acknowledged(SET_OWNER, &[], &[]);
-        features
+        features & !LOG_ALL
     }
 
     /// Negotiates, takes all features and shares `memory`.
@@ -115,6 +117,13 @@ impl RawFrontend {
         let features = self.negotiate();
         self.send_acknowledged(SET_FEATURES, &features.to_ne_bytes(), &[]);
         self.send_acknowledged(SET_MEM_TABLE, &memory.table(), &[memory.file.as_fd()]);
+    }
+
+    /// Shares a log of the pages written. The answer is a reply of its own.
+    pub fn share_log(&self, log: &SharedMemory) {
+        let body = words(&[log.size, 0]);
+        assert!(self.send(SET_LOG_BASE, VERSION, &body, &[log.file.as_fd()]));
+        assert_eq!(self.reply(), Some(body));
     }
 
     /// Sets all of a ring except whether it is enabled.

@@ -5,7 +5,7 @@
 //! budget bounds it for all chains of a burst or frame together: a hostile driver can name one long
 //! chain by every head.
 
-use super::DeviceRing;
+use super::{DeviceRing, Writes};
 use crate::error::RingError;
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Descriptor};
 
@@ -29,7 +29,7 @@ pub(super) enum More {
     No,
 }
 
-impl DeviceRing {
+impl<W: Writes> DeviceRing<W> {
     /// Passes each contiguous range of the chain at `head` to `segment`, in order, until it has
     /// enough. A buffer that crosses regions yields several ranges, an empty one none. Each
     /// descriptor read is taken off the budget; one too many is [`RingError::ChainTooLong`].

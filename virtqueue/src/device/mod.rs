@@ -10,6 +10,7 @@ mod chain;
 mod head;
 mod rx;
 mod tx;
+mod writes;
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -18,16 +19,18 @@ pub use burst::TxBurst;
 pub use head::{Head, NewStart};
 pub use rx::RxQueue;
 pub use tx::TxQueue;
+pub use writes::{Logged, Unlogged, Writes};
 
 use crate::copy::{prefetch, prefetch_write};
 use crate::error::RingError;
 use crate::memory::{GuestMemory, Window};
 use crate::ring::{
-    DESC_PER_LINE, Index, NO_NOTIFICATION, RawRing, RingSetup, USED_PER_LINE, passed,
+    DESC_PER_LINE, Index, NO_NOTIFICATION, RawRing, RingSetup, USED_ELEMENT, USED_HEAD,
+    USED_PER_LINE, passed,
 };
 
 /// State common to both directions.
-struct DeviceRing {
+struct DeviceRing<W> {
     /// Only the driver side calls `RawRing::write_desc`.
     // spec: virtio table-not-written
     raw: RawRing,
@@ -48,14 +51,16 @@ struct DeviceRing {
     /// The region of the last guest address.
     window: Window,
     setup: RingSetup,
+    /// What becomes of the writes to guest memory.
+    writes: W,
 }
 
 // SAFETY: the pointers are into memory that `setup.memory` keeps mapped, whose access is by atomics
 // and copies; a ring has one owner at a time.
-unsafe impl Send for DeviceRing {}
+unsafe impl<W: Send> Send for DeviceRing<W> {}
 
-impl DeviceRing {
-    fn new(setup: RingSetup) -> Result<DeviceRing, RingError> {
+impl<W: Writes> DeviceRing<W> {
+    fn new(setup: RingSetup) -> Result<DeviceRing<W>, RingError> {
         let start = Index::new(setup.next);
         Ok(DeviceRing {
             raw: RawRing::resolve(&setup)?,
@@ -67,6 +72,7 @@ impl DeviceRing {
             armed: true,
             broken: None,
             window: Window::EMPTY,
+            writes: W::of(&setup)?,
             setup,
         })
     }
@@ -76,11 +82,14 @@ impl DeviceRing {
         let at = Index::new(self.raw.used_idx());
         (self.next, self.seen, self.used, self.published) = (at, at, at, at);
         (self.decided, self.armed) = (false, true);
+        self.writes.mark_used_ring(&self.setup);
     }
 
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), RingError> {
         let setup = RingSetup { memory, ..self.setup.clone() };
-        self.raw = RawRing::resolve(&setup)?;
+        let raw = RawRing::resolve(&setup)?;
+        self.writes.check(&setup.memory)?;
+        self.raw = raw;
         self.setup = setup;
         self.window = Window::EMPTY;
         Ok(())
@@ -103,6 +112,9 @@ impl DeviceRing {
         // Checked after the load, which itself may have hit the lost memory.
         if self.setup.memory.is_lost() {
             return Err(self.mark_broken(RingError::MemoryLost));
+        }
+        if self.writes.is_lost() {
+            return Err(self.mark_broken(RingError::LogLost));
         }
         if waiting > self.raw.size() {
             return Err(self.mark_broken(RingError::AvailJump));
@@ -171,8 +183,12 @@ impl DeviceRing {
         if self.used == self.published {
             return false;
         }
+        self.writes.mark_data();
         // spec: virtio len-before-idx data-before-idx
         self.raw.set_used_idx(self.used.get());
+        if W::MARKS {
+            self.mark_used(self.published, self.used.since(self.published));
+        }
         let old = std::mem::replace(&mut self.published, self.used);
         // The driver stores its event index and then reads the used index; the device does the
         // reverse. The fence ensures that one of the two sees the other's store.
@@ -200,6 +216,30 @@ impl DeviceRing {
         } else {
             self.raw.set_used_flags(NO_NOTIFICATION);
         }
+        self.mark_notification();
+    }
+
+    /// Marks the fields by which kicks are requested.
+    #[inline(always)]
+    fn mark_notification(&self) {
+        self.writes.mark_used(0, USED_HEAD);
+        if self.setup.features.event_idx {
+            self.writes.mark_used(self.raw.used_end(), size_of::<u16>());
+        }
+    }
+
+    /// Marks the used index, and `count` used elements from `first` on.
+    fn mark_used(&self, first: Index, count: u16) {
+        let size = self.raw.size();
+        let start = first.get() & (size - 1);
+        let to_end = count.min(size - start);
+        self.writes.mark_used(0, USED_HEAD);
+        for (start, count) in [(start, to_end), (0, (count - to_end).min(start))] {
+            if count > 0 {
+                let at = USED_HEAD + USED_ELEMENT * usize::from(start);
+                self.writes.mark_used(at, USED_ELEMENT * usize::from(count));
+            }
+        }
     }
 
     /// Requests a kick for the next chain. Returns `true` if that chain is there already, or if the
@@ -210,6 +250,7 @@ impl DeviceRing {
             self.raw.set_avail_event(self.next.get());
         }
         self.raw.set_used_flags(0);
+        self.mark_notification();
         // As in `publish`: the store comes before the load.
         fence(Ordering::SeqCst);
         !matches!(self.refresh_avail(), Ok(0))

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::DeviceRing;
 use super::chain::{Direction, More};
 use super::head::Head;
+use super::{DeviceRing, Unlogged, Writes};
 use crate::copy::{copy, copy_header, header_words, prefetch, prefetch_write};
 use crate::error::{PushError, RingError};
 use crate::memory::GuestMemory;
@@ -26,8 +26,10 @@ const READY: u16 = 8;
 /// Buffers are made ready ahead of their frames: descriptors are read and checked, and the lines to
 /// be written are prefetched. The driver's core had these lines last. Where that core is far, each
 /// line takes as long as several frames, so the transfers must overlap.
-pub struct RxQueue {
-    ring: DeviceRing,
+///
+/// `W` is what becomes of its writes: frames, and the used ring.
+pub struct RxQueue<W = Unlogged> {
+    ring: DeviceRing<W>,
     /// Flags of a descriptor that takes a frame directly, apart from DESC_NEXT. With short headers
     /// no descriptor has them: all frames then take the general path, and the direct path is
     /// compiled for the long header, at no cost.
@@ -56,14 +58,24 @@ impl Ready {
 }
 
 // SAFETY: the pointers are into memory that the ring keeps mapped.
-unsafe impl Send for RxQueue {}
+unsafe impl<W: Send> Send for RxQueue<W> {}
 
 impl RxQueue {
-    /// Makes a queue over the ring, with kicks disarmed.
+    /// Makes a queue over the ring that logs nothing, with kicks disarmed.
     ///
     /// # Errors
     /// The ring cannot be used as set up: its size, an address, or its alignment.
     pub fn new(setup: RingSetup) -> Result<RxQueue, RingError> {
+        Self::of(setup)
+    }
+}
+
+impl<W: Writes> RxQueue<W> {
+    /// Makes a queue over the ring, as [`RxQueue::new`] does; [`crate::Logged`] needs a log.
+    ///
+    /// # Errors
+    /// As for [`RxQueue::new`]; or the log is too small.
+    pub fn of(setup: RingSetup) -> Result<RxQueue<W>, RingError> {
         let mut ring = DeviceRing::new(setup)?;
         ring.disarm();
         let long = ring.setup.features.header_len() == HEADER_LEN;
@@ -144,6 +156,8 @@ impl RxQueue {
         // SAFETY: a header is writable at `header_at`, and `room` bytes, which are enough, at
         // `frame_at`.
         unsafe { copy_frame(header, head, body, ready.header_at, ready.frame_at) };
+        self.ring.writes.data(&self.ring.setup.memory, ready.header_at, HEADER_LEN);
+        self.ring.writes.data(&self.ring.setup.memory, ready.frame_at, total - HEADER_LEN);
         self.ring.raw.write_used(self.ring.used.get(), ready.id as u16, total as u32);
         self.ring.next.advance(1);
         self.ring.used.advance(1);
@@ -204,6 +218,10 @@ impl RxQueue {
             head.for_each_segment(|segment| spread.put(segment));
             body.iter().for_each(|segment| spread.put(*segment));
         }
+        if W::MARKS {
+            let memory = &self.ring.setup.memory;
+            self.ranges.iter().for_each(|&(at, len)| self.ring.writes.data(memory, at, len));
+        }
         self.ring.next.advance(chains);
         self.ring.used.advance(chains);
         Ok(())
@@ -235,6 +253,10 @@ impl RxQueue {
             budget += 1;
             let gain = self.plan_chain(id, total - room, &mut budget)?;
             self.ring.raw.write_used(self.ring.used.get().wrapping_add(chains), id, gain as u32);
+            if W::MARKS {
+                // At once: the element stays, unpublished, if there is no room for the frame.
+                self.ring.mark_used(Index::new(self.ring.used.get().wrapping_add(chains)), 1);
+            }
             room += gain;
             chains += 1;
         }
@@ -333,7 +355,7 @@ impl RxQueue {
     }
 }
 
-impl DeviceRing {
+impl<W: Writes> DeviceRing<W> {
     /// Returns the chain at `id` if it takes a frame in one piece: as one descriptor in another
     /// region than the last, or as one for the header alone and one for the frame, whatever
     /// follows. Drivers without mergeable buffers and VIRTIO_F_ANY_LAYOUT lay out their buffers

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::DeviceRing;
 use super::burst::{MAX_SEGMENTS, TxBurst};
 use super::chain::{Direction, More};
+use super::{DeviceRing, Unlogged, Writes};
 use crate::error::RingError;
 use crate::memory::GuestMemory;
 use crate::ring::{DESC_NEXT, HEADER_LEN, MAX_BURST, RingSetup};
@@ -18,8 +18,10 @@ const MAX_DESCRIPTORS: usize = MAX_SEGMENTS + 1 + MAX_BURST;
 ///
 /// One burst is [`fetch`](Self::fetch), [`complete`](Self::complete) and, for one or more bursts,
 /// [`publish`](Self::publish).
-pub struct TxQueue {
-    ring: DeviceRing,
+///
+/// `W` is what becomes of its writes: those of the used ring.
+pub struct TxQueue<W = Unlogged> {
+    ring: DeviceRing<W>,
 }
 
 /// Outcome of taking one chain.
@@ -30,11 +32,22 @@ enum Taken {
 }
 
 impl TxQueue {
-    /// Makes a queue over the ring. Does not touch the ring before the first call.
+    /// Makes a queue over the ring that logs nothing. Does not touch the ring before the first
+    /// call.
     ///
     /// # Errors
     /// The ring cannot be used as set up: its size, an address, or its alignment.
     pub fn new(setup: RingSetup) -> Result<TxQueue, RingError> {
+        Self::of(setup)
+    }
+}
+
+impl<W: Writes> TxQueue<W> {
+    /// Makes a queue over the ring, as [`TxQueue::new`] does; [`crate::Logged`] needs a log.
+    ///
+    /// # Errors
+    /// As for [`TxQueue::new`]; or the log is too small.
+    pub fn of(setup: RingSetup) -> Result<TxQueue<W>, RingError> {
         Ok(TxQueue { ring: DeviceRing::new(setup)? })
     }
 

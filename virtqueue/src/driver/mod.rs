@@ -259,7 +259,7 @@ impl DriverRing {
     fn setup(&self, memory: Arc<GuestMemory>) -> RingSetup {
         let RingAddresses { desc, avail, used } = self.addresses;
         let DriverOptions { size, features, .. } = self.options;
-        RingSetup { size, desc, avail, used, next: self.used.get(), features, memory }
+        RingSetup { size, desc, avail, used, next: self.used.get(), features, memory, log: None }
     }
 
     #[inline(always)]

@@ -193,6 +193,7 @@ impl Image {
             next,
             features,
             memory: self.map(),
+            log: None,
         }
     }
 

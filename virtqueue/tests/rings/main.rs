@@ -7,6 +7,8 @@
 //! - `round_trip`: driver side and device side against each other;
 //! - `reuse`: frames sent again from their buffers, and received in place;
 //! - `kicks`: two threads that sleep and must never miss a notification;
+//! - `log`: the dirty log while a frontend harvests it, as in a live migration;
+//! - `log_model`: the order of its marks, over all interleavings with store buffers;
 //! - `race`: a driver that rewrites everything while it is read.
 #![cfg(test)]
 
@@ -15,6 +17,8 @@ mod differential;
 mod exhaustive;
 mod image;
 mod kicks;
+mod log;
+mod log_model;
 mod race;
 mod ready;
 mod reuse;

@@ -45,6 +45,7 @@ pub(super) fn device(bytes: &[u8]) {
         next: input.short(),
         features,
         memory: map.clone(),
+        log: None,
     };
     let (Ok(mut tx), Ok(mut rx)) = (TxQueue::new(setup.clone()), RxQueue::new(setup)) else {
         return;
