@@ -5,6 +5,7 @@
 //! worker. IDs ([`NetworkId`], [`PortId`]) are never reused, so a late request finds nothing
 //! instead of another port.
 
+mod announcing;
 mod batching;
 mod explaining;
 mod hold;

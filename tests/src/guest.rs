@@ -13,6 +13,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::agent::{Agent, Silence};
@@ -133,6 +134,8 @@ pub struct GuestOptions {
     pub kernel: &'static str,
     /// The user that runs QEMU; `None` for the test's own.
     pub user: Option<User>,
+    /// The socket at which QEMU waits for a guest that migrates to it, instead of booting one.
+    pub incoming: Option<PathBuf>,
 }
 
 impl GuestOptions {
@@ -147,6 +150,7 @@ impl GuestOptions {
             firmware: Vec::new(),
             kernel: CLOUD_KERNEL,
             user: None,
+            incoming: None,
         }
     }
 
@@ -235,7 +239,7 @@ impl Guest {
     /// Resets the machine and waits until the guest has booted again.
     #[track_caller]
     pub fn reset(&self) {
-        self.monitor("system_reset");
+        self.command("system_reset", json!({}));
         self.wait_until_ready();
     }
 
@@ -277,28 +281,39 @@ impl Guest {
             .unwrap_or_default()
     }
 
-    /// Runs a QEMU monitor command without arguments.
+    /// Runs a QEMU monitor command with these arguments (a JSON object); returns the answer, in
+    /// which `return` is missing if the command failed.
     #[track_caller]
-    pub fn monitor(&self, command: &str) {
+    pub fn monitor(&self, command: &str, arguments: Value) -> Value {
         let stream = UnixStream::connect(self.dir.path().join("monitor")).expect("QEMU's monitor");
         stream.set_read_timeout(Some(SOON)).expect("timeout");
         let mut from = BufReader::new(&stream);
-        let mut next = || {
+        let mut next = || -> Value {
             let mut text = String::new();
             from.read_line(&mut text).expect("QEMU's monitor answers");
-            text
+            serde_json::from_str(&text).expect("JSON")
         };
         next(); // the greeting
-        for name in ["qmp_capabilities", command] {
-            writeln!(&stream, "{{\"execute\": \"{name}\"}}").expect("QEMU's monitor");
-            let answer = loop {
-                let text = next();
-                if !text.contains("\"event\"") {
-                    break text;
+        let mut ask = |name: &str, arguments: Value| {
+            let request = json!({ "execute": name, "arguments": arguments });
+            writeln!(&stream, "{request}").expect("QEMU's monitor");
+            loop {
+                let answer = next();
+                if answer.get("event").is_none() {
+                    break answer;
                 }
-            };
-            assert!(answer.contains("\"return\""), "QEMU's monitor, {name}: {answer}");
-        }
+            }
+        };
+        ask("qmp_capabilities", json!({}));
+        ask(command, arguments)
+    }
+
+    /// Runs a QEMU monitor command that must succeed; returns its result.
+    #[track_caller]
+    pub fn command(&self, command: &str, arguments: Value) -> Value {
+        let mut answer = self.monitor(command, arguments);
+        assert!(answer.get("return").is_some(), "QEMU's monitor, {command}: {answer}");
+        answer["return"].take()
     }
 }
 
@@ -360,6 +375,9 @@ fn command_line(options: &GuestOptions, dir: &Path) -> Command {
         // agent's device, whose name depends on its position among the virtio devices.
         command.args(["-object", "rng-random,id=r,filename=/dev/urandom"]);
         command.args(["-device", "virtio-rng-pci,rng=r"]);
+    }
+    if let Some(socket) = &options.incoming {
+        command.args(["-incoming", &format!("unix:{}", socket.display())]);
     }
     if options.boots_kernel() {
         let mut image = image(options.kernel);

@@ -50,6 +50,8 @@ pub(crate) struct Handler<R> {
     pub(crate) memory: Option<Arc<GuestMemory>>,
     /// Where writes to the memory are logged, once the frontend has said.
     pub(crate) log: Option<Arc<DirtyLog>>,
+    /// Whether it was reported that a log is missing.
+    log_missed: bool,
     pub(crate) account: Arc<MemoryAccount>,
     /// Of changes of the memory table, which map pages.
     memory_pace: Pace,
@@ -91,6 +93,7 @@ impl<R: Rings> Handler<R> {
             protocol: Protocol::empty(),
             memory: None,
             log: None,
+            log_missed: false,
             account,
             memory_pace: Pace::new(spacing, MEMORY_BURST),
             pace: Pace::new(spacing / PACE_OF_REQUESTS, PAIR_BURST * (1 + u32::from(queue_pairs))),
@@ -112,7 +115,7 @@ impl<R: Rings> Handler<R> {
         self.acknowledged = None;
         self.protocol = Protocol::empty();
         self.memory = None;
-        self.log = None;
+        (self.log, self.log_missed) = (None, false);
         self.account.clear();
         self.vrings = Self::no_vrings(self.queue_pairs);
         self.memory_checked = false;
@@ -128,6 +131,7 @@ impl<R: Rings> Handler<R> {
     pub(crate) fn protocol_features(&self) -> Protocol {
         let several = if self.queue_pairs > 1 { Protocol::MQ } else { Protocol::empty() };
         Protocol::LOG_SHMFD
+            | Protocol::RARP
             | Protocol::CONFIGURE_MEM_SLOTS
             | Protocol::MTU
             | Protocol::CONFIG
@@ -196,9 +200,14 @@ impl<R: Rings> Handler<R> {
 
     /// Whether writes to the memory are logged. LOG_ALL alone means nothing: a frontend that
     /// acknowledges whatever is offered may have no way to share a log.
-    fn logs(&self) -> bool {
+    pub(crate) fn logs(&self) -> bool {
         self.acknowledged.is_some_and(|features| features & features::LOG_ALL != 0)
             && self.protocol.contains(Protocol::LOG_SHMFD)
+    }
+
+    /// Whether rings wait for the log that their writes must be marked in.
+    fn lacks_log(&self) -> bool {
+        self.logs() && self.log.is_none()
     }
 
     /// Starts the ring if it is enabled and completely described.
@@ -211,12 +220,11 @@ impl<R: Rings> Handler<R> {
         if vring.running || !(vring.enabled || always_enabled) {
             return Ok(());
         }
-        let log = match (self.logs(), &self.log) {
-            (false, _) => None,
-            (true, Some(log)) => Some(log),
+        if self.lacks_log() {
             // What it wrote now would be missing where its guest arrives.
-            (true, None) => return Ok(()),
-        };
+            return Ok(());
+        }
+        let log = self.log.as_ref().filter(|_| self.logs());
         let Some(setup) = vring.setup(features::ring_features(acknowledged), memory, log) else {
             return Ok(());
         };
@@ -249,7 +257,7 @@ impl<R: Rings> Handler<R> {
         let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else {
             return Ok(());
         };
-        if self.logs() && self.log.is_none() {
+        if self.lacks_log() {
             return Err(
                 "the guest is being migrated, and its dirty log was lost with the switch: \
                         migrate it again",
@@ -263,10 +271,13 @@ impl<R: Rings> Handler<R> {
         Ok(())
     }
 
-    /// The descriptor whose next kick shows whether the guest's memory is shared with this process.
+    /// The descriptor whose next kick shows whether the guest's memory is shared with this process,
+    /// or that the driver of a ring waits that lacks its log.
     pub(crate) fn first_kick(&self) -> Option<BorrowedFd<'_>> {
         let vring = &self.vrings[CHECKED_RING];
-        let kick = vring.kick.as_ref().filter(|_| vring.running && !self.memory_checked)?;
+        let is_checked = vring.running && !self.memory_checked;
+        let is_missed = self.lacks_log() && !self.log_missed;
+        let kick = vring.kick.as_ref().filter(|_| is_checked || is_missed)?;
         kick.as_ref().map(AsFd::as_fd)
     }
 
@@ -275,8 +286,17 @@ impl<R: Rings> Handler<R> {
     /// the VMM has mapped the memory privately, and the guest writes to its own copy.
     ///
     /// # Errors
-    /// The memory is not shared.
+    /// The memory is not shared, or the frontend does not share the log that it must.
     pub(crate) fn kicked(&mut self) -> std::result::Result<(), String> {
+        if self.lacks_log() {
+            self.log_missed = true;
+            return Err(
+                "acknowledged VHOST_F_LOG_ALL but has shared no dirty log (SET_LOG_BASE), \
+                        so no packets pass: a VMM must acknowledge it only while it migrates its \
+                        guest"
+                    .into(),
+            );
+        }
         self.memory_checked = true;
         let (Some(acknowledged), Some(memory)) = (self.acknowledged, &self.memory) else {
             return Ok(());

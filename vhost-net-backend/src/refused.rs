@@ -28,8 +28,7 @@ pub(crate) fn refusal(request: Result<FrontendReq, u32>, size: usize) -> Option<
     let word = |value: u64| Refusal::Answered(value.to_ne_bytes().to_vec());
     let Ok(request) = request else { return Some(Refusal::Ignored) };
     Some(match request {
-        Req::SEND_RARP
-        | Req::SET_BACKEND_REQ_FD
+        Req::SET_BACKEND_REQ_FD
         | Req::SET_INFLIGHT_FD
         // An eventfd by which the log could be said to have changed. Frontends harvest unasked.
         | Req::SET_LOG_FD

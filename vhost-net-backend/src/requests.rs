@@ -269,8 +269,9 @@ impl<R: Rings> VhostUserBackendReqHandlerMut for Handler<R> {
         let VhostUserLog { mmap_size, mmap_offset } = *message;
         let log = DirtyLog::map(&self.account, file, mmap_offset, mmap_size).or_else(refuse)?;
         self.memory.as_ref().map_or(Ok(()), |memory| log.check(memory)).or_else(refuse)?;
-        for index in 0..self.vrings.len() {
-            self.pause(index)?;
+        // Rings that do not log yet run on; QEMU acknowledges LOG_ALL after this.
+        if self.logs() {
+            (0..self.vrings.len()).try_for_each(|index| self.pause(index))?;
         }
         self.log = Some(log);
         (0..self.vrings.len()).try_for_each(|index| self.try_start(index))

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use trama_frame::MacAddr;
 use trama_virtqueue::{CountFrames, GuestMemory, RingFds, RingSetup};
 
 /// Why the device refused a request; a whole sentence for the log.
@@ -58,6 +59,14 @@ pub trait Rings: Send + 'static {
     /// # Errors
     /// The device cannot use the descriptor.
     fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError>;
+    /// Announces to the network that the station is reached here now: a guest has migrated to this
+    /// frontend. A device without a network ignores it.
+    ///
+    /// # Errors
+    /// The device is gone.
+    fn announce(&mut self, _station: MacAddr) -> Result<(), RingsError> {
+        Ok(())
+    }
     /// The session's thread begins to work for its frontend, or has done. A device may note that,
     /// to know afterwards whose request it was that crashed the process.
     fn working(&mut self, _is_working: bool) {}

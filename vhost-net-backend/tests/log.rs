@@ -111,8 +111,9 @@ fn rings_log_from_the_features_on_as_qemu_sets_them() {
     let switch = setting.switch();
     let frontend = setting.frontend();
     assert_eq!(switch.logged(), [None, None]);
+    switch.rings.log();
     frontend.share_log(&setting.log);
-    assert_eq!(switch.logged(), [None, None]);
+    assert_eq!(switch.rings.log(), [""; 0], "rings that do not log yet run on");
     set_features(&frontend, true);
     assert_eq!(switch.logged(), [Some(None), Some(None)], "at the used rings' own addresses");
     [0, 1].iter().for_each(|ring| setting.log_ring(&frontend, *ring));
@@ -135,6 +136,13 @@ fn a_ring_that_is_to_log_waits_for_its_log() {
     let frontend = setting.frontend();
     set_features(&frontend, true);
     assert!(switch.rings.running().is_empty());
+    // As of a driver whose VMM acknowledges whatever is offered.
+    let first_kick = eventfd();
+    frontend.describe_ring(0, &setting.memory, &first_kick);
+    rustix::io::write(&first_kick, &1u64.to_ne_bytes()).unwrap();
+    eventually("the wait is named", || switch.session.status().last_error.is_some());
+    let warning = switch.session.status().last_error.unwrap();
+    assert!(warning.contains("has shared no dirty log"), "{warning}");
     frontend.share_log(&setting.log);
     assert_eq!(switch.logged(), [Some(None), Some(None)]);
     // QEMU frees the log of a device that it stops, and sends another before it starts it again.
@@ -211,6 +219,22 @@ fn logging_needs_the_protocol_feature_by_which_the_log_is_shared() {
     assert!(frontend.send(SET_LOG_BASE, 1, &body, &[setting.log.file.as_fd()]));
     assert!(frontend.is_closed());
     assert!(switch.error().contains("LOG_SHMFD"));
+}
+
+#[test]
+fn a_guest_that_has_arrived_is_announced() {
+    const RARP: u64 = 1 << 2;
+    let setting = Setting::new();
+    let switch = setting.switch();
+    let frontend = setting.frontend();
+    assert!(frontend.get(GET_PROTOCOL_FEATURES, &[]) & RARP != 0);
+    switch.rings.log();
+    let address = [0x52, 0x54, 0, 0, 0, 1];
+    frontend.send_acknowledged(SEND_RARP, &[&address[..], &[0, 0]].concat(), &[]);
+    assert_eq!(switch.rings.log(), ["announce 52:54:00:00:00:01"]);
+    assert!(frontend.send(SEND_RARP, 1, &address, &[]));
+    assert!(frontend.is_closed());
+    assert!(switch.error().contains("SEND_RARP (6 bytes): it is malformed"));
 }
 
 #[test]

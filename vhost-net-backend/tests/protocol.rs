@@ -293,7 +293,7 @@ fn wrong_requests_end_the_connection_with_their_name_and_reason() {
         (&|p, _| p.send(SET_OWNER, 2, &[], &[]), "SET_OWNER (0 bytes): it is malformed"),
         (&|p, _| p.send(SET_FEATURES, 1, &[0; 4], &[]), "SET_FEATURES (4 bytes): it is mal"),
         (&|p, _| p.send(SET_FEATURES, 1, &words(&[1 << 34]), &[]), "0x400000000 were ack"),
-        (&|p, _| p.send(SET_PROTOCOL_FEATURES, 1, &words(&[4]), &[]), "0x4 were ack"),
+        (&|p, _| p.send(SET_PROTOCOL_FEATURES, 1, &words(&[0x1000]), &[]), "0x1000 were ack"),
         (&|p, _| p.send(SET_VRING_NUM, 1, &vring_state(0, 65_536), &[]), "65536 entries"),
         (&|p, _| p.send(SET_VRING_BASE, 1, &vring_state(0, 65_536), &[]), "base 65536"),
         (

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
-use trama_frame::Offloads;
+use trama_frame::{MacAddr, Offloads};
 use trama_switch::{
     Engine, EngineError, Lasting, Note, PortCounters, PortFault, PortId, WorkerHandle,
 };
@@ -150,6 +150,14 @@ impl Rings for SwitchPort {
 
     fn set_kick(&mut self, index: usize, kick: Option<OwnedFd>) -> Result<(), RingsError> {
         self.call(move |engine, port| engine.set_kick(port, index, kick))
+    }
+
+    fn announce(&mut self, station: MacAddr) -> Result<(), RingsError> {
+        let port = self.port;
+        let announce = move |engine: &mut Engine, now| {
+            engine.for_frontend(port, |engine| engine.announce(port, station, now))
+        };
+        self.place.hold().call(announce).map_err(RingsError::new)?.map_err(RingsError::new)
     }
 
     fn working(&mut self, is_working: bool) {

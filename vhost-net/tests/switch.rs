@@ -166,11 +166,11 @@ fn rings_resume_where_they_were() {
     let Card { features, memory, rx, tx, kicks, calls, .. } = card;
     let mut frontend = Frontend::from_stream(connect(&switch.path("s")), 2);
     frontend.set_owner().unwrap();
-    let taken = frontend.get_features().unwrap();
+    frontend.get_features().unwrap();
     let protocol = frontend.get_protocol_features().unwrap();
     frontend.set_protocol_features(protocol).unwrap();
     frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
-    frontend.set_features(taken).unwrap();
+    frontend.set_features(features).unwrap();
     let spec = memory.spec();
     frontend
         .add_mem_region(&VhostUserMemoryRegionInfo {

@@ -38,9 +38,9 @@
 //! `used.flags` and `avail_event` are written outside of bursts and marked as in 5.
 //!
 //! The frontend may take its log away, as it may its memory ([`crate::sigbus`]). Bits are then set
-//! in zero pages that nobody harvests, the ring breaks with [`RingError::LogLost`] at its next
-//! look, and the connection ends: a frontend that loses its backend does not finish its migration with
-//! pages missing, as it reads what was marked and starts a new log when it reconnects.
+//! in zero pages that no frontend harvests, the ring breaks with [`RingError::LogLost`] at its next
+//! look, and the connection ends: a frontend that loses its backend does not finish its migration
+//! with pages missing, as it reads what was marked and starts a new log when it reconnects.
 //!
 //! [`RingError::LogLost`]: crate::RingError::LogLost
 

@@ -2,6 +2,7 @@
 //! for offloads.
 #![cfg(test)]
 
+mod announcements;
 mod loops;
 mod sources;
 mod storms;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use trama_frame::MacAddr;
 use trama_vhost_net_backend::{RingFds, Rings, RingsError};
 use trama_virtqueue::{GuestMemory, RingSetup};
 
@@ -114,6 +115,11 @@ impl Rings for MockRings {
         let mut recorded = self.recorded();
         recorded.log.push(format!("kick {index}"));
         recorded.running.get_mut(&index).expect("kick for a stopped ring").1.kick = kick;
+        Ok(())
+    }
+
+    fn announce(&mut self, station: MacAddr) -> Result<(), RingsError> {
+        self.recorded().log.push(format!("announce {station}"));
         Ok(())
     }
 

@@ -19,6 +19,7 @@ pub const GET_PROTOCOL_FEATURES: u32 = 15;
 pub const SET_PROTOCOL_FEATURES: u32 = 16;
 pub const GET_QUEUE_NUM: u32 = 17;
 pub const SET_VRING_ENABLE: u32 = 18;
+pub const SEND_RARP: u32 = 19;
 pub const NET_SET_MTU: u32 = 20;
 pub const GET_CONFIG: u32 = 24;
 pub const SET_CONFIG: u32 = 25;

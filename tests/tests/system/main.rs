@@ -39,6 +39,7 @@ mod libvirt;
 mod libvirt_taps;
 mod loops;
 mod memory;
+mod migration;
 mod mirror;
 mod modes;
 mod nat;

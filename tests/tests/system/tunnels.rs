@@ -68,7 +68,7 @@ fn digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-fn noise(len: usize) -> Vec<u8> {
+pub(crate) fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let next = || {
         state ^= state << 13;

@@ -1,6 +1,7 @@
 //! Requests served without the `vhost` crate: those that it does not know, those that it serves
 //! only after a feature was acknowledged although VMMs send them earlier, and refused ones.
 
+use trama_frame::MacAddr;
 use vhost::vhost_user::message::FrontendReq;
 use vhost::vhost_user::{Error, Result, VhostUserBackendReqHandlerMut};
 
@@ -33,6 +34,7 @@ impl<R: Rings> Connection<'_, R> {
             }
             Ok(FrontendReq::GET_CONFIG) => Some(self.get_config(header)),
             Ok(FrontendReq::SET_CONFIG) => Some(self.set_config(header)),
+            Ok(FrontendReq::SEND_RARP) => Some(self.announce(header)),
             Ok(FrontendReq::RESET_DEVICE) => Some(self.reset(header)),
             request => {
                 let refusal = refusal(request, header.size())?;
@@ -91,6 +93,16 @@ impl<R: Rings> Connection<'_, R> {
             self.note(header, "only the MAC address may be written, and writing it has no effect");
         }
         self.acknowledge(header, accepted)
+    }
+
+    /// The first six bytes are the address of a guest that has migrated to this frontend.
+    fn announce(&mut self, header: Header) -> Result<()> {
+        let body = self.take(header)?;
+        let station =
+            body.first_chunk().filter(|_| body.len() == 8).ok_or(Error::InvalidMessage)?;
+        let result = lock(self.handler).rings.announce(MacAddr(*station));
+        self.acknowledge(header, result.is_ok())?;
+        result.or_else(refuse)
     }
 
     fn reset(&mut self, header: Header) -> Result<()> {
