@@ -5,6 +5,7 @@ pub mod cache;
 pub mod key;
 mod name;
 mod refusal;
+pub mod replica;
 pub mod row;
 pub mod store;
 #[cfg(test)]

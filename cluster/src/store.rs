@@ -1,9 +1,8 @@
 //! What a host asks of a store, and what a store answers.
 //!
 //! Nothing here does I/O: a driver carries the [`Request`]s out on a store and hands the answers
-//! back. A store keeps rows by key. Each
-//! commit has a [`Revision`], higher than all before, and each row that of its last change. The
-//! driver promises:
+//! back. A store keeps rows by key. Each commit has a [`Revision`], higher than all before, and each
+//! row that of its last change. The driver promises:
 //!
 //! - While connected, each request is answered once, or the connection is reported as lost. After
 //!   that, nothing of it arrives: neither answers nor events.
@@ -11,8 +10,8 @@
 //!   some of them (compaction), it reports that instead, and the watch ends.
 //! - A connection has a lease of 30 s. Rows that were put with it go when it ends.
 //!
-//! [`memory`] is a store in memory, for simulations and tests; [`file`] makes one out of a list of
-//! peers, for clusters without a store.
+//! [`memory`] is a store in memory, for simulations and tests; [`mod@file`] makes one out of a list
+//! of peers, for clusters without a store.
 
 pub mod file;
 pub mod memory;
