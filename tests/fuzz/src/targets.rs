@@ -52,13 +52,13 @@ targets! {
     frames::frames 4096 1_000_000 "headers, tags, offloads and segmentation of one frame";
     frames::joined 8192 100_000 "segments that are joined to one large frame, and cut again";
     switch::switch 4096 20_000 "frames into a network with ports of each VLAN mode";
-    switch::streams 4096 8000 "the byte stream of a stream port";
+    switch::streams 4096 4000 "the byte stream of a stream port";
     switch::mac_image 65536 4000 "the kept memory of a MAC table, read by the next switch";
     tunnel::tunnel 8192 5000 "datagrams of VXLAN from the network, and frames to it";
-    rings::device 4096 50_000 "any ring, descriptors and memory, under the device side";
-    rings::driver 4096 50_000 "any memory under the driver side, as a hostile switch writes it";
+    rings::device 4096 25_000 "any ring, descriptors and memory, under the device side";
+    rings::driver 4096 25_000 "any memory under the driver side, as a hostile switch writes it";
     rings::memory_table 2048 50_000 "memory tables, and which addresses they translate";
-    vhost_user::vhost_user 4096 1500 "messages with descriptors to a vhost-user session";
+    vhost_user::vhost_user 4096 1000 "messages with descriptors to a vhost-user session";
     keeper::keeper 4096 1500 "datagrams with descriptors to the keeper, and what it relays";
     dhcp::dhcp4 4096 200_000 "DHCPv4 clients over time";
     dhcp::dhcp6 4096 200_000 "DHCPv6 clients over time, and router solicitations";
@@ -68,7 +68,7 @@ targets! {
     control::gateway_channel 4096 25_000 "messages between the daemon and a gateway";
     control::api 2048 150_000 "bodies of requests to the control API, and values of columns";
     config::config 4096 30_000 "the text of a configuration: read, written back, planned";
-    config::commands 1024 40_000 "transactions of tramactl on a configuration";
+    config::commands 1024 20_000 "transactions of tramactl on a configuration";
     capture::filter 1024 200_000 "the language of filters, and text lines of frames";
     capture::pcapng 4096 100_000 "captures as tramactl reads them";
     export::export 8192 30_000 "sampled frames to collectors, by sFlow and IPFIX";
