@@ -1,8 +1,8 @@
 //! What a host asks of a store, and what a store answers.
 //!
 //! Nothing here does I/O: a driver carries the [`Request`]s out on a store and hands the answers
-//! back. A store keeps rows by key. Each commit has a [`Revision`], higher than all before, and each
-//! row that of its last change. The driver promises:
+//! back. A store keeps rows by key. Each commit has a [`Revision`], higher than all before, and
+//! each row that of its last change. The driver promises:
 //!
 //! - While connected, each request is answered once, or the connection is reported as lost. After
 //!   that, nothing of it arrives: neither answers nor events.

@@ -97,7 +97,7 @@ impl State {
     /// Makes the frontend's next access: it takes the bit of a page, then copies the page.
     fn frontend(&mut self) {
         let page = usize::from(self.at / 2);
-        if self.at % 2 == 0 {
+        if self.at.is_multiple_of(2) {
             self.found = std::mem::take(&mut self.memory[DATA_BIT + page]) == 1;
         } else if self.found {
             self.copy[page] = self.memory[page];
