@@ -83,7 +83,7 @@ impl sealed::Writes for Unlogged {
 /// in buffers of their own fills no more than this.
 const NOTED: usize = 128;
 
-/// Writes are marked in the log of the ring's set-up, in the order that [`crate::dirty_log`]
+/// Writes are marked in the log of the ring's set-up, in the order that `dirty_log.rs`
 /// explains.
 pub struct Logged {
     log: Arc<DirtyLog>,
