@@ -143,6 +143,8 @@ pub enum Scope {
     Host(Name),
     /// The definition of a network: one key.
     Net(Name),
+    /// The host of a port: one key.
+    Port(Name),
     /// Everything of a network: the keys that begin with `n/VNI/`.
     Network(Vni),
 }
@@ -153,6 +155,7 @@ impl Scope {
         match (self, key) {
             (Scope::Host(mine), Key::Host(host)) => mine == host,
             (Scope::Net(mine), Key::Net(network)) => mine == network,
+            (Scope::Port(mine), Key::Port(port)) => mine == port,
             (
                 Scope::Network(mine),
                 Key::Member(vni, _) | Key::Block(vni, _) | Key::Station(vni, _),
@@ -162,12 +165,13 @@ impl Scope {
     }
 }
 
-/// The key of a host or network, or the prefix of the keys of a network.
+/// The key of a host, network or port, or the prefix of the keys of a network.
 impl fmt::Display for Scope {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Scope::Host(host) => write!(out, "host/{host}"),
             Scope::Net(network) => write!(out, "net/{network}"),
+            Scope::Port(port) => write!(out, "port/{port}"),
             Scope::Network(vni) => write!(out, "n/{:06x}/", vni.get()),
         }
     }
@@ -184,6 +188,7 @@ impl FromStr for Scope {
         match text.parse()? {
             Key::Host(host) => Ok(Scope::Host(host)),
             Key::Net(network) => Ok(Scope::Net(network)),
+            Key::Port(port) => Ok(Scope::Port(port)),
             _ => Err(KeyError::Unknown),
         }
     }

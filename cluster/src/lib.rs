@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod cache;
 pub mod key;
 mod name;
@@ -10,6 +11,8 @@ pub mod row;
 pub mod store;
 #[cfg(test)]
 mod testing;
+mod time;
 
 pub use name::{Name, NameError};
 pub use refusal::Refusal;
+pub use time::Time;

@@ -1,4 +1,5 @@
-//! What a host knows of a network: the members, and the member with each station.
+//! What a host knows of a network: the members, the member with each station, and the host of each
+//! block of addresses.
 //!
 //! Rows are taken one by one, from pages and from events alike ([`Replica::take`]); what that
 //! changes for the data plane comes out as [`Change`]s. A row that is older than the known one is
@@ -12,11 +13,12 @@
 //! membership: the order in which the two arrive does not matter.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use trama_frame::vxlan::Vni;
 
 use crate::key::{Key, KeyError, Scope, StationKey};
-use crate::row::{self, Member, Station};
+use crate::row::{self, Block, Member, Station};
 use crate::store::{Entry, Revision};
 use crate::{Name, Refusal};
 
@@ -27,6 +29,21 @@ pub enum Change {
     Member(Name, Option<Member>),
     /// A station is at a member now, or at none.
     Station(StationKey, Option<Name>),
+    /// A host leases the addresses of the block now, or none does.
+    Block(Ipv4Addr, Option<Name>),
+}
+
+/// The row of a station, of a member or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Known<'a> {
+    /// Its host.
+    pub host: &'a Name,
+    /// Its sequence number: a host that takes the station over writes a higher one.
+    pub seq: u32,
+    /// Its revision, which such a host compares.
+    pub revision: Revision,
+    /// Whether frames of other ports leave the station where it is.
+    pub sticky: bool,
 }
 
 #[derive(Debug)]
@@ -47,6 +64,14 @@ struct Place {
     is_marked: bool,
 }
 
+#[derive(Debug)]
+struct Holder {
+    revision: Revision,
+    /// Index of a slot.
+    slot: u32,
+    is_marked: bool,
+}
+
 /// The rows of a network.
 #[derive(Debug)]
 pub struct Replica {
@@ -55,6 +80,7 @@ pub struct Replica {
     slots: Vec<Slot>,
     by_host: BTreeMap<Name, u32>,
     stations: BTreeMap<StationKey, Place>,
+    blocks: BTreeMap<Ipv4Addr, Holder>,
 }
 
 impl Replica {
@@ -65,12 +91,14 @@ impl Replica {
             slots: Vec::new(),
             by_host: BTreeMap::new(),
             stations: BTreeMap::new(),
+            blocks: BTreeMap::new(),
         }
     }
 
-    /// The membership of a host.
-    pub fn member(&self, host: &Name) -> Option<&Member> {
-        self.slots[*self.by_host.get(host)? as usize].member.as_ref()
+    /// The membership of a host, and the revision of the row.
+    pub fn member(&self, host: &Name) -> Option<(&Member, Revision)> {
+        let slot = &self.slots[*self.by_host.get(host)? as usize];
+        Some((slot.member.as_ref()?, slot.revision))
     }
 
     /// The member with a station, as the data plane was told.
@@ -78,16 +106,55 @@ impl Replica {
         self.effective(self.stations.get(&station)?)
     }
 
-    /// The sequence number and the revision with which a claim of this station must begin: a host
-    /// that takes it over writes a higher number and compares the revision.
-    pub fn known(&self, station: StationKey) -> (u32, Revision) {
-        let known = self.stations.get(&station).map(|place| (place.seq, place.revision));
-        known.unwrap_or((0, Revision::ABSENT))
+    /// The row of a station.
+    pub fn station(&self, station: StationKey) -> Option<Known<'_>> {
+        let Place { revision, seq, slot, sticky, .. } = *self.stations.get(&station)?;
+        Some(Known { host: &self.slots[slot as usize].host, seq, revision, sticky })
     }
 
-    /// Whether frames of other ports leave the station where it is.
-    pub fn is_sticky(&self, station: StationKey) -> bool {
-        self.stations.get(&station).is_some_and(|place| place.sticky)
+    /// The stations whose rows name a host.
+    pub fn stations_at(&self, host: &Name) -> impl Iterator<Item = StationKey> {
+        let slot = self.by_host.get(host).copied();
+        self.stations
+            .iter()
+            .filter(move |(_, place)| Some(place.slot) == slot)
+            .map(|(station, _)| *station)
+    }
+
+    /// The members.
+    pub fn members(&self) -> impl Iterator<Item = (&Name, &Member)> {
+        self.slots.iter().filter_map(|slot| Some((&slot.host, slot.member.as_ref()?)))
+    }
+
+    /// The host that leases the addresses of a block, and the revision of the row.
+    pub fn block(&self, first: Ipv4Addr) -> Option<(&Name, Revision)> {
+        let holder = self.blocks.get(&first)?;
+        Some((&self.slots[holder.slot as usize].host, holder.revision))
+    }
+
+    /// Returns the rows as a cache keeps them.
+    pub fn rows(&self) -> Vec<Entry> {
+        let Scope::Network(vni) = self.scope else { return Vec::new() };
+        let host = |slot: u32| self.slots[slot as usize].host.clone();
+        let entry = |key: Key, value: Vec<u8>, revision| Entry {
+            key: key.to_string().into(),
+            value: Some(value.into()),
+            revision,
+        };
+        let members = self.slots.iter().filter_map(|slot| {
+            let value = row::encode(slot.member.as_ref()?);
+            Some(entry(Key::Member(vni, slot.host.clone()), value, slot.revision))
+        });
+        let blocks = self.blocks.iter().map(|(first, holder)| {
+            let value = row::encode(&Block { host: host(holder.slot) });
+            entry(Key::Block(vni, *first), value, holder.revision)
+        });
+        let stations = self.stations.iter().map(|(station, place)| {
+            let Place { seq, sticky, .. } = *place;
+            let value = row::encode(&Station { host: host(place.slot), port: None, seq, sticky });
+            entry(Key::Station(vni, *station), value, place.revision)
+        });
+        members.chain(blocks).chain(stations).collect()
     }
 
     /// Number of stations, with those of hosts without membership.
@@ -121,7 +188,11 @@ impl Replica {
                 let row = value.map(row::parse::<Station>).transpose()?;
                 self.take_station(station, row, entry.revision, out)
             }
-            // For the server of addresses.
+            Key::Block(_, first) => {
+                let block = value.map(row::parse::<Block>).transpose()?;
+                self.take_block(first, block, entry.revision, out);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -203,10 +274,38 @@ impl Replica {
         if is_refused { Err(Refusal::NotAMember) } else { Ok(()) }
     }
 
+    fn take_block(
+        &mut self,
+        first: Ipv4Addr,
+        row: Option<Block>,
+        revision: Revision,
+        out: &mut Vec<Change>,
+    ) {
+        if let Some(holder) = self.blocks.get_mut(&first) {
+            holder.is_marked = false;
+            if revision <= holder.revision {
+                return;
+            }
+        }
+        let before = self.block(first).map(|(host, _)| host.clone());
+        let after = row.map(|block| block.host);
+        match &after {
+            None => drop(self.blocks.remove(&first)),
+            Some(host) => {
+                let slot = self.slot(host);
+                self.blocks.insert(first, Holder { revision, slot, is_marked: false });
+            }
+        }
+        if before != after {
+            out.push(Change::Block(first, after));
+        }
+    }
+
     /// Marks every row, before the whole range is read.
     pub fn mark(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.is_marked = slot.member.is_some());
         self.stations.values_mut().for_each(|place| place.is_marked = true);
+        self.blocks.values_mut().for_each(|holder| holder.is_marked = true);
     }
 
     /// Removes the rows that were not read since [`Replica::mark`]: they were deleted.
@@ -220,6 +319,8 @@ impl Replica {
                 out.push(Change::Station(station, None));
             }
         }
+        let gone = self.blocks.extract_if(.., |_, holder| holder.is_marked);
+        out.extend(gone.map(|(first, _)| Change::Block(first, None)));
         for index in 0..self.slots.len() {
             if self.slots[index].is_marked {
                 self.slots[index].is_marked = false;

@@ -83,6 +83,10 @@ pub struct Port {
     /// Rises when the port moves to another host.
     #[serde(rename = "s")]
     pub seq: u32,
+    /// The epoch of the host. A row of an older epoch than the host's is not the host's any more:
+    /// an agent that starts writes the rows of all its ports.
+    #[serde(rename = "e", default)]
+    pub epoch: u64,
     /// The host to which it is moving.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Name>,
@@ -123,9 +127,9 @@ pub struct Station {
     /// The host.
     #[serde(rename = "h")]
     pub host: Name,
-    /// The port there.
-    #[serde(rename = "p")]
-    pub port: Name,
+    /// The port there, for people; the cache of a host leaves it out.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<Name>,
     /// Rises when the station moves to another host (as in RFC 7432, section 15).
     #[serde(rename = "s")]
     pub seq: u32,
@@ -217,12 +221,13 @@ mod tests {
 
     #[test]
     fn the_texts_are_those_of_the_design() {
-        let station = Station { host: name("h1"), port: name("vm1"), seq: 7, sticky: true };
+        let station = Station { host: name("h1"), port: Some(name("vm1")), seq: 7, sticky: true };
         assert_eq!(encode(&station), br#"{"h":"h1","p":"vm1","s":7,"f":"s"}"#);
         let later = br#"{"h":"h1","p":"vm1","s":7,"ip":["10.1.0.5"],"f":"r","new":{"x":[1]}}"#;
         assert_eq!(parse(later), Ok(Station { sticky: false, ..station }));
-        let port = Port { host: name("h1"), network: name("blue"), seq: 7, to: Some(name("h2")) };
-        assert_eq!(encode(&port), br#"{"h":"h1","n":"blue","s":7,"to":"h2"}"#);
+        let (host, network) = (name("h1"), name("blue"));
+        let port = Port { host, network, seq: 7, epoch: 3, to: Some(name("h2")) };
+        assert_eq!(encode(&port), br#"{"h":"h1","n":"blue","s":7,"e":3,"to":"h2"}"#);
     }
 
     #[test]

@@ -46,6 +46,17 @@ pub struct Entry {
     pub revision: Revision,
 }
 
+/// A part of a range.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// Its rows, by key.
+    pub rows: Vec<Entry>,
+    /// The revision that they are read at.
+    pub revision: Revision,
+    /// Whether rows follow.
+    pub more: bool,
+}
+
 /// A change of a row.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Operation {
@@ -87,7 +98,7 @@ pub enum Answer {
     /// It is done, at this revision.
     Done(Revision),
     /// A row was not as compared: all compared rows as they are, in the order of
-    /// [`Txn::compares`].
+    /// [`Txn::compares`]. Those that do not exist have the revision of the store.
     Conflict(Vec<Entry>),
     /// The store cannot write, because it is full or has no leader. It may be done or not.
     Failed,

@@ -45,6 +45,7 @@ pub(crate) fn any_scope() -> impl Strategy<Value = Scope> {
     prop_oneof![
         any_name().prop_map(Scope::Host),
         any_name().prop_map(Scope::Net),
+        any_name().prop_map(Scope::Port),
         any_vni().prop_map(Scope::Network),
     ]
 }
@@ -67,11 +68,11 @@ pub(crate) fn any_member() -> impl Strategy<Value = Member> {
 }
 
 pub(crate) fn any_port() -> impl Strategy<Value = Port> {
-    (any_name(), any_name(), any::<u32>(), prop::option::of(any_name()))
-        .prop_map(|(host, network, seq, to)| Port { host, network, seq, to })
+    (any_name(), any_name(), any::<u32>(), any::<u64>(), prop::option::of(any_name()))
+        .prop_map(|(host, network, seq, epoch, to)| Port { host, network, seq, epoch, to })
 }
 
 pub(crate) fn any_station() -> impl Strategy<Value = Station> {
-    (any_name(), any_name(), any::<u32>(), any::<bool>())
+    (any_name(), prop::option::of(any_name()), any::<u32>(), any::<bool>())
         .prop_map(|(host, port, seq, sticky)| Station { host, port, seq, sticky })
 }

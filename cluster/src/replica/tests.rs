@@ -39,7 +39,7 @@ fn put_member(store: &mut Memory, number: u8) {
 }
 
 fn put_station(store: &mut Memory, number: u8, at: u8) {
-    let row = Station { host: host(at), port: name("p"), seq: 1, sticky: false };
+    let row = Station { host: host(at), port: None, seq: 1, sticky: false };
     store.put(&station_key(number), &row::encode(&row));
 }
 
@@ -83,7 +83,7 @@ fn apply(plane: &mut BTreeMap<StationKey, Name>, changes: Vec<Change>) {
             Change::Station(station, None) => {
                 assert!(plane.remove(&station).is_some(), "{station:?} was not there");
             }
-            Change::Member(..) => {}
+            Change::Member(..) | Change::Block(..) => {}
         }
     }
 }

@@ -9,28 +9,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{Answer, Entry, Operation, Revision, Txn};
+use super::{Answer, Entry, Operation, Page, Revision, Txn};
 use crate::key::Scope;
-
-/// Names a connection's lease.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Lease(pub u64);
 
 /// The revisions that were asked for are no longer kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("compacted: read the whole range")]
 pub struct Compacted;
 
-/// A part of a range.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Page {
-    /// Its rows, by key.
-    pub rows: Vec<Entry>,
-    /// The revision that they are read at.
-    pub revision: Revision,
-    /// Whether rows follow.
-    pub more: bool,
-}
+/// Names a connection's lease.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Lease(pub u64);
 
 #[derive(Debug)]
 struct Version {
@@ -63,7 +52,7 @@ impl Memory {
         let holds = |(entry, (_, revision)): (Entry, &_)| known_revision(&entry) == *revision;
         if !found.by_ref().zip(&txn.compares).all(holds) {
             let keys = txn.compares.iter();
-            return Answer::Conflict(keys.map(|(key, _)| self.get(&key.to_string())).collect());
+            return Answer::Conflict(keys.map(|(key, _)| self.now(&key.to_string())).collect());
         }
         drop(found);
         if txn.operations.is_empty() {
@@ -130,6 +119,13 @@ impl Memory {
             .get_key_value(key)
             .and_then(|(key, versions)| entry(key, versions, self.revision))
             .unwrap_or(Entry { key: key.into(), value: None, revision: Revision::ABSENT })
+    }
+
+    /// A row as it is; one that does not exist is known not to up to the last commit.
+    fn now(&self, key: &str) -> Entry {
+        let entry = self.get(key);
+        let is_there = entry.value.is_some();
+        Entry { revision: if is_there { entry.revision } else { self.revision }, ..entry }
     }
 
     /// A page of a range of at most `limit` rows, at a revision or the newest.
