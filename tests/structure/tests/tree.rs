@@ -30,6 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("keeper", &["sandbox"]),
     ("helper", &["keeper", "sandbox", "switch", "tap", "vhost-net-backend", "frame"]),
     ("cluster", &["frame"]),
+    ("cluster-sim", &["cluster", "frame"]),
     ("api", &["frame"]),
     (
         "daemon",
