@@ -100,7 +100,9 @@ impl Engine {
                     }
                     self.charge(at.slot, visit);
                 }
-                None if tunnel.worker != worker => tunnels.hand_over(inbox, tunnel.worker),
+                None if tunnel.worker != worker => {
+                    tunnels.hand_over(inbox, tunnel.worker, std::mem::take(losses));
+                }
                 // The port is on its way to another worker, as will be told.
                 None => return,
             }

@@ -17,6 +17,7 @@
 //! the engine that no network has. The kernel's outer checksums are always on.
 
 mod inbox;
+mod losses;
 mod mailbox;
 mod toward;
 mod tunnels;
@@ -34,11 +35,11 @@ use super::{Sink, Slots, Unsent};
 use crate::drop_reason::DropReason;
 use crate::flow::FlowHasher;
 pub(crate) use inbox::Inbox;
+pub(crate) use losses::Losses;
 pub use mailbox::VtepMailbox;
 pub(crate) use toward::Toward;
 pub use toward::Tunnel;
 pub use tunnels::Tunnels;
-pub(crate) use vtep::Losses;
 pub use vtep::Vtep;
 
 /// Most bytes that leave with one call. With the outer headers of IPv6 (62 bytes with Ethernet's)

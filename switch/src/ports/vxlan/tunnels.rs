@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use trama_frame::vxlan::Vni;
 
 use super::inbox::Inbox;
+use super::losses::Losses;
 use super::mailbox::VtepMailbox;
 use super::toward::{Toward, Tunnel};
 use crate::drop_reason::DropReason;
@@ -55,11 +56,11 @@ impl Tunnels {
         }
     }
 
-    /// Hands the selected datagrams of an inbox to another worker.
+    /// Hands the selected datagrams of an inbox to another worker, with what was lost before.
     #[cold]
-    pub(crate) fn hand_over(&self, inbox: &Inbox, worker: usize) {
+    pub(crate) fn hand_over(&self, inbox: &Inbox, worker: usize, losses: Losses) {
         if let Some(mailbox) = self.mailboxes.get(worker) {
-            mailbox.put(inbox);
+            mailbox.put(inbox, losses);
         }
     }
 }

@@ -12,6 +12,7 @@ use trama_frame::vnet::LEN as HEADER;
 use trama_virtqueue::Segment;
 
 use super::inbox::{Inbox, MESSAGES, NO_ADDRESS, ROOM};
+use super::losses::Losses;
 use super::mailbox::{Letters, VtepMailbox, mailbox};
 use super::tunnels::Tunnels;
 use crate::drop_reason::DropReason;
@@ -22,15 +23,6 @@ use crate::ports::{Sink, Watched, Watcher};
 enum Entrance {
     Socket { socket: OwnedFd, messages: Messages },
     Mailbox(Letters),
-}
-
-/// Datagrams that were received and did not come through.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Losses {
-    /// Those without room in the mailbox.
-    pub(crate) busy: u64,
-    /// Those that the kernel dropped at the socket.
-    pub(crate) overflow: u64,
 }
 
 /// A worker's end of a VTEP.
@@ -143,7 +135,9 @@ impl Vtep {
     pub(crate) fn take_losses(&mut self) -> Losses {
         let mut losses = std::mem::take(&mut self.losses);
         if let Entrance::Mailbox(letters) = &self.entrance {
-            losses.busy += letters.take_lost();
+            let Losses { busy, overflow } = letters.take_lost();
+            losses.busy += busy;
+            losses.overflow += overflow;
         }
         losses
     }
