@@ -8,10 +8,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use trama_frame::vnet::LEN as HEADER;
-use trama_virtqueue::{GuestMemory, RingError, RingFds, RingSetup, Segment, TxBurst};
+use trama_virtqueue::{GuestMemory, Logged, RingError, RingFds, RingSetup, Segment, TxBurst};
 
 use super::calls::Calls;
-use super::ring_shares::RingShares;
 use super::{Sink, Watched, Watcher};
 use crate::drop_reason::DropReason;
 use crate::engine::{EngineError, PortFault};
@@ -19,24 +18,24 @@ use crate::flow::FlowHasher;
 use crate::time::Time;
 
 mod logged;
+mod pairs;
 mod rings;
 mod shared_ring;
 
-use logged::LoggedRings;
+use pairs::{RingPairs, is_receive};
 pub(crate) use rings::{OnlyRing, RingPoll};
-use rings::{Receive, Transmit, notify};
+use rings::{Receive, notify};
 
 /// Device side of a virtio-net device: up to `queue_pairs` pairs of rings.
 pub struct VhostDevice {
-    receive: Vec<Option<Receive>>,
-    transmit: Vec<Option<Transmit>>,
-    /// Started receive rings, by index into `receive`.
+    rings: RingPairs,
+    /// Pairs whose receive rings are started.
     started: Vec<u16>,
     fault: Option<PortFault>,
     /// Spreads flows over the receive rings.
     flows: FlowHasher,
     /// The rings that were started with a log; their places above are empty.
-    logged: Option<Box<LoggedRings>>,
+    logged: Option<Box<RingPairs<Logged>>>,
 }
 
 impl VhostDevice {
@@ -44,8 +43,7 @@ impl VhostDevice {
     pub fn new(queue_pairs: u16) -> VhostDevice {
         let pairs = usize::from(queue_pairs.max(1));
         VhostDevice {
-            receive: (0..pairs).map(|_| None).collect(),
-            transmit: (0..pairs).map(|_| None).collect(),
+            rings: RingPairs::new(pairs),
             started: Vec::with_capacity(pairs),
             fault: None,
             flows: FlowHasher::default(),
@@ -59,7 +57,7 @@ impl VhostDevice {
     }
 
     fn check_index(&self, index: usize) -> Result<(), EngineError> {
-        let rings = 2 * self.receive.len();
+        let rings = 2 * self.pairs();
         if index < rings { Ok(()) } else { Err(EngineError::NoSuchRing { index, rings }) }
     }
 
@@ -73,53 +71,29 @@ impl VhostDevice {
         watcher: &Watcher,
     ) -> Result<(), EngineError> {
         self.check_index(index)?;
-        let ring_error = |error| EngineError::Ring { index, error };
         let kick_error = |error| EngineError::Kick { index, error };
-        let pair = index / 2;
         // The old ring's registration must go before the same descriptor is registered again.
         self.empty(index);
-        if is_receive(index) {
-            if setup.log.is_some() {
-                let ring = Receive::new(setup, fds.call).map_err(ring_error)?;
-                self.logged_rings().receive[pair] = Some(ring);
-            } else {
-                let ring = Receive::new(setup, fds.call).map_err(ring_error)?;
-                self.receive[pair] = Some(ring);
-            }
-            self.recount();
+        let kick = fds.kick.filter(|_| !is_receive(index));
+        let kick = kick.map(|fd| watcher.watch(fd)).transpose().map_err(kick_error)?;
+        if setup.log.is_some() {
+            let pairs = self.pairs();
+            let logged = self.logged.get_or_insert_with(|| Box::new(RingPairs::new(pairs)));
+            logged.start(index, setup, fds.call, kick)?;
         } else {
-            let kick = fds.kick.map(|fd| watcher.watch(fd)).transpose().map_err(kick_error)?;
-            if setup.log.is_some() {
-                let ring = Transmit::new(setup, fds.call, kick).map_err(ring_error)?;
-                self.logged_rings().transmit[pair] = Some(ring);
-            } else {
-                let ring = Transmit::new(setup, fds.call, kick).map_err(ring_error)?;
-                self.transmit[pair] = Some(ring);
-            }
+            self.rings.start(index, setup, fds.call, kick)?;
         }
+        self.recount();
         self.fault = None;
         Ok(())
     }
 
-    fn logged_rings(&mut self) -> &mut LoggedRings {
-        let pairs = self.pairs();
-        self.logged.get_or_insert_with(|| Box::new(LoggedRings::new(pairs)))
-    }
-
     /// Drops ring `index`, if it is started; returns the index at which it resumes.
     fn empty(&mut self, index: usize) -> Option<u16> {
-        let pair = index / 2;
-        let logged = self.logged.as_mut();
-        if is_receive(index) {
-            let logged = logged.and_then(|rings| rings.receive[pair].take());
-            let ring = self.receive[pair].take();
-            self.recount();
-            ring.map(|ring| ring.queue.next()).or(logged.map(|ring| ring.queue.next()))
-        } else {
-            let logged = logged.and_then(|rings| rings.transmit[pair].take());
-            let ring = self.transmit[pair].take();
-            ring.map(|ring| ring.queue.next()).or(logged.map(|ring| ring.queue.next()))
-        }
+        let logged = self.logged.as_mut().and_then(|rings| rings.stop(index));
+        let next = self.rings.stop(index).or(logged);
+        self.recount();
+        next
     }
 
     /// Stops a ring; returns the index at which it resumes.
@@ -132,7 +106,7 @@ impl VhostDevice {
         self.started.clear();
         let logged = self.logged.as_ref();
         let is_logged = |pair: usize| logged.is_some_and(|rings| rings.receive[pair].is_some());
-        let rings = self.receive.iter().enumerate();
+        let rings = self.rings.receive.iter().enumerate();
         let started = rings.filter(|(pair, ring)| ring.is_some() || is_logged(*pair));
         self.started.extend(started.map(|(pair, _)| pair as u16));
     }
@@ -140,28 +114,10 @@ impl VhostDevice {
     /// Replaces a started ring's call descriptor, and calls through it: a call just made through
     /// the old one may have been missed.
     pub(crate) fn set_call(&mut self, index: usize, call: Option<OwnedFd>, calls: &mut Calls) {
-        let pair = index / 2;
-        let place = self.call_of(pair, is_receive(index));
-        if let Some(place) = place {
+        let logged = self.logged.as_mut().and_then(|rings| rings.call(index));
+        if let Some(place) = self.rings.call(index).or(logged) {
             *place = call;
             notify(true, place, calls);
-        }
-    }
-
-    /// Returns the call descriptor's place in a started ring.
-    fn call_of(&mut self, pair: usize, is_receive: bool) -> Option<&mut Option<OwnedFd>> {
-        if pair >= self.pairs() {
-            return None;
-        }
-        let logged = self.logged.as_mut();
-        if is_receive {
-            let logged = logged.and_then(|rings| rings.receive[pair].as_mut());
-            let ring = self.receive[pair].as_mut().map(|ring| &mut ring.call);
-            ring.or(logged.map(|ring| &mut ring.call))
-        } else {
-            let logged = logged.and_then(|rings| rings.transmit[pair].as_mut());
-            let ring = self.transmit[pair].as_mut().map(|ring| &mut ring.call);
-            ring.or(logged.map(|ring| &mut ring.call))
         }
     }
 
@@ -176,10 +132,8 @@ impl VhostDevice {
         if is_receive(index) {
             return Ok(());
         }
-        let pair = index / 2;
-        let logged = self.logged.as_mut().and_then(|rings| rings.transmit[pair].as_mut());
-        let place = self.transmit[pair].as_mut().map(|ring| &mut ring.kick);
-        let place = place.or(logged.map(|ring| &mut ring.kick));
+        let logged = self.logged.as_mut().and_then(|rings| rings.kick(index / 2));
+        let place = self.rings.kick(index / 2).or(logged);
         let place = place.ok_or(EngineError::NotStarted(index))?;
         *place = None;
         let kick_error = |error| EngineError::Kick { index, error };
@@ -190,27 +144,13 @@ impl VhostDevice {
     /// Gives all rings a new memory map. The first ring that does not fit it is an error. The rings
     /// then keep the map each has, and the caller must drop the frontend.
     pub(crate) fn set_memory(&mut self, memory: &Arc<GuestMemory>) -> Result<(), EngineError> {
-        for (pair, ring) in self.receive.iter_mut().enumerate() {
-            if let Some(ring) = ring {
-                ring.queue.set_memory(memory.clone()).map_err(memory_error(2 * pair))?;
-            }
-        }
-        for (pair, ring) in self.transmit.iter_mut().enumerate() {
-            if let Some(ring) = ring {
-                ring.queue.set_memory(memory.clone()).map_err(memory_error(2 * pair + 1))?;
-            }
-        }
+        self.rings.set_memory(memory)?;
         self.logged.as_mut().map_or(Ok(()), |logged| logged.set_memory(memory))
     }
 
     /// Continues each ring from the used index in its memory, which another device has moved.
     pub(crate) fn catch_up(&mut self) {
-        for ring in self.receive.iter_mut().flatten() {
-            ring.queue.catch_up();
-            let size = ring.queue.size();
-            ring.shares = ring.shares.take().map(|_| Box::new(RingShares::new(size)));
-        }
-        self.transmit.iter_mut().flatten().for_each(|ring| ring.queue.catch_up());
+        self.rings.catch_up();
         if let Some(logged) = &mut self.logged {
             logged.catch_up();
         }
@@ -218,18 +158,15 @@ impl VhostDevice {
 
     /// Calls the driver of each started ring; returns the calls added.
     pub(crate) fn call_all(&self, calls: &mut Calls) -> u64 {
-        let receive = self.receive.iter().flatten().map(|ring| &ring.call);
-        let transmit = self.transmit.iter().flatten().map(|ring| &ring.call);
-        let added: u64 = receive.chain(transmit).map(|call| notify(true, call, calls)).sum();
-        added + self.logged.as_ref().map_or(0, |logged| logged.call_all(calls))
+        let logged = self.logged.as_ref().map_or(0, |logged| logged.call_all(calls));
+        logged + self.rings.call_all(calls)
     }
 
     /// Drops all rings.
     pub(crate) fn drop_rings(&mut self) {
-        self.receive.iter_mut().for_each(|ring| *ring = None);
-        self.transmit.iter_mut().for_each(|ring| *ring = None);
+        self.rings = RingPairs::new(self.pairs());
         self.logged = None;
-        self.recount();
+        self.started.clear();
     }
 
     /// Drops all rings and the fault.
@@ -244,8 +181,8 @@ impl VhostDevice {
 
     /// Returns the kick descriptors.
     pub(crate) fn watched(&mut self) -> Vec<&mut Watched> {
-        let kicks = self.transmit.iter_mut().flatten().filter_map(|ring| ring.kick.as_mut());
-        kicks.chain(self.logged.iter_mut().flat_map(|logged| logged.watched())).collect()
+        let logged = self.logged.iter_mut().flat_map(|logged| logged.watched());
+        self.rings.watched().chain(logged).collect()
     }
 
     /// Returns whether frames can be put on a receive ring.
@@ -255,12 +192,12 @@ impl VhostDevice {
 
     /// Returns the number of pairs of the device.
     pub(crate) fn pairs(&self) -> usize {
-        self.transmit.len()
+        self.rings.transmit.len()
     }
 
     /// Looks at transmit ring `pair` at the start of a visit.
     pub(crate) fn poll_ring(&mut self, pair: usize, now: Time, may_hold: bool) -> RingPoll {
-        let Some(ring) = &mut self.transmit[pair] else {
+        let Some(ring) = &mut self.rings.transmit[pair] else {
             return self.poll_logged(pair, now, may_hold);
         };
         match ring.poll(pair, now, may_hold) {
@@ -274,7 +211,7 @@ impl VhostDevice {
 
     /// Takes up to `max` chains off transmit ring `pair`.
     pub(crate) fn fetch(&mut self, pair: usize, burst: &mut TxBurst, max: usize) -> usize {
-        let Some(ring) = &mut self.transmit[pair] else {
+        let Some(ring) = &mut self.rings.transmit[pair] else {
             return self.fetch_logged(pair, burst, max);
         };
         match ring.queue.fetch(burst, max) {
@@ -288,7 +225,7 @@ impl VhostDevice {
 
     /// Returns a burst to its ring, in order, as used.
     pub(crate) fn complete(&mut self, pair: usize, burst: &TxBurst) {
-        match &mut self.transmit[pair] {
+        match &mut self.rings.transmit[pair] {
             Some(ring) => ring.queue.complete(burst),
             None => self.complete_logged(pair, burst),
         }
@@ -302,7 +239,7 @@ impl VhostDevice {
         now: Time,
         calls: &mut Calls,
     ) -> u64 {
-        match &mut self.transmit[pair] {
+        match &mut self.rings.transmit[pair] {
             Some(ring) => ring.finish(taken, now, calls),
             None => self.finish_logged(pair, taken, now, calls),
         }
@@ -312,7 +249,7 @@ impl VhostDevice {
     pub(crate) fn flush(&mut self, calls: &mut Calls) -> u64 {
         let mut added = 0;
         for pair in &self.started {
-            let (calls, is_lost) = match &mut self.receive[usize::from(*pair)] {
+            let (calls, is_lost) = match &mut self.rings.receive[usize::from(*pair)] {
                 Some(ring) if ring.is_unpublished() => ring.publish(calls),
                 Some(_) => continue,
                 None => logged::flush(&mut self.logged, *pair, calls),
@@ -328,8 +265,7 @@ impl VhostDevice {
     /// Requests kicks on all transmit rings. Returns `false`, and requests none, if a ring is not
     /// empty or has no kick descriptor.
     pub(crate) fn arm(&mut self) -> bool {
-        let armed = self.transmit.iter_mut().flatten().all(Transmit::arm)
-            && self.logged.as_mut().is_none_or(|logged| logged.arm());
+        let armed = self.rings.arm() && self.logged.as_mut().is_none_or(|logged| logged.arm());
         if !armed {
             self.disarm();
         }
@@ -337,7 +273,7 @@ impl VhostDevice {
     }
 
     pub(crate) fn disarm(&mut self) {
-        self.transmit.iter_mut().flatten().for_each(|ring| ring.queue.disarm());
+        self.rings.disarm();
         if let Some(logged) = &mut self.logged {
             logged.disarm();
         }
@@ -349,7 +285,7 @@ impl VhostDevice {
     #[inline]
     pub(crate) fn only_ring(&mut self) -> Option<OnlyRing<'_>> {
         let [pair] = self.started[..] else { return None };
-        let ring = self.receive[usize::from(pair)].as_mut()?;
+        let ring = self.rings.receive[usize::from(pair)].as_mut()?;
         Some(OnlyRing { ring, broken: None })
     }
 
@@ -373,7 +309,7 @@ impl VhostDevice {
 impl Sink for VhostDevice {
     fn expect(&mut self, frames: usize) {
         for pair in &self.started {
-            match &mut self.receive[usize::from(*pair)] {
+            match &mut self.rings.receive[usize::from(*pair)] {
                 Some(ring) => ring.queue.expect(frames),
                 None => logged::expect(&mut self.logged, *pair, frames),
             }
@@ -391,7 +327,7 @@ impl Sink for VhostDevice {
             [only] => only,
             ref several => several[self.flows.ring_for(head, several.len())],
         };
-        let Some(ring) = &mut self.receive[usize::from(pair)] else {
+        let Some(ring) = &mut self.rings.receive[usize::from(pair)] else {
             return self.put_logged(pair, header, head, body);
         };
         let mut ring = OnlyRing { ring, broken: None };
@@ -401,15 +337,4 @@ impl Sink for VhostDevice {
         }
         result
     }
-}
-
-/// Returns the error of ring `index` that does not fit a new memory map.
-fn memory_error(index: usize) -> impl Fn(RingError) -> EngineError {
-    move |error| EngineError::Ring { index, error }
-}
-
-/// Returns whether ring `index` of a virtio-net device is a receive ring (virtio 1.2, section
-/// 5.1.2).
-fn is_receive(index: usize) -> bool {
-    index & 1 == 0
 }

@@ -95,16 +95,14 @@ pub fn run(target: &Target, seed: u64, limit: Limit) -> Result<u64, Failure> {
     for input in &corpus {
         run_one(target, input)?;
     }
-    let (began, mut mutator) = (Instant::now(), Mutator::new(seed));
-    for count in 0.. {
-        let is_over = match limit {
-            Limit::Inputs(most) => count >= most,
-            Limit::Time(most) => began.elapsed() >= most,
-        };
-        if is_over {
-            return Ok(count);
-        }
+    let (began, mut mutator, mut count) = (Instant::now(), Mutator::new(seed), 0);
+    let goes_on = |count| match limit {
+        Limit::Inputs(most) => count < most,
+        Limit::Time(most) => began.elapsed() < most,
+    };
+    while goes_on(count) {
         run_one(target, &mutator.next(&corpus, target.longest))?;
+        count += 1;
     }
-    Ok(0)
+    Ok(count)
 }

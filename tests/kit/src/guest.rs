@@ -6,7 +6,12 @@ use trama_frame::VnetHeader;
 use trama_switch::{
     Device, Engine, Lasting, PortCounters, PortId, PortSettings, RingFds, VhostDevice,
 };
-use trama_virtqueue::{DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN};
+use trama_virtqueue::{
+    DirtyLog, DriverMemory, DriverOptions, DriverRx, DriverTx, HEADER_LEN, LogAt, MemoryAccount,
+    MemoryLimits, RingSetup,
+};
+
+use crate::shared_memory::SharedMemory;
 
 /// A vhost port and the driver of a guest on it.
 pub struct Guest {
@@ -59,6 +64,21 @@ impl Guest {
         engine.start_ring(self.id, 0, rx, RingFds::default()).unwrap();
         engine.start_ring(self.id, 1, self.tx.setup(map), RingFds::default()).unwrap();
         self.rx.refill();
+    }
+
+    /// Starts both rings again with a log of their writes, as when the guest migrates.
+    pub fn log_writes(&mut self, engine: &mut Engine) {
+        let spec = self.memory.spec();
+        let size = (spec.guest_phys + spec.size).div_ceil(8 * 4096);
+        let account = MemoryAccount::new(MemoryLimits::default(), None);
+        let file = SharedMemory::new(0, 0, size).file;
+        let log = DirtyLog::map(&account, file, 0, size).unwrap();
+        let map = self.memory.map();
+        for (ring, setup) in [(0, self.rx.setup(map.clone())), (1, self.tx.setup(map))] {
+            let log = Some(LogAt { log: log.clone(), used: None });
+            let setup = RingSetup { log, ..setup };
+            engine.start_ring(self.id, ring, setup, RingFds::default()).unwrap();
+        }
     }
 
     /// Sends a frame behind its virtio-net header.

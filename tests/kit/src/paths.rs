@@ -41,7 +41,7 @@ pub trait Path {
 pub type Named = (&'static str, fn() -> Box<dyn Path>);
 
 /// All paths.
-pub const ALL: [Named; 25] = [
+pub const ALL: [Named; 26] = [
     ("ring-alone-60B", || Box::new(Ring::new())),
     ("unicast-60B-access-to-access", || unicast(access(10), access(10), small())),
     ("unicast-60B-vlan-push", || unicast(access(10), trunk(), small())),
@@ -53,6 +53,7 @@ pub const ALL: [Named; 25] = [
     ("unicast-60B-seen-at-exit", || seen(1)),
     ("unicast-60B-mirrored", mirrored),
     ("unicast-60B-sampled", sampled),
+    ("unicast-60B-logged", logged),
     ("flood-60B-to-8", flood),
     ("learn-60B-every-source-new", learn),
     ("unicast-60B-kept", || kept(None)),
@@ -406,6 +407,18 @@ fn mirrored() -> Box<dyn Path> {
     };
     engine.set_mirrors(lab, vec![mirror]).unwrap();
     switch(engine, sender, vec![receiver, analyser], small()).teach(&hello())
+}
+
+/// Both guests migrate: their rings mark what they write.
+fn logged() -> Box<dyn Path> {
+    let (mut engine, lab) = lab();
+    let [sender, receiver] = [0; 2].map(|_| {
+        let settings = port(lab, access(10));
+        let mut guest = Guest::add(&mut engine, settings, options(), options());
+        guest.log_writes(&mut engine);
+        End::Guest(Box::new(guest))
+    });
+    switch(engine, sender, vec![receiver], small()).teach(&hello())
 }
 
 fn learn() -> Box<dyn Path> {

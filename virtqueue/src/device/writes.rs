@@ -1,7 +1,6 @@
 //! What a ring's device does about its writes to guest memory: nothing, or mark them in a log.
 //!
-//! Each queue is compiled for both. Without a log all of this is empty, and a frame costs no
-//! instruction more than if there were no logs.
+//! Each queue is compiled for both. Without a log all of this is empty.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -19,6 +18,7 @@ impl<T: sealed::Writes> Writes for T {}
 pub(super) mod sealed {
     use super::{GuestMemory, RingError, RingSetup};
 
+    /// What a queue tells of its writes.
     pub trait Writes: Sized + Send {
         /// Whether writes are marked at all.
         const MARKS: bool;
@@ -83,8 +83,7 @@ impl sealed::Writes for Unlogged {
 /// in buffers of their own fills no more than this.
 const NOTED: usize = 128;
 
-/// Writes are marked in the log of the ring's set-up, in the order that `dirty_log.rs`
-/// explains.
+/// Writes are marked in the log of the ring's set-up, in the order that `dirty_log.rs` explains.
 pub struct Logged {
     log: Arc<DirtyLog>,
     /// The used ring's address in the log.

@@ -20,6 +20,8 @@ use vm_memory::{
     Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileMemory,
 };
 
+use super::random::Random;
+
 const PAGE: u64 = 4096;
 /// Bursts of all seeds together, unless the environment says otherwise.
 const ROUNDS: usize = 40_000;
@@ -33,16 +35,7 @@ const FRAME: usize = 1500;
 /// Where the used rings are logged: below the guest's memory, apart from its own pages.
 const USED_LOG: [u64; 2] = [1 << 20, 2 << 20];
 
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
     fn one_in(&mut self, count: u64) -> bool {
         self.below(count) == 0
     }
@@ -281,7 +274,7 @@ fn a_copy_made_by_the_log_is_whole() {
     assert!(moved.iter().all(|moved| *moved as usize > rounds / 4), "{moved:?}");
 }
 
-/// Runs so many sessions; returns the number of harvests while the device ran.
+/// Runs that number of sessions; returns the number of harvests while the device ran.
 fn migrate(
     guest: &mut Guest,
     frontend: Frontend,

@@ -20,6 +20,7 @@ mod kicks;
 mod log;
 mod log_model;
 mod race;
+mod random;
 mod ready;
 mod reuse;
 mod round_trip;

@@ -8,20 +8,12 @@ use trama_virtqueue::{HEADER_LEN, PushError, RingFeatures, RxQueue, TxBurst, TxQ
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::image::{A, B, BUFFERS, C, C_END, Desc, INDIRECT, Image, NEXT, TABLES, WRITE};
+use super::random::Random;
 
 const SIZE: u16 = 16;
 const MUTATIONS: usize = 400_000;
 
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
     fn address(&mut self) -> u64 {
         match self.below(10) {
             0 => self.0,

@@ -4,70 +4,17 @@
 //! into the place of a ring anyway and finds nothing there for a ring that is not started; only
 //! then does it come here. So no frame of another ring executes an instruction more.
 
-use std::sync::Arc;
-
 use trama_frame::vnet::LEN as HEADER;
-use trama_virtqueue::{GuestMemory, Logged, Segment, TxBurst};
+use trama_virtqueue::{Logged, Segment, TxBurst};
 
-use super::{OnlyRing, Receive, RingPoll, Transmit, VhostDevice, memory_error};
+use super::VhostDevice;
+use super::pairs::RingPairs;
+use super::rings::{OnlyRing, RingPoll, Transmit};
 use crate::drop_reason::DropReason;
-use crate::engine::{EngineError, PortFault};
+use crate::engine::PortFault;
+use crate::ports::Sink;
 use crate::ports::calls::Calls;
-use crate::ports::{Sink, Watched};
 use crate::time::Time;
-
-/// The rings of a device that are started with a log.
-pub(super) struct LoggedRings {
-    pub receive: Vec<Option<Receive<Logged>>>,
-    pub transmit: Vec<Option<Transmit<Logged>>>,
-}
-
-impl LoggedRings {
-    /// Makes room for as many pairs of rings.
-    pub(super) fn new(pairs: usize) -> LoggedRings {
-        LoggedRings {
-            receive: (0..pairs).map(|_| None).collect(),
-            transmit: (0..pairs).map(|_| None).collect(),
-        }
-    }
-
-    pub(super) fn set_memory(&mut self, memory: &Arc<GuestMemory>) -> Result<(), EngineError> {
-        for (pair, ring) in self.receive.iter_mut().enumerate() {
-            if let Some(ring) = ring {
-                ring.queue.set_memory(memory.clone()).map_err(memory_error(2 * pair))?;
-            }
-        }
-        for (pair, ring) in self.transmit.iter_mut().enumerate() {
-            if let Some(ring) = ring {
-                ring.queue.set_memory(memory.clone()).map_err(memory_error(2 * pair + 1))?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn catch_up(&mut self) {
-        self.receive.iter_mut().flatten().for_each(|ring| ring.queue.catch_up());
-        self.transmit.iter_mut().flatten().for_each(|ring| ring.queue.catch_up());
-    }
-
-    pub(super) fn call_all(&self, calls: &mut Calls) -> u64 {
-        let receive = self.receive.iter().flatten().map(|ring| &ring.call);
-        let transmit = self.transmit.iter().flatten().map(|ring| &ring.call);
-        receive.chain(transmit).map(|call| super::notify(true, call, calls)).sum()
-    }
-
-    pub(super) fn watched(&mut self) -> impl Iterator<Item = &mut Watched> {
-        self.transmit.iter_mut().flatten().filter_map(|ring| ring.kick.as_mut())
-    }
-
-    pub(super) fn arm(&mut self) -> bool {
-        self.transmit.iter_mut().flatten().all(Transmit::arm)
-    }
-
-    pub(super) fn disarm(&mut self) {
-        self.transmit.iter_mut().flatten().for_each(|ring| ring.queue.disarm());
-    }
-}
 
 impl VhostDevice {
     fn logged_transmit(&mut self, pair: usize) -> Option<&mut Transmit<Logged>> {
@@ -141,7 +88,7 @@ impl VhostDevice {
 #[cold]
 #[inline(never)]
 pub(super) fn flush(
-    logged: &mut Option<Box<LoggedRings>>,
+    logged: &mut Option<Box<RingPairs<Logged>>>,
     pair: u16,
     calls: &mut Calls,
 ) -> (u64, bool) {
@@ -155,7 +102,7 @@ pub(super) fn flush(
 /// Makes buffers ready for frames.
 #[cold]
 #[inline(never)]
-pub(super) fn expect(logged: &mut Option<Box<LoggedRings>>, pair: u16, frames: usize) {
+pub(super) fn expect(logged: &mut Option<Box<RingPairs<Logged>>>, pair: u16, frames: usize) {
     if let Some(ring) =
         logged.as_mut().and_then(|logged| logged.receive[usize::from(pair)].as_mut())
     {

@@ -13,7 +13,7 @@ use crate::ports::ring_shares::RingShares;
 impl VhostDevice {
     /// Shares the started receive rings among their senders from now on.
     pub(crate) fn share_rings(&mut self) {
-        for ring in self.receive.iter_mut().flatten() {
+        for ring in self.rings.receive.iter_mut().flatten() {
             let size = ring.queue.size();
             ring.shares.get_or_insert_with(|| Box::new(RingShares::new(size)));
         }

@@ -16,7 +16,7 @@ use trama_virtqueue::TABLE_AT;
 
 use crate::input::Input;
 
-/// Most rounds until the switch has nothing left to do.
+/// Rounds within which the switch has nothing left to do.
 const ROUNDS: usize = 1000;
 
 pub(super) fn settle(engine: &mut Engine, clock: &mut u64) {
